@@ -1,0 +1,14 @@
+"""Skill-discovery methods, one file per method; importing the package registers them all."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from csf.agents.agent import Agent
+from csf.agents.base import Objective, ObjectiveConfig, objectives
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["Agent", "Objective", "ObjectiveConfig", "objectives"]

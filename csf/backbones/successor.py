@@ -1,0 +1,43 @@
+"""SAC whose critics predict successor features psi [E, B, Z], with Q = psi . skill.
+
+Source: Zheng et al. 2024, "Can a MISL Fly?" (arXiv 2412.08021): psi has no entropy term in its target, takes
+whole the head whose psi . skill is smaller, and its loss is a mean over batch and coordinates without a factor 1/2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from csf.backbones.base import backbones
+from csf.backbones.sac import SAC
+from csf.types import Batch, Rewarder
+
+
+@backbones("successor")
+class SuccessorSAC(SAC):
+    """Vector-valued critics under any objective that has a cumulant."""
+
+    def value_dim(self) -> int:
+        """One successor feature per skill dimension."""
+        return self.skill_dim
+
+    def features(self, net: nn.Module, x: Tensor, action: Tensor) -> Tensor:
+        """Successor features of every head, [E, B, Z]."""
+        psi: Tensor = net(torch.cat([x, action], -1))
+        return psi
+
+    def values(self, net: nn.Module, x: Tensor, action: Tensor, skill: Tensor) -> Tensor:
+        """Q = psi . skill of every head, [E, B]."""
+        return (self.features(net, x, action) * skill).sum(-1)
+
+    def critic_loss(self, batch: Batch, objective: Rewarder) -> Tensor:
+        """Mean squared error of psi over batch and coordinates, summed over heads, []."""
+        with torch.no_grad():
+            nx = torch.cat([batch.next_obs, batch.skill], -1)
+            psi = self.features(self.target, nx, self.actor(nx)[0])
+            smaller = (psi * batch.skill).sum(-1).argmin(0)  # [B]
+            chosen = psi.gather(0, smaller[None, :, None].expand(1, *psi.shape[1:])).squeeze(0)
+            target = objective.cumulant(batch) + self.proceed(batch)[:, None] * chosen
+        x = torch.cat([batch.obs, batch.skill], -1)
+        return (self.features(self.critic, x, batch.action) - target).square().mean((1, 2)).sum()

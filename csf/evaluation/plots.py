@@ -1,0 +1,119 @@
+"""Pictures of skills, in the colors of the CSF paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csf.types import Episodes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ALPHA = 0.8
+DPI = 150
+
+
+def skill_colors(skills: np.ndarray, one_hot: bool = False) -> np.ndarray:
+    """RGBA [N, 4] in [0, 1] of skills [N, Z]: near skills have near colors, one-hot ones a color each."""
+    if one_hot:
+        from matplotlib import colormaps
+
+        table = colormaps["tab10" if skills.shape[1] <= 10 else "tab20"]
+        return np.asarray(table(skills.argmax(1)))
+    points = _color_space(skills)
+    return np.column_stack([points, np.full(len(points), ALPHA)]).clip(0, 1)
+
+
+def _color_space(skills: np.ndarray) -> np.ndarray:
+    """[N, Z] -> RGB [N, 3], not clipped: the square [-1, 1]^Z fills the colors."""
+    dim = skills.shape[1]
+    if dim == 1:
+        z = skills[:, 0]
+        ends = np.where(z < 0, 2 + 8 * z, 2), np.where(z < 0, 2, 2 - 8 * z)
+        return _color_space(np.stack(ends, 1) / 4)
+    if dim == 2:
+        red_green = (skills + 1) / 2
+        return np.column_stack([red_green, (2 - red_green.sum(1)) / 2])
+    if dim > 3:
+        return _color_space(_principal(skills))
+    return (skills + 1) / 2
+
+
+def _principal(skills: np.ndarray) -> np.ndarray:
+    """The three principal coordinates [N, 3] of skills, fitted with a few Gaussian rows so that equal ones do no harm."""
+    rows = np.random.default_rng(0).standard_normal((skills.shape[1], skills.shape[1]))
+    cloud = np.concatenate([skills, rows])
+    mean = cloud.mean(0)
+    _, _, axes = np.linalg.svd(cloud - mean, full_matrices=False)
+    return (skills - mean) @ axes[:3].T
+
+
+def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> np.ndarray:
+    """Where the body went, one line per episode, as [H, W, 3] uint8; x against the episode where there is only x."""
+    figure, axes = _canvas()
+    coord, count = episodes.coord.numpy(), len(colors)
+    for i, length in enumerate(episodes.length.tolist()):
+        path = coord[i, : length + 1] if length else coord[i, :0]
+        if path.shape[1] >= 2:
+            axes.plot(path[:, 0], path[:, 1], color=colors[i], linewidth=0.7)
+        else:
+            _line_of_growing_width(axes, path[:, 0], (i - count / 2) / 1.25, colors[i])
+    if axis is not None:
+        axes.set_xlim(-axis, axis)
+        if coord.shape[-1] >= 2:
+            axes.set_ylim(-axis, axis)
+    if coord.shape[-1] >= 2:
+        axes.set_aspect("equal")
+        axes.set_ylabel("y")
+    else:
+        axes.set_yticks([])
+    axes.set_xlabel("x")
+    return _pixels(figure)
+
+
+def _line_of_growing_width(axes: Axes, x: np.ndarray, height: float, color: np.ndarray) -> None:
+    """A flat line drawn over itself when the body comes back: time widens it from 0.2 to 1.2."""
+    from matplotlib.collections import LineCollection
+
+    points = np.column_stack([x, np.full(len(x), height)])
+    segments = np.stack([points[:-1], points[1:]], 1)
+    axes.add_collection(LineCollection(list(segments), colors=[tuple(color)], linewidths=np.linspace(0.2, 1.2, len(x) - 1)))
+    axes.autoscale_view()
+
+
+def features(points: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Representations [N, Z] in their first two dimensions with the unit circle, as [H, W, 3] uint8."""
+    from matplotlib.patches import Circle
+
+    figure, axes = _canvas()
+    plane = np.column_stack([points, np.zeros(len(points))])[:, :2]
+    for point, color in zip(plane, colors, strict=True):
+        axes.add_patch(Circle(tuple(point), 1.0, facecolor="none", edgecolor=color, linewidth=0.5))
+        axes.add_patch(Circle(tuple(point), 0.03, color=color))
+    axes.add_patch(Circle((0.0, 0.0), 1.0, facecolor="none", edgecolor="red", linewidth=1.0))
+    reach = max(1.5, float(np.abs(plane).max()) + 1.2)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.set_xlabel("phi 1")
+    axes.set_ylabel("phi 2")
+    return _pixels(figure)
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    """A figure that belongs to no window system and to no global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=DPI, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,165 @@
+"""Numbers and pictures of a run: metrics.jsonl, plots/, TensorBoard, and W&B on request."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from csf.errors import MissingDependency
+
+WandbMode = Literal["disabled", "offline", "online"]
+
+
+class Sink(Protocol):
+    """Somewhere that rows and pictures go."""
+
+    def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """Take one epoch's row, which has "epoch", and pictures [H, W, 3] uint8."""
+        ...
+
+    def flush(self) -> None:
+        """Have all that was written on disk."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
+
+
+class JsonLines:
+    """One JSON object per epoch in metrics.jsonl, pictures as plots/<name>_<epoch>.png; new keys may appear any time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / "metrics.jsonl").open("a", buffering=1)
+        self._plots = folder / "plots"
+
+    def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """Append the row and save the pictures."""
+        self._file.write(json.dumps(row) + "\n")
+        for name, image in images.items():
+            write_png(self._plots / f"{name}_{row['epoch']:06d}.png", image)
+
+    def flush(self) -> None:
+        """Have all that was written on disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+
+
+class TensorBoard:
+    """Event files in the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """Scalars and pictures at the step of the row's epoch."""
+        epoch = int(row["epoch"])
+        for name, value in row.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, epoch)
+        for name, image in images.items():
+            self._writer.add_image(name, image, epoch, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Have all that was written on disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+class Wandb:
+    """Weights & Biases; the run keeps its identity when it goes on."""
+
+    def __init__(self, folder: Path, mode: WandbMode, name: str, config: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise MissingDependency(f"wandb={mode} needs the package wandb: pip install wandb") from error
+        identity = folder / ".wandb_id"
+        if not identity.exists():
+            identity.write_text(wandb.util.generate_id())
+        self._wandb = wandb
+        self._run = wandb.init(
+            project="csf",
+            name=name,
+            id=identity.read_text(),
+            dir=str(folder),
+            mode=mode,
+            resume="allow",
+            config=dict(config),
+        )
+
+    def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """Log the row and pictures at the step of the row's epoch."""
+        pictures = {name: self._wandb.Image(image) for name, image in images.items()}
+        self._run.log({**row, **pictures}, step=int(row["epoch"]))
+
+    def flush(self) -> None:
+        """W&B uploads in its own time."""
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+class Logger:
+    """Hands every row to all sinks; a checkpoint holds how long the files were, so that a resumed run cuts them back."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open no file yet: `open` does, once it is known where the run goes on."""
+        self.folder = folder
+        self.sinks: list[Sink] = []
+
+    def open(self, mode: WandbMode, name: str, config: Mapping[str, Any]) -> None:
+        """Start writing behind what is there."""
+        self.sinks = [JsonLines(self.folder), TensorBoard(self.folder)]
+        if mode != "disabled":
+            self.sinks.append(Wandb(self.folder, mode, name, config))
+
+    def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+        """One epoch's numbers, with "epoch" among them, and its pictures."""
+        for sink in self.sinks:
+            sink.write(row, images)
+
+    def full_state(self) -> dict[str, Any]:
+        """Length in bytes of every growing file."""
+        for sink in self.sinks:
+            sink.flush()
+        return {"lengths": {path.name: path.stat().st_size for path in self._files()}}
+
+    def load_full_state(self, state: dict[str, Any]) -> None:
+        """Cut the files back to the lengths they had; rows of epochs that are run again are written again."""
+        lengths = state["lengths"]
+        for path in self._files():
+            if path.name in lengths:
+                os.truncate(path, lengths[path.name])
+            else:
+                path.unlink()
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sink in self.sinks:
+            sink.close()
+        self.sinks = []
+
+    def _files(self) -> list[Path]:
+        return [*self.folder.glob("metrics.jsonl"), *self.folder.glob("events.out.tfevents.*")]
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Save [H, W, 3] uint8 as PNG."""
+    from PIL import Image
+
+    Image.fromarray(image).save(path)

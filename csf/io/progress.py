@@ -1,0 +1,75 @@
+"""One line that tells how far a run is, how fast, and how well."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+from tqdm import tqdm
+
+LOG_EVERY = 30.0  # seconds between lines when nobody watches a terminal
+SHOWN = {  # what the line says of the newest row that has it
+    "eval/coverage": "coverage",
+    "loss/representation": "phi",
+    "loss/critic": "critic",
+    "loss/actor": "actor",
+}
+
+
+class Progress:
+    """A tqdm line on a terminal; in a file, a plain line every half minute."""
+
+    def __init__(self, epochs: int, first: int, file: TextIO | None = None) -> None:
+        """Start at epoch `first` of `epochs`."""
+        self.file = file or sys.stderr
+        self.live = self.file.isatty()
+        self.bar = tqdm(
+            total=epochs,
+            initial=first,
+            file=self.file if self.live else _Lines(self.file),
+            bar_format="epoch {n_fmt}/{total_fmt} [{elapsed}, {remaining} left] {postfix}",
+            mininterval=0.2 if self.live else LOG_EVERY,
+            delay=1e-3,  # the first line comes with the first row
+            smoothing=0.1,
+            dynamic_ncols=self.live,
+        )
+        self.known: dict[str, float] = {}
+
+    def update(self, row: Mapping[str, float]) -> None:
+        """Take the row of an epoch that has just ended."""
+        text = self._text(row)
+        self.known.update(row)
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(int(row["epoch"]) - self.bar.n)
+
+    def _text(self, row: Mapping[str, float]) -> str:
+        known = {**self.known, **row}
+        parts = [f"{int(row['env_steps']):,} env steps"]
+        for count, phase in (("env_steps", "collect"), ("gradient_steps", "learn")):
+            done = row[count] - self.known.get(count, row[count])
+            if done:
+                parts.append(f"{done / row[f'time/{phase}']:,.3g} {count.replace('_', ' ')}/s")
+        parts += [f"{label} {known[key]:.4g}" for key, label in SHOWN.items() if key in known]
+        return " | ".join(parts)
+
+    def close(self) -> None:
+        """Leave the last line standing."""
+        self.bar.refresh()
+        self.bar.leave = self.live  # as a line it has been written already
+        self.bar.close()
+
+
+class _Lines:
+    """Turns tqdm's carriage returns into lines."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            self.file.write(text + "\n")
+
+    def flush(self) -> None:
+        self.file.flush()

@@ -1,0 +1,82 @@
+"""A run's folder: made once, owned by one process at a time, and never mixed with another configuration."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from csf.errors import RunDirError
+
+# What may change when a run goes on: how long and how often, where it computes and who watches.
+MAY_CHANGE = frozenset(
+    {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb", "exp_dir", "run_name"}
+)
+
+
+class RunDir:
+    """`exp/<run name>` with config.yaml, metrics.jsonl, TensorBoard events, plots/ and checkpoints/."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        """Make or enter the folder of a run with this plain configuration.
+
+        Raises:
+            RunDirError: the folder cannot be written, is in use, or holds a run with another configuration.
+        """
+        self.path = path
+        self.plots, self.checkpoints = path / "plots", path / "checkpoints"
+        try:
+            for folder in (path, self.plots, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._own()
+            self._agree(config)
+        except OSError as error:
+            raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
+
+    def _own(self) -> int:
+        """Hold the folder until the process ends, however it ends."""
+        lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise RunDirError(f"{self.path} is in use by another process; wait for it or change run_name") from error
+        return lock
+
+    def _agree(self, config: Mapping[str, Any]) -> None:
+        """Refuse another configuration; else write this one."""
+        file = self.path / "config.yaml"
+        if file.exists():
+            kept = yaml.safe_load(file.read_text()) or {}
+            differences = list(_differences(kept, config))
+            if differences:
+                raise RunDirError(
+                    f"{self.path} holds a run with another configuration: {'; '.join(differences)}. "
+                    "Give its values, or another run_name or exp_dir"
+                )
+        partial = file.with_suffix(".partial")
+        partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        os.replace(partial, file)
+
+    def close(self) -> None:
+        """Let another process in."""
+        os.close(self._lock)
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    leaves = (_flat(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items())
+    return {key: value for part in leaves for key, value in part.items()}
+
+
+def _differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    old, new = _flat(kept), _flat(config)
+    for key in [*new, *(key for key in old if key not in new)]:
+        a, b = old.get(key, "absent"), new.get(key, "absent")
+        if a != b and key not in MAY_CHANGE:
+            yield f"{key} is {a} there, {b} here"

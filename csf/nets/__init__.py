@@ -1,0 +1,1 @@
+"""Networks, with the initial values of the CSF paper's released program."""

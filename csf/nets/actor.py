@@ -1,0 +1,74 @@
+"""Tanh-squashed diagonal Gaussian policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from csf.nets.mlp import linear, mlp
+
+MIN_LOG_STD, MAX_LOG_STD = math.log(1e-6), 2.0
+EPS = 1e-6  # keeps the density of a saturated action finite
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class TanhNormal:
+    """The law of tanh(u), u ~ N(mean, diag(std^2)); densities as the CSF paper's released program computes them."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        """Take mean and log standard deviation of u, both [..., A]."""
+        self.mean, self.log_std = mean, log_std
+
+    @property
+    def mode(self) -> Tensor:
+        """tanh of the mean, [..., A]."""
+        return self.mean.tanh()
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """A reparametrized action [..., A] and its log-density [...]."""
+        noise = torch.randn_like(self.mean)
+        action = (self.mean + self.log_std.exp() * noise).tanh()
+        return action, self._log_prob(noise, action)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density [...] of an action [..., A] whose u is not known and is estimated from it."""
+        pre_tanh = 0.5 * ((1 + EPS + action) / (1 + EPS - action)).log()
+        return self._log_prob((pre_tanh - self.mean) / self.log_std.exp(), action)
+
+    def entropy(self) -> Tensor:
+        """Entropy [...] of the normal before the tanh, in nats."""
+        return (self.log_std + 0.5 + HALF_LOG_2PI).sum(-1)
+
+    def _log_prob(self, noise: Tensor, action: Tensor) -> Tensor:
+        normal = -0.5 * noise.square() - self.log_std - HALF_LOG_2PI
+        return (normal - (1 - action.square() + EPS).log()).sum(-1)
+
+
+class GaussianActor(nn.Module):
+    """tanh MLP with one head for the mean and one for the log standard deviation."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """Take `sizes` = [I, hidden..., A]."""
+        super().__init__()
+        *trunk, hidden, actions = sizes
+        self.trunk = nn.Sequential(*mlp([*trunk, hidden], nn.Tanh), nn.Tanh())
+        # Both heads in one product; each has the fan and the small gain of a head of its own.
+        self.heads = linear(hidden, 2 * actions, _init_halves)
+
+    def distribution(self, x: Tensor) -> TanhNormal:
+        """[..., I] -> the law of the action."""
+        mean, log_std = self.heads(self.trunk(x)).chunk(2, dim=-1)
+        return TanhNormal(mean, log_std.clamp(MIN_LOG_STD, MAX_LOG_STD))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, I] -> a sampled action [B, A] in (-1, 1) and its log-density [B]."""
+        return self.distribution(x).sample()
+
+
+def _init_halves(weight: Tensor) -> Tensor:
+    for half in weight.chunk(2):
+        nn.init.xavier_normal_(half, gain=0.1)
+    return weight

@@ -1,0 +1,140 @@
+"""Whole episodes over a batch of worlds: one policy call and one environment call per step for all of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from csf.core.threads import one_thread
+from csf.errors import SamplerError
+from csf.types import Episodes, EnvSpec, Policy
+
+log = logging.getLogger(__name__)
+
+
+class RolloutSampler:
+    """Runs one episode per skill on the N worlds of a Gymnasium `VectorEnv` whose autoreset is disabled.
+
+    Every round of N episodes resets the worlds with seeds drawn from (seed, number of rounds so far), so that the only
+    state a checkpoint has to keep is that number.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv, spec: EnvSpec, seed: int, device: torch.device | str) -> None:
+        """Take over the worlds; `device` is where the policy computes."""
+        self.env, self.spec, self.seed, self.device = env, spec, seed, torch.device(device)
+        self.rounds = 0
+
+    @torch.no_grad()
+    def collect(
+        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None
+    ) -> Episodes:
+        """One episode per row of `skills` [n, Z], any n; in the last round some worlds may be idle.
+
+        Args:
+            policy: [N, *O], [N, Z] -> [N, A].
+            skills: one row per episode, held from its first step to its last.
+            mode: whether the policy takes its mode or samples.
+            seed: makes the worlds independent of, and invisible to, the sampler's own sequence.
+
+        Raises:
+            SamplerError: every world of a round diverged, or the simulation failed.
+        """
+        rounds = range(self.rounds, self.rounds + -(-len(skills) // self.env.num_envs))
+        if seed is None:
+            self.rounds = rounds.stop
+        else:
+            rounds = range(len(rounds))
+        entropy = self.seed if seed is None else seed
+        parts = []
+        with one_thread(self.device):
+            for number, chunk in zip(rounds, skills.split(self.env.num_envs), strict=True):
+                words = np.random.SeedSequence((entropy, number)).generate_state(self.env.num_envs)
+                parts.append(self._round(policy, chunk, mode, [int(word) >> 1 for word in words]))
+        return Episodes(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
+
+    def _round(self, policy: Policy, skills: Tensor, mode: bool, seeds: list[int]) -> Episodes:
+        """Up to N episodes at once."""
+        n, worlds, steps = len(skills), self.env.num_envs, self.spec.max_steps
+        skill = torch.cat([skills, skills[-1:].expand(worlds - n, -1)])  # idle worlds repeat the last skill
+        rows = _Rows(worlds, steps, self.spec)
+        obs, info = self.env.reset(seed=seeds)
+        rows.start(obs, info)
+        alive = np.ones(worlds, bool)
+        lost = np.zeros(worlds, bool)
+        for t in range(steps):
+            action = policy(torch.from_numpy(obs).to(self.device), skill, mode).cpu().numpy()
+            obs, reward, terminated, truncated, info = self._step(action)
+            rows.put(t, alive, action, obs, reward, terminated, info)
+            diverged = info["diverged"] & alive
+            for world in np.flatnonzero(diverged[:n]):
+                log.warning("world %d diverged at step %d; its episode is discarded", world, t)
+            lost |= diverged
+            alive &= ~(terminated | truncated | lost)
+            if not alive[:n].any():
+                break
+        if lost[:n].all():
+            raise SamplerError(f"all {n} worlds of a round diverged; nothing is left to learn from")
+        rows.length[lost] = 0
+        return rows.episodes(n, skills)
+
+    def _step(self, action: np.ndarray) -> Any:
+        try:
+            return self.env.step(action)
+        except (RuntimeError, ValueError) as error:  # MuJoCo's SimulationError is a RuntimeError
+            raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
+
+    def full_state(self) -> dict[str, Any]:
+        """The number of rounds: all else follows from the seed."""
+        return {"rounds": self.rounds}
+
+    def load_full_state(self, state: dict[str, Any]) -> None:
+        """Take over what `full_state` returned."""
+        self.rounds = state["rounds"]
+
+    def close(self) -> None:
+        """Release the worlds; idempotent, never raises."""
+        try:
+            self.env.close()
+        except RuntimeError as error:
+            log.debug("while closing the worlds: %s", error)
+
+
+class _Rows:
+    """Preallocated records of one round, [N, T, ...] on the host."""
+
+    def __init__(self, worlds: int, steps: int, spec: EnvSpec) -> None:
+        self.obs = np.zeros((worlds, steps + 1, *spec.obs_shape), spec.obs_dtype)
+        self.action = np.zeros((worlds, steps, spec.action_dim), np.float32)
+        self.reward = np.zeros((worlds, steps), np.float32)
+        self.terminal = np.zeros((worlds, steps), np.float32)
+        self.coord = np.zeros((worlds, steps + 1, spec.coord_dim))
+        self.length = np.zeros(worlds, np.int64)
+
+    def start(self, obs: np.ndarray, info: dict[str, Any]) -> None:
+        self.obs[:, 0], self.coord[:, 0] = obs, info["coord"]
+
+    def put(
+        self,
+        t: int,
+        alive: np.ndarray,
+        action: np.ndarray,
+        obs: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        info: dict[str, Any],
+    ) -> None:
+        self.action[alive, t], self.obs[alive, t + 1] = action[alive], obs[alive]
+        self.reward[alive, t], self.terminal[alive, t] = reward[alive], terminated[alive]
+        self.coord[alive, t + 1] = info["coord"][alive]
+        self.length[alive] = t + 1
+
+    def episodes(self, n: int, skills: Tensor) -> Episodes:
+        host = (self.obs, self.action, self.reward, self.terminal)
+        obs, action, reward, terminal = (torch.from_numpy(rows[:n]) for rows in host)
+        length, coord = torch.from_numpy(self.length[:n]), torch.from_numpy(self.coord[:n])
+        return Episodes(obs, action, reward, terminal, skills.cpu(), length, coord)

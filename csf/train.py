@@ -1,0 +1,241 @@
+"""Entry point and composition root: python -m csf.train agent=csf env=ant task=pretrain key=value ..."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+import csf
+import envs
+from csf import config as border
+from csf.agents import Agent
+from csf.config import Config
+from csf.data.replay import ReplayBuffer
+from csf.errors import ConfigError, CsfError, NonFiniteError
+from csf.evaluation.coverage import StateCoverage
+from csf.evaluation.goals import ZeroShotGoals
+from csf.io import checkpoint
+from csf.io.logger import Logger
+from csf.io.progress import Progress
+from csf.io.run_dir import RunDir
+from csf.learners.off_policy import OffPolicyLearner
+from csf.sampling.rollout import RolloutSampler
+from csf.trainer import Counters, Evaluator, Schedule, Stop, Trainer
+from csf.types import EnvSpec
+
+EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
+MAX_EVAL_WORLDS = 64
+CONFIG_DIR = str(border.CONFIGS)
+
+
+def run(cfg: Config) -> int:
+    """Train one run from where its folder says it is; returns the exit code."""
+    device = pick_device(cfg.device)
+    torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
+    with Run(cfg, device) as whole:
+        return whole.train()
+
+
+class Run:
+    """A run's parts, made from its configuration and put where its newest checkpoint left them."""
+
+    def __init__(self, cfg: Config, device: torch.device) -> None:
+        self.cfg = cfg
+        torch.manual_seed(cfg.seed)
+        task = cfg.task
+        self.worlds = make_worlds(cfg, task.episodes_per_epoch)
+        self.eval_worlds = make_worlds(cfg, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals)))
+        spec = describe(self.worlds, str(cfg.env["name"]))
+        self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
+        self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
+        replay = ReplayBuffer(task.replay_size, spec, cfg.agent.skill_dim, device)
+        learner = OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
+        sampler = RolloutSampler(self.worlds, spec, cfg.seed, device)
+        self.logger, self.counters = Logger(self.dir.path), Counters()
+        self.parts = {
+            "agent": self.agent,
+            "replay": replay,
+            "learner": learner,
+            "sampler": sampler,
+            "logger": self.logger,
+            "counters": self.counters,
+        }
+        self.trainer = Trainer(
+            self.agent,
+            sampler,
+            learner,
+            self.evaluators(),
+            RolloutSampler(self.eval_worlds, spec, EVAL_SEED + cfg.seed, device),
+            self.logger,
+            self.counters,
+            Schedule(task.epochs, task.episodes_per_epoch, task.eval_every, task.save_every),
+            self.save,
+        )
+
+    def evaluators(self) -> list[Evaluator]:
+        """What the environment allows to be measured."""
+        task, seed = self.cfg.task, EVAL_SEED + self.cfg.seed
+        found: list[Evaluator] = []
+        if self.worlds.coord_dim:
+            found.append(StateCoverage(task.coverage_skills, seed, self.cfg.env.get("plot_range")))
+        if self.worlds.success_radii:
+            found.append(ZeroShotGoals(self.eval_worlds.goals, task.goals, seed))
+        return found
+
+    def train(self) -> int:
+        """Resume if there is something to resume, train, and say how to go on or where the results are."""
+        where = self.dir.path
+        self.resume()
+        if self.counters.epoch >= self.cfg.task.epochs:
+            say(f"finished: {self.counters.epoch} of {self.cfg.task.epochs} epochs are done; results are in {where}")
+            return 0
+        self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
+        progress = Progress(self.cfg.task.epochs, self.counters.epoch)
+        with Stop().listen() as stop:
+            try:
+                self.trainer.run(progress, stop)
+            except NonFiniteError as error:
+                raise self.keep_evidence(error) from error
+            finally:
+                progress.close()
+        if stop.signal is not None:
+            name = signal.Signals(stop.signal).name
+            say(f"{name}: saved after epoch {self.counters.epoch}; the same command goes on from there")
+            return 128 + stop.signal
+        say(f"finished: {self.cfg.task.epochs} epochs; results are in {where}")
+        return 0
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, or start over what left none."""
+        found = checkpoint.latest(self.dir.checkpoints)
+        if found is None:
+            self.logger.load_full_state({"lengths": {}})
+            say(f"starting {self.dir.path}")
+            return
+        path, state = found
+        checkpoint.restore(state, self.parts)
+        self.trainer.results.update(state["results"])
+        say(f"going on after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
+
+    def save(self, results: dict[str, float]) -> None:
+        """Full state and policy, then forget what is too old."""
+        facts = {
+            "epoch": self.counters.epoch,
+            "env_steps": self.counters.env_steps,
+            "gradient_steps": self.trainer.learner.gradient_steps,
+            "results": dict(results),
+            "config": self.cfg.tree,
+            "versions": checkpoint.provenance(),
+        }
+        folder, epoch = self.dir.checkpoints, self.counters.epoch
+        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts)
+        checkpoint.save_policy(folder / checkpoint.POLICY.format(epoch), self.agent, facts)
+        checkpoint.prune(folder)
+
+    def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:
+        """Save what led to a number that is not finite; checkpoints stay as they were."""
+        epoch = self.counters.epoch + 1
+        path = self.dir.path / f"failure_{epoch:06d}.pt"
+        torch.save({"epoch": epoch, "agent": self.agent.full_state(), **error.evidence}, path)
+        return NonFiniteError(f"{error} (epoch {epoch}); what led to it is in {path}", error.evidence)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.close()
+        self.trainer.sampler.close()
+        self.trainer.eval_sampler.close()
+        self.dir.close()
+
+
+def make_worlds(cfg: Config, count: int) -> VectorEnv[Any, Any, Any]:
+    """N worlds as the configuration has them."""
+    settings = {key: value for key, value in cfg.env.items() if key not in ("name", "plot_range")}
+    try:
+        return envs.make_vec(str(cfg.env["name"]), count, **settings)
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"env: {error}") from error
+
+
+def describe(worlds: VectorEnv[Any, Any, Any], name: str) -> EnvSpec:
+    """What may be known of an environment, from its attributes."""
+
+    def numbers(values: Any) -> tuple[float, ...] | None:
+        return None if values is None else tuple(float(value) for value in values)
+
+    def attribute(key: str) -> Any:
+        return getattr(worlds, key)
+
+    space = worlds.single_observation_space
+    return EnvSpec(
+        id=name,
+        version=attribute("version"),
+        obs_shape=tuple(space.shape or ()),
+        obs_dtype=str(space.dtype),
+        action_dim=int((worlds.single_action_space.shape or (0,))[0]),
+        discrete=False,
+        max_steps=attribute("max_steps"),
+        coord_dim=attribute("coord_dim"),
+        success_radii=numbers(attribute("success_radii")) or (),
+        coverage_cell=float(attribute("coverage_cell")),
+        obs_mean=numbers(attribute("obs_mean")),
+        obs_std=numbers(attribute("obs_std")),
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device by its configured name.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but PyTorch finds no CUDA device here; accepted here: auto, cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def say(text: str) -> None:
+    """Tell the user."""
+    sys.stderr.write(text + "\n")
+
+
+@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")
+def launch(tree: DictConfig) -> None:
+    """One job: called by Hydra once, or once per point of a sweep."""
+    try:
+        code = run(border.build(tree))
+    except CsfError as error:
+        sys.exit(f"error: {error}")
+    if code:
+        sys.exit(code)
+
+
+def main() -> None:
+    """Check the arguments, so that a mistake is told in one line, then hand over to Hydra."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    border.register_resolvers()
+    words = sys.argv[1:]
+    if "--version" in words:
+        say("\n".join(f"{name} {value}" for name, value in {"csf": csf.__version__, **checkpoint.provenance()}.items()))
+        return
+    sweep = {"-m", "--multirun"} & set(words)
+    if not sweep and not any(word.startswith("-") for word in words):
+        try:
+            border.check(words)
+        except CsfError as error:
+            sys.exit(f"error: {error}")
+    launch()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The epoch loop; it knows protocols, not methods."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+
+from csf.agents import Agent
+from csf.errors import NonFiniteError
+from csf.io.logger import Logger
+from csf.io.progress import Progress
+from csf.types import Evaluation, Learner, Sampler
+
+
+class Evaluator(Protocol):
+    """Measures an agent and leaves no trace in its training."""
+
+    def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
+        """Numbers with keys "eval/...", and pictures."""
+        ...
+
+
+@dataclass
+class Counters:
+    """How far a run is."""
+
+    epoch: int = 0
+    env_steps: int = 0
+
+    def full_state(self) -> dict[str, Any]:
+        """Both numbers."""
+        return vars(self).copy()
+
+    def load_full_state(self, state: dict[str, Any]) -> None:
+        """Take over what `full_state` returned."""
+        vars(self).update(state)
+
+
+@dataclass
+class Stop:
+    """Whether a signal has asked the run to stop."""
+
+    signal: int | None = field(default=None)
+
+    @contextmanager
+    def listen(self) -> Iterator[Stop]:
+        """Note the first SIGINT or SIGTERM, so that the epoch can end and be saved; a second one acts at once."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, _: FrameType | None) -> None:
+            self.signal = number
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how often, in epochs."""
+
+    epochs: int
+    episodes: int  # per epoch
+    eval_every: int
+    save_every: int
+
+    def evaluates(self, epoch: int) -> bool:
+        """Before the first epoch, then every `eval_every`, and after the last."""
+        return epoch % self.eval_every == 0 or epoch == self.epochs
+
+    def saves(self, epoch: int) -> bool:
+        """Every `save_every` epochs, and after the last."""
+        return epoch % self.save_every == 0 or epoch == self.epochs
+
+
+@dataclass
+class Trainer:
+    """Collect, learn, evaluate, log, save."""
+
+    agent: Agent
+    sampler: Sampler
+    learner: Learner
+    evaluators: Sequence[Evaluator]
+    eval_sampler: Sampler
+    logger: Logger
+    counters: Counters
+    schedule: Schedule
+    save: Callable[[dict[str, float]], None]  # takes the newest evaluation's numbers
+    results: dict[str, float] = field(default_factory=dict)
+
+    def run(self, progress: Progress, stop: Stop) -> None:
+        """Train up to the last epoch, or to the end of the epoch in which a signal came; both end with a save.
+
+        Raises:
+            NonFiniteError: a number is not finite; nothing of that epoch is logged or saved.
+        """
+        if self.counters.epoch == 0:
+            self._finish({}, progress)
+        while self.counters.epoch < self.schedule.epochs and stop.signal is None:
+            row = self._train()
+            self._finish(row, progress)
+            if self.schedule.saves(self.counters.epoch) or stop.signal is not None:
+                self.save(self.results)
+
+    def _train(self) -> dict[str, float]:
+        """One epoch of experience and updates."""
+        start = time.perf_counter()
+        skills = self.agent.objective.sample_skills(self.schedule.episodes)
+        episodes = self.sampler.collect(self.agent.act, skills)
+        middle = time.perf_counter()
+        metrics = self.learner.learn(episodes)
+        end = time.perf_counter()
+        self.counters.epoch += 1
+        self.counters.env_steps += int(episodes.length.sum())
+        displacement = (episodes.coord[:, -1] - episodes.coord[:, 0]).norm(dim=-1).mean().item()
+        return {
+            "time/collect": middle - start,
+            "time/learn": end - middle,
+            "episode/return": episodes.reward.sum(1).mean().item(),
+            "episode/displacement": displacement,
+            "episode/discarded": float((episodes.length == 0).sum()),
+            **metrics,
+        }
+
+    def _finish(self, row: dict[str, float], progress: Progress) -> None:
+        """Evaluate if due, and log."""
+        images: dict[str, np.ndarray] = {}
+        if self.schedule.evaluates(self.counters.epoch):
+            start = time.perf_counter()
+            for evaluator in self.evaluators:
+                found = evaluator.run(self.agent, self.eval_sampler)
+                self.results.update(found.metrics)
+                row = {**row, **found.metrics}
+                images.update(found.images)
+            row["time/eval"] = time.perf_counter() - start
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(f"{name} is {value} at epoch {self.counters.epoch}")
+        counts = {"env_steps": self.counters.env_steps, "gradient_steps": self.learner.gradient_steps}
+        row = {"epoch": self.counters.epoch, **counts, **row}
+        self.logger.write(row, images)
+        progress.update(row)

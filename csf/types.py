@@ -1,0 +1,147 @@
+"""Data and protocols that cross module borders.
+
+Axis letters used in every shape comment: **N** environments or episodes, **T** steps, **B** batch, **O** observation,
+**A** action, **Z** skill, **E** critic heads, **K** candidate skills, **C** coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Metrics = dict[str, Tensor]  # name -> 0-d tensor on the agent's device; read on the host once per epoch
+
+
+class Batch(NamedTuple):
+    """Transitions on the agent's device; never written to."""
+
+    obs: Tensor  # [B, *O] float32, or uint8 in 0..255 for images
+    action: Tensor  # [B, A] float32 in [-1, 1]
+    next_obs: Tensor  # [B, *O]
+    reward: Tensor  # [B] the task's reward; unused while pretraining
+    terminal: Tensor  # [B] float32 in {0, 1}; 0 at a time limit unless the task says otherwise
+    skill: Tensor  # [B, Z]
+
+
+class Episodes(NamedTuple):
+    """N episodes padded to T steps, on the host; step t of episode n is real iff t < length[n].
+
+    An episode whose world diverged keeps its row, with length 0: it has no real step, and rows still match the
+    skills that were asked for.
+    """
+
+    obs: Tensor  # [N, T + 1, *O]
+    action: Tensor  # [N, T, A]
+    reward: Tensor  # [N, T]
+    terminal: Tensor  # [N, T]; 0 at a time limit
+    skill: Tensor  # [N, Z]
+    length: Tensor  # [N] int64, 0..T
+    coord: Tensor  # [N, T + 1, C] float64, where the body is: the plane for Ant, the line for HalfCheetah
+
+    def steps(self) -> Tensor:
+        """Which steps are real, [N, T] bool."""
+        return torch.arange(self.reward.shape[1]) < self.length[:, None]
+
+    def visited(self) -> Tensor:
+        """Coordinates before every real step and after the last one of each episode, [sum(length + 1), C]."""
+        rows = torch.arange(self.coord.shape[1]) <= self.length[:, None]
+        return self.coord[rows & (self.length > 0)[:, None]]
+
+    def transitions(self) -> Batch:
+        """The real steps, flattened: [sum(length), ...]."""
+        real = self.steps()
+        skill = self.skill[:, None].expand(*real.shape, self.skill.shape[-1])
+        rows = (self.obs[:, :-1], self.action, self.obs[:, 1:], self.reward, self.terminal, skill)
+        return Batch(*(row[real] for row in rows))
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """All that an agent, a sampler and an evaluator may know of an environment; plain data, saved with every policy."""
+
+    id: str
+    version: str
+    obs_shape: tuple[int, ...]
+    obs_dtype: str  # "float32" or "uint8"
+    action_dim: int
+    discrete: bool  # one-hot actions
+    max_steps: int
+    coord_dim: int
+    success_radii: tuple[float, ...]  # in units of the coordinates
+    coverage_cell: float  # side of a cell of state coverage, in units of the coordinates
+    obs_mean: tuple[float, ...] | None  # of the fixed normalizer, already applied to what the agent sees
+    obs_std: tuple[float, ...] | None
+
+    @property
+    def obs_dim(self) -> int:
+        """Length of a vector observation."""
+        return self.obs_shape[0]
+
+
+class Evaluation(NamedTuple):
+    """What an evaluator found: numbers, and pictures worth looking at."""
+
+    metrics: dict[str, float]  # keys "eval/..."
+    images: dict[str, np.ndarray]  # name -> [H, W, 3] uint8
+
+
+class Policy(Protocol):
+    """Chooses actions; positional-only, so that a goal may ride in the skill's place."""
+
+    def __call__(self, obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
+        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]."""
+        ...
+
+
+class Sampler(Protocol):
+    """Runs whole episodes."""
+
+    spec: EnvSpec
+
+    def collect(
+        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None
+    ) -> Episodes:
+        """One episode per row of `skills` [n, Z], any n; `seed` makes it independent of the sampler's own state."""
+        ...
+
+    def close(self) -> None:
+        """Release the worlds; idempotent, and never raises, so it cannot hide the first error."""
+        ...
+
+
+class Rewarder(Protocol):
+    """What a backbone may ask of an objective."""
+
+    def reward(self, batch: Batch) -> Tensor:
+        """Intrinsic reward [B]."""
+        ...
+
+    def cumulant(self, batch: Batch) -> Tensor:
+        """Features [B, Z] whose inner product with the skill is the reward."""
+        ...
+
+
+class Learner(Protocol):
+    """Everything between two collections."""
+
+    gradient_steps: int
+
+    def learn(self, episodes: Episodes) -> dict[str, float]:
+        """Learn from fresh episodes; returns the means of the updates' metrics."""
+        ...
+
+
+class Stateful(Protocol):
+    """A part of a run that a checkpoint holds."""
+
+    def full_state(self) -> dict[str, Any]:
+        """Tensors and plain data; loading it back makes the part go on bit for bit."""
+        ...
+
+    def load_full_state(self, state: dict[str, Any]) -> None:
+        """Take over what `full_state` returned."""
+        ...

@@ -1,0 +1,94 @@
+"""Environments in batches: `make_vec` makes them by name, and Gymnasium knows their ids."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any, cast
+
+import gymnasium
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.error import DependencyNotInstalled, Error
+from gymnasium.vector import AutoresetMode
+
+from envs.base import WorldsEnv
+from envs.wrappers import GymnasiumWorlds
+
+__all__ = ["make_vec"]
+
+_IDS = {"ant": "csf/Ant-v0", "half_cheetah": "csf/HalfCheetah-v0", "point": "csf/Point-v0"}
+_CLASSES = {"ant": "AntVectorEnv", "half_cheetah": "HalfCheetahVectorEnv", "point": "PointVectorEnv"}
+# Another MuJoCo is another world: its contacts and its integrator differ from the paper's.
+_PINS = {"mujoco": "mujoco==3.17.0"}
+
+for _name, _id in _IDS.items():
+    # No max_episode_steps: the worlds count their own steps, and Gymnasium would truncate a second time.
+    gymnasium.register(
+        _id,
+        entry_point=f"envs.{_name}:make_{_name}",
+        vector_entry_point=f"envs.{_name}:{_CLASSES[_name]}",
+    )
+
+
+def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | GymnasiumWorlds:
+    """Makes a vector environment without autoreset, with the attributes that `envs.base.WorldsEnv` documents.
+
+    Args:
+        name: One of ours ("ant", "half_cheetah", "point"), or any Gymnasium id, such as "Pendulum-v1".
+        num_envs: N, the number of worlds.
+        **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, instead of its limit.
+
+    Returns:
+        The environment; observations [N, O] float32, actions [N, A] in [-1, 1].
+
+    Raises:
+        ValueError: If the name, a setting or a value is not accepted.
+        DependencyNotInstalled: If a package is missing; the message has the command that installs it.
+    """
+    own = {identifier: known for known, identifier in _IDS.items()}.get(name, name)
+    try:
+        if own in _IDS:
+            return _make_own(own, num_envs, settings)
+        return _make_other(name, num_envs, dict(settings))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        raise DependencyNotInstalled(
+            f"environment {name!r} needs {error.name!r}, which is not installed: "
+            f"pip install {_PINS.get(package, package)}"
+        ) from error
+
+
+def _make_own(name: str, num_envs: int, settings: dict[str, Any]) -> WorldsEnv:
+    accepted = inspect.signature(load_env_creator(f"envs.{name}:{_CLASSES[name]}")).parameters
+    for setting in settings:
+        if setting not in accepted or setting == "num_envs":
+            known = [parameter for parameter in accepted if parameter != "num_envs"]
+            raise ValueError(f"environment {name!r} has no setting {setting!r}; accepted: {', '.join(known)}")
+    made = gymnasium.make_vec(_IDS[name], num_envs, vectorization_mode="vector_entry_point", **settings)
+    return cast(WorldsEnv, made)
+
+
+def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> GymnasiumWorlds:
+    if "max_steps" in settings:
+        settings["max_episode_steps"] = settings.pop("max_steps")
+    if ":" in name:  # "module:id" is an id that the module registers when it is imported
+        importlib.import_module(name.partition(":")[0])
+    try:
+        gymnasium.spec(name.rpartition(":")[2])
+    except Error as error:
+        nearest = difflib.get_close_matches(name, [*_IDS, *gymnasium.registry], n=1, cutoff=0.4)
+        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        raise ValueError(
+            f"unknown environment {name!r}{hint}; accepted: {', '.join(_IDS)}, or any Gymnasium id"
+        ) from error
+    return GymnasiumWorlds(
+        gymnasium.make_vec(
+            name,
+            num_envs,
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+            wrappers=(gymnasium.wrappers.FlattenObservation,),
+            **settings,
+        )
+    )

@@ -1,0 +1,230 @@
+"""What every vector environment here shares: seeds, step counters, action bounds and partial resets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.spaces import Box
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+StepResult: TypeAlias = tuple[Array, Array, Array, Array, dict[str, Any]]
+
+
+class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
+    """N worlds behind Gymnasium's vector interface, without autoreset.
+
+    A subclass says what a world is (the abstract methods); this class does what is the same for all of them.
+    Worlds never terminate. They are truncated from step `max_steps` on, until the caller resets them.
+
+    Attributes:
+        max_steps: Steps of an episode.
+        coord_dim: C, the number of coordinates in `infos["coord"]`.
+        success_radii: Distances to a goal that count as reaching it, largest first, in units of `coord`.
+        coverage_cell: Side of a cell of the coverage metric, in units of `coord`.
+        obs_mean: [O] float64 that was subtracted from observations, or None where they are not normalized.
+        obs_std: [O] float64 by which they were then divided, or None.
+        version: Version of the environment and of the engine below it.
+        generators: One NumPy generator per world.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+    coord_dim: ClassVar[int]
+    success_radii: ClassVar[tuple[float, ...]]
+    coverage_cell: ClassVar[float]
+    version: str = "v0"
+    obs_mean: Array | None = None
+    obs_std: Array | None = None
+
+    def __init__(self, num_envs: int, max_steps: int, goal_range: float, obs_dim: int, bounds: Array) -> None:
+        """Sets up spaces, counters and generators.
+
+        Args:
+            num_envs: N, the number of worlds.
+            max_steps: Steps of an episode.
+            goal_range: R; goals are drawn from U(-R, R) in every coordinate.
+            obs_dim: O, the length of an observation.
+            bounds: [A, 2] lowest and highest action of the world itself; [-1, 1] is mapped onto it.
+
+        Raises:
+            ValueError: If a value is not accepted.
+        """
+        self.num_envs = at_least("num_envs", num_envs, 1)
+        self.max_steps = at_least("max_steps", max_steps, 1)
+        if not isinstance(goal_range, int | float) or not 0 < goal_range < np.inf:
+            raise ValueError(f"goal_range is {goal_range!r}; a positive finite number is accepted")
+        self.goal_range = float(goal_range)
+        self.single_observation_space = Box(-np.inf, np.inf, (obs_dim,), np.float32)
+        self.single_action_space = Box(-1.0, 1.0, (len(bounds),), np.float32)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.bounds = np.asarray(bounds, np.float64)
+        self.generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        self._steps = np.zeros(num_envs, np.int64)
+        self._begun = np.zeros(num_envs, bool)
+
+    @abstractmethod
+    def _restart(self, ids: Array) -> None:
+        """Puts worlds `ids` [n] into fresh starts, each drawn from its own generator."""
+
+    @abstractmethod
+    def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
+        """Puts worlds `ids` [n] into exact states, one array [n, ...] per part of the state."""
+
+    @abstractmethod
+    def _advance(self, action: Array) -> Array:
+        """Advances all worlds by one step under actions [N, A] within bounds; returns diverged [N] bool."""
+
+    @abstractmethod
+    def _obs(self) -> Array:
+        """Returns observations [N, O] float32, newly made."""
+
+    @abstractmethod
+    def _coord(self) -> Array:
+        """Returns coordinates [N, C] float64, newly made."""
+
+    @abstractmethod
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draws goals: observations [n, O] float32 as the agent would see them, places [n, C] float64."""
+
+    def _reward(self, before: Array, after: Array, action: Array) -> Array:
+        """Coordinates before and after a step [N, C], actions [N, A] within bounds -> rewards [N] float64."""
+        return np.zeros(self.num_envs)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Starts new episodes.
+
+        Args:
+            seed: None goes on with the worlds' generators; s gives world i the seed s + i; a sequence gives
+                one seed (or None) per world.
+            options: `reset_mask` [N] bool restarts these worlds only, as in Gymnasium's SyncVectorEnv;
+                `state`, a tuple of arrays [N, ...], puts worlds into exact states instead of drawing them.
+
+        Returns:
+            Observations [N, O] float32 and infos with `coord` [N, C] float64 of all worlds.
+
+        Raises:
+            ValueError: If seeds, mask or state have the wrong shape, or an option is unknown.
+        """
+        self._check_open()
+        options = {} if options is None else options
+        if unknown := set(options) - {"reset_mask", "state"}:
+            raise ValueError(f"unknown reset options {sorted(unknown)}; accepted: 'reset_mask', 'state'")
+        ids = self._masked(options.get("reset_mask"))
+        seeds = self._seeds(seed)
+        for i in ids:
+            if seeds[i] is not None:
+                self.generators[i] = seeding.np_random(seeds[i])[0]
+        if (state := options.get("state")) is None:
+            self._restart(ids)
+        else:
+            self._put(ids, tuple(self._rows(part)[ids] for part in state))
+        self._steps[ids] = 0
+        self._begun[ids] = True
+        return self._obs(), batch_infos(coord=self._coord())
+
+    def step(self, actions: Array) -> StepResult:
+        """Advances all worlds by one step.
+
+        Args:
+            actions: [N, A]; [-1, 1] is mapped linearly onto the world's bounds, values outside are clipped.
+
+        Returns:
+            Observations [N, O] float32, rewards [N] float64, terminated [N] (all False), truncated [N], and
+            infos with `coord` [N, C] float64 and `diverged` [N] bool. A diverged world stands in a sane state
+            again, but its episode is worthless: the caller discards it.
+
+        Raises:
+            ValueError: If actions have the wrong shape or are not finite.
+        """
+        self._check_open()
+        if not self._begun.all():
+            raise ResetNeeded(f"call reset() first: worlds {np.flatnonzero(~self._begun).tolist()} need it")
+        action = map_action(actions, self.num_envs, self.bounds[:, 0], self.bounds[:, 1])
+        before = self._coord()
+        diverged = self._advance(action)
+        after = self._coord()
+        reward = np.where(diverged, 0.0, self._reward(before, after, action))
+        self._steps += 1
+        terminated = np.zeros(self.num_envs, bool)
+        infos = batch_infos(coord=after, diverged=diverged)
+        return self._obs(), reward, terminated, self._steps >= self.max_steps, infos
+
+    def _masked(self, mask: Array | None) -> Array:
+        if mask is None:
+            return np.arange(self.num_envs)
+        mask = np.asarray(mask)
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
+            raise ValueError(
+                f"reset_mask is {mask!r}; accepted: {self.num_envs} booleans, at least one of them True"
+            )
+        return np.flatnonzero(mask)
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seed has length {len(seed)}; accepted: an int, or {self.num_envs} of them")
+        return [None if s is None else int(s) for s in seed]
+
+    def _rows(self, part: Array) -> Array:
+        part = np.asarray(part, np.float64)
+        if part.shape[:1] != (self.num_envs,):
+            raise ValueError(f"state has a part of shape {part.shape}; accepted: ({self.num_envs}, ...)")
+        return part
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self} is closed")
+
+
+def batch_infos(**infos: Array) -> dict[str, Array]:
+    """Infos [N, ...] with the `_key` masks by which Gymnasium marks who reported a key: here all worlds."""
+    return infos | {f"_{key}": np.ones(len(value), bool) for key, value in infos.items()}
+
+
+def map_action(actions: Array, num_envs: int, low: Array, high: Array) -> Array:
+    """[N, A] in [-1, 1] -> [N, A] float64 linearly onto [low, high], clipped.
+
+    Raises:
+        ValueError: If the shape is not [N, A] or a world's action is not finite.
+    """
+    action = np.asarray(actions, np.float64)
+    if action.shape != (num_envs, len(low)):
+        raise ValueError(f"actions have shape {action.shape}; accepted: {(num_envs, len(low))}")
+    if not (finite := np.isfinite(action).all(1)).all():
+        raise ValueError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
+    return np.clip(low + (action + 1.0) * 0.5 * (high - low), low, high)
+
+
+def choice(name: str, value: str, accepted: Sequence[str]) -> str:
+    """Returns `value` if it is one of `accepted`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if value not in accepted:
+        raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+    return value
+
+
+def at_least(name: str, value: int, lowest: int) -> int:
+    """Returns `value` if it is an integer of at least `lowest`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
+        raise ValueError(f"{name} is {value!r}; an integer of at least {lowest} is accepted")
+    return int(value)

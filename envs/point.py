@@ -1,0 +1,54 @@
+"""A point in the plane that moves by a tenth of its action: the smallest world with skills to learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.base import Array, WorldsEnv
+from envs.single import one_world
+
+
+class PointVectorEnv(WorldsEnv):
+    """N points: observation [2] = position, action [2] = velocity; every episode starts at the origin."""
+
+    coord_dim = 2  # x, y
+    success_radii = (0.3,)
+    coverage_cell = 0.25
+
+    def __init__(self, num_envs: int = 1, *, goal_range: float = 1.5, max_steps: int = 20) -> None:
+        """Builds the worlds.
+
+        Args:
+            num_envs: N, the number of worlds.
+            goal_range: R; goals are drawn from U(-R, R)^2.
+            max_steps: Steps of an episode.
+
+        Raises:
+            ValueError: If a value is not accepted.
+        """
+        super().__init__(num_envs, max_steps, goal_range, obs_dim=2, bounds=np.array([[-1.0, 1.0]] * 2))
+        self._position = np.zeros((num_envs, 2))
+
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draws goals: observations [n, 2] float32, the same places [n, 2] float64; uniform in the square."""
+        place = rng.uniform(-self.goal_range, self.goal_range, (n, 2))
+        return place.astype(np.float32), place
+
+    def _restart(self, ids: Array) -> None:
+        self._position[ids] = 0.0
+
+    def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
+        (self._position[ids],) = state
+
+    def _advance(self, action: Array) -> Array:
+        self._position += 0.1 * action
+        return np.zeros(self.num_envs, bool)
+
+    def _obs(self) -> Array:
+        return self._position.astype(np.float32)
+
+    def _coord(self) -> Array:
+        return self._position.copy()
+
+
+make_point = one_world(PointVectorEnv)

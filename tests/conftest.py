@@ -1,0 +1,47 @@
+"""What every test may use: the repository's root, the methods' names, agents built from their own yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from csf.agents import Agent
+from csf.config import Config, check
+from csf.types import Batch, EnvSpec
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "configs/agent").glob("*.yaml"))
+SPEC = EnvSpec("test", "0", (3,), "float32", 2, False, 20, 2, (0.3,), 0.25, None, None)
+SMALL = ("agent.hidden=[16,16]", "agent.backbone.hidden=[16,16]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register markers; one thread, since a test's products are small and tests run side by side."""
+    config.addinivalue_line("markers", "slow: trains or compiles; many seconds")
+    config.addinivalue_line("markers", "gpu: needs a CUDA device")
+    torch.set_num_threads(1)
+
+
+def configure(*overrides: str) -> Config:
+    """A checked configuration."""
+    return check(["env=point", *overrides])
+
+
+def make(name: str, *overrides: str) -> Agent:
+    """A small agent of a method."""
+    cfg = configure(f"agent={name}", *SMALL, *overrides)
+    return Agent(cfg.agent, cfg.backbone, SPEC)
+
+
+def batch(agent: Agent, size: int = 32) -> Batch:
+    """A random minibatch that fits `SPEC`."""
+    return Batch(
+        torch.randn(size, *SPEC.obs_shape),
+        torch.rand(size, SPEC.action_dim) * 2 - 1,
+        torch.randn(size, *SPEC.obs_shape),
+        torch.randn(size),
+        (torch.rand(size) < 0.1).float(),
+        agent.objective.sample_skills(size),
+    )
