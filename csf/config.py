@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,7 +79,8 @@ def register_resolvers() -> None:
 
 def _variant(overrides: Sequence[str]) -> str:
     """'-<overrides of agent.*>', so that ablations of a method do not share a folder."""
-    return "".join(f"-{word.lstrip('+~').removeprefix('agent.')}" for word in sorted(overrides) if "agent." in word)
+    words = sorted(word.lstrip("+~") for word in overrides)
+    return "".join(f"-{word.removeprefix('agent.')}" for word in words if word.startswith("agent."))
 
 
 def check(overrides: Sequence[str]) -> Config:
@@ -94,7 +96,38 @@ def check(overrides: Sequence[str]) -> Config:
             HydraConfig.instance().set_config(tree)  # run_name reads the overrides from it
             return build(tree)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(_explain(str(error))) from error
+
+
+def _explain(message: str) -> str:
+    """What Hydra says in several lines as one line of ours, without its advice to add a misspelt key."""
+    if unknown := re.search(r"Could not find '(.+)/([^/']+)'", message):
+        group, name = unknown.groups()
+        return _not_accepted(f"{group}={name}", name, choices(group))
+    if misspelt := re.search(r"Could not override '([^']+)'", message):
+        *path, key = misspelt[1].split(".")
+        return _not_accepted(misspelt[1], key, keys(".".join(path)))
+    lines = (line.strip() for line in message.splitlines())
+    advice = ("See http", "full_key", "object_type")
+    return " ".join(line for line in lines if not line.startswith(advice))
+
+
+def choices(group: str) -> list[str]:
+    """What may be chosen in a group: the yaml files of its folder."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def keys(section: str) -> list[str]:
+    """What may be set in a section of the configuration, by any choice of its group."""
+    fields = [f.name for part in _SECTIONS.get(section, list)() for f in dataclasses.fields(part)]
+    if section == "env":
+        files = (CONFIGS / "env").glob("*.yaml")
+        fields = [str(key) for file in files for key in OmegaConf.load(file)]
+    return list(dict.fromkeys(fields))
+
+
+def _not_accepted(what: str, word: str, accepted: Sequence[str]) -> str:
+    return f"{what} is not known; accepted: {', '.join(accepted)}{nearest(word, accepted)}"
 
 
 def build(tree: DictConfig) -> Config:
@@ -106,7 +139,7 @@ def build(tree: DictConfig) -> Config:
     try:
         plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(_explain(str(error))) from error
     plain.pop("hydra", None)
     agent, task, env = (dict(plain[group]) for group in ("agent", "task", "env"))
     backbone = agent.pop("backbone")
@@ -159,11 +192,9 @@ def _one_of(key: str, value: str, accepted: Sequence[str]) -> Any:
 def _check_values(config: Config) -> None:
     """What a type cannot say."""
     task = config.task
-    least = {f"task.{name}": (getattr(task, name), 1) for name in ("epochs", "episodes_per_epoch", "batch_size")}
-    least |= {f"task.{name}": (getattr(task, name), 1) for name in ("eval_every", "save_every", "updates_per_epoch")}
-    least |= {f"task.{name}": (getattr(task, name), 1) for name in ("replay_size", "min_replay_size")}
-    least |= {f"task.{name}": (getattr(task, name), 1) for name in ("coverage_skills", "goals")}
-    least |= {"threads": (config.threads, 0), "seed": (config.seed, 0), "agent.skill_dim": (config.agent.skill_dim, 0)}
+    least = {f"task.{key}": (value, 1) for key, value in vars(task).items() if key != "name"}
+    least["seed"], least["threads"] = (config.seed, 0), (config.threads, 0)
+    least["agent.skill_dim"] = config.agent.skill_dim, 0
     for key, (value, lowest) in least.items():
         if value < lowest:
             raise ConfigError(f"{key} is {value}; an integer of at least {lowest} is accepted")
@@ -174,9 +205,9 @@ def _check_values(config: Config) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
-    """What Hydra says in several lines, without its advice to add a misspelt key."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("To append", "full_key", "object_type", "set the env"))]
-    return " ".join(kept) or type(error).__name__
-
+_SECTIONS: dict[str, Callable[[], list[type]]] = {
+    "": lambda: [_Top],
+    "task": lambda: [TaskConfig],
+    "agent": lambda: [objectives[name].Config for name in objectives.names()],
+    "agent.backbone": lambda: [backbones[name].Config for name in backbones.names()],
+}

@@ -6,35 +6,33 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import torch
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 import csf
 import envs
 from csf import config as border
+from csf import usage
 from csf.agents import Agent
 from csf.config import Config
 from csf.data.replay import ReplayBuffer
-from csf.errors import ConfigError, CsfError, NonFiniteError
+from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.coverage import StateCoverage
 from csf.evaluation.goals import ZeroShotGoals
 from csf.io import checkpoint
 from csf.io.logger import Logger
 from csf.io.progress import Progress
-from csf.io.run_dir import RunDir
+from csf.io.run_dir import RunDir, differences
 from csf.learners.off_policy import OffPolicyLearner
 from csf.sampling.rollout import RolloutSampler
 from csf.trainer import Counters, Evaluator, Schedule, Stop, Trainer
-from csf.types import EnvSpec
+from csf.types import EnvSpec, Stateful, Worlds
 
 EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
 MAX_EVAL_WORLDS = 64
-CONFIG_DIR = str(border.CONFIGS)
 
 
 def run(cfg: Config) -> int:
@@ -58,10 +56,11 @@ class Run:
         self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         replay = ReplayBuffer(task.replay_size, spec, cfg.agent.skill_dim, device)
-        learner = OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
+        budget = (task.updates_per_epoch, task.batch_size, task.min_replay_size)
+        learner = OffPolicyLearner(self.agent, replay, *budget)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device)
         self.logger, self.counters = Logger(self.dir.path), Counters()
-        self.parts = {
+        self.parts: dict[str, Stateful] = {
             "agent": self.agent,
             "replay": replay,
             "learner": learner,
@@ -95,23 +94,26 @@ class Run:
         """Resume if there is something to resume, train, and say how to go on or where the results are."""
         where = self.dir.path
         self.resume()
-        if self.counters.epoch >= self.cfg.task.epochs:
-            say(f"finished: {self.counters.epoch} of {self.cfg.task.epochs} epochs are done; results are in {where}")
+        epochs = self.cfg.task.epochs
+        if self.counters.epoch >= epochs:
+            say(f"finished before: {self.counters.epoch} of {epochs} epochs; results are in {where}")
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
-        progress = Progress(self.cfg.task.epochs, self.counters.epoch)
+        progress = Progress(epochs, self.counters.epoch, self.trainer.results)
         with Stop().listen() as stop:
             try:
                 self.trainer.run(progress, stop)
             except NonFiniteError as error:
                 raise self.keep_evidence(error) from error
+            except OSError as error:
+                raise RunDirError(f"cannot write to {where}: {error.strerror or error}") from error
             finally:
                 progress.close()
-        if stop.signal is not None:
+        if stop.signal is not None and self.counters.epoch < epochs:
             name = signal.Signals(stop.signal).name
             say(f"{name}: saved after epoch {self.counters.epoch}; the same command goes on from there")
             return 128 + stop.signal
-        say(f"finished: {self.cfg.task.epochs} epochs; results are in {where}")
+        say(f"finished: {epochs} epochs; results are in {where}")
         return 0
 
     def resume(self) -> None:
@@ -122,6 +124,8 @@ class Run:
             say(f"starting {self.dir.path}")
             return
         path, state = found
+        if changed := differences(state["config"], self.cfg.tree):
+            raise CheckpointError(f"{path} is of a run with another configuration: {changed}")
         checkpoint.restore(state, self.parts)
         self.trainer.results.update(state["results"])
         say(f"going on after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
@@ -143,10 +147,9 @@ class Run:
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:
         """Save what led to a number that is not finite; checkpoints stay as they were."""
-        epoch = self.counters.epoch + 1
-        path = self.dir.path / f"failure_{epoch:06d}.pt"
-        torch.save({"epoch": epoch, "agent": self.agent.full_state(), **error.evidence}, path)
-        return NonFiniteError(f"{error} (epoch {epoch}); what led to it is in {path}", error.evidence)
+        path = self.dir.path / "failure.pt"
+        torch.save({"error": str(error), "agent": self.agent.full_state(), **error.evidence}, path)
+        return NonFiniteError(f"{error}; what led to it is in {path}", error.evidence)
 
     def __enter__(self) -> Run:
         return self
@@ -158,38 +161,35 @@ class Run:
         self.dir.close()
 
 
-def make_worlds(cfg: Config, count: int) -> VectorEnv[Any, Any, Any]:
+def make_worlds(cfg: Config, count: int) -> Worlds:
     """N worlds as the configuration has them."""
     settings = {key: value for key, value in cfg.env.items() if key not in ("name", "plot_range")}
     try:
-        return envs.make_vec(str(cfg.env["name"]), count, **settings)
+        return cast(Worlds, envs.make_vec(str(cfg.env["name"]), count, **settings))
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"env: {error}") from error
 
 
-def describe(worlds: VectorEnv[Any, Any, Any], name: str) -> EnvSpec:
+def describe(worlds: Worlds, name: str) -> EnvSpec:
     """What may be known of an environment, from its attributes."""
 
     def numbers(values: Any) -> tuple[float, ...] | None:
         return None if values is None else tuple(float(value) for value in values)
 
-    def attribute(key: str) -> Any:
-        return getattr(worlds, key)
-
     space = worlds.single_observation_space
     return EnvSpec(
         id=name,
-        version=attribute("version"),
+        version=worlds.version,
         obs_shape=tuple(space.shape or ()),
         obs_dtype=str(space.dtype),
         action_dim=int((worlds.single_action_space.shape or (0,))[0]),
         discrete=False,
-        max_steps=attribute("max_steps"),
-        coord_dim=attribute("coord_dim"),
-        success_radii=numbers(attribute("success_radii")) or (),
-        coverage_cell=float(attribute("coverage_cell")),
-        obs_mean=numbers(attribute("obs_mean")),
-        obs_std=numbers(attribute("obs_std")),
+        max_steps=worlds.max_steps,
+        coord_dim=worlds.coord_dim,
+        success_radii=numbers(worlds.success_radii) or (),
+        coverage_cell=float(worlds.coverage_cell),
+        obs_mean=numbers(worlds.obs_mean),
+        obs_std=numbers(worlds.obs_std),
     )
 
 
@@ -209,9 +209,10 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-@hydra.main(version_base="1.3", config_path=CONFIG_DIR, config_name="train")
+@hydra.main(version_base="1.3", config_path=str(border.CONFIGS), config_name="train")
 def launch(tree: DictConfig) -> None:
     """One job: called by Hydra once, or once per point of a sweep."""
+    border.register_resolvers()  # a launcher may have started a process of its own
     try:
         code = run(border.build(tree))
     except CsfError as error:
@@ -224,17 +225,21 @@ def main() -> None:
     """Check the arguments, so that a mistake is told in one line, then hand over to Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     border.register_resolvers()
-    words = sys.argv[1:]
-    if "--version" in words:
-        say("\n".join(f"{name} {value}" for name, value in {"csf": csf.__version__, **checkpoint.provenance()}.items()))
-        return
-    sweep = {"-m", "--multirun"} & set(words)
-    if not sweep and not any(word.startswith("-") for word in words):
-        try:
-            border.check(words)
-        except CsfError as error:
-            sys.exit(f"error: {error}")
-    launch()
+    # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
+    words = sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
+    settings = [word for word in words if not word.startswith("-")]
+    try:
+        if "--version" in words:
+            versions = {"csf": csf.__version__, **checkpoint.provenance()}
+            sys.stdout.write("".join(f"{name} {value}\n" for name, value in versions.items()))
+        elif "--help" in words or "-h" in words:
+            sys.stdout.write(usage.text(border.check(settings)) + "\n")
+        else:
+            if settings == words:  # a flag asks for something of Hydra's, which reports its own mistakes
+                border.check(words)
+            launch()
+    except CsfError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

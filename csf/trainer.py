@@ -111,8 +111,11 @@ class Trainer:
         if self.counters.epoch == 0:
             self._finish({}, progress)
         while self.counters.epoch < self.schedule.epochs and stop.signal is None:
-            row = self._train()
-            self._finish(row, progress)
+            epoch = self.counters.epoch + 1
+            try:
+                self._finish(self._train(), progress)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error} in epoch {epoch}", error.evidence) from error
             if self.schedule.saves(self.counters.epoch) or stop.signal is not None:
                 self.save(self.results)
 
@@ -149,7 +152,7 @@ class Trainer:
             row["time/eval"] = time.perf_counter() - start
         for name, value in row.items():
             if not math.isfinite(value):
-                raise NonFiniteError(f"{name} is {value} at epoch {self.counters.epoch}")
+                raise NonFiniteError(f"{name} is {value}")
         counts = {"env_steps": self.counters.env_steps, "gradient_steps": self.learner.gradient_steps}
         row = {"epoch": self.counters.epoch, **counts, **row}
         self.logger.write(row, images)

@@ -89,6 +89,37 @@ class Evaluation(NamedTuple):
     images: dict[str, np.ndarray]  # name -> [H, W, 3] uint8
 
 
+class Worlds(Protocol):
+    """A batch of N worlds: a Gymnasium `VectorEnv` without autoreset, with what the package envs adds to it."""
+
+    num_envs: int
+    single_observation_space: Any
+    single_action_space: Any
+    version: str
+    max_steps: int
+    coord_dim: int
+    success_radii: tuple[float, ...]
+    coverage_cell: float
+    obs_mean: np.ndarray | None
+    obs_std: np.ndarray | None
+
+    def reset(self, *, seed: list[int], options: None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode in every world; observations [N, *O], infos with "coord" [N, C]."""
+        ...
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of every world; infos with "coord" [N, C] and "diverged" [N] bool."""
+        ...
+
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Goals as observations [n, *O] and as places [n, C]."""
+        ...
+
+    def close(self) -> None:
+        """Release the worlds."""
+        ...
+
+
 class Policy(Protocol):
     """Chooses actions; positional-only, so that a goal may ride in the skill's place."""
 
@@ -102,9 +133,7 @@ class Sampler(Protocol):
 
     spec: EnvSpec
 
-    def collect(
-        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None
-    ) -> Episodes:
+    def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
         """One episode per row of `skills` [n, Z], any n; `seed` makes it independent of the sampler's own state."""
         ...
 

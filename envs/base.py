@@ -164,9 +164,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
             return np.arange(self.num_envs)
         mask = np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
-            raise ValueError(
-                f"reset_mask is {mask!r}; accepted: {self.num_envs} booleans, at least one of them True"
-            )
+            raise ValueError(f"reset_mask is {mask!r}; accepted: {self.num_envs} booleans, at least one of them True")
         return np.flatnonzero(mask)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:

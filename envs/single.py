@@ -35,9 +35,7 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
         self.observation_space = worlds.single_observation_space
         self.action_space = worlds.single_action_space
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Starts a new episode.
 
         Args:

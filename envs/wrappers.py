@@ -53,9 +53,7 @@ class GymnasiumWorlds(VectorWrapper[Array, Array, Array, Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._finished = np.zeros(self.num_envs, bool)
 
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Starts new episodes, with seeds and `reset_mask` as in Gymnasium's SyncVectorEnv."""
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         obs, infos = self.env.reset(seed=seed, options=dict(options) if options else None)

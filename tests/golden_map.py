@@ -1,8 +1,8 @@
 """From the names of the CSF paper's released program to ours: how a golden case becomes an agent, and back.
 
-A case is a npz file: `init/`, `batch/itK/`, `draw/itK/`, `after/`, `grad/` and a JSON document `meta_json`. `make` builds
-the agent that the case's flags describe, `load` puts its parameters in, `draws` replays its random numbers, `update` runs
-its iterations through `Agent.update`, and `dump` names the result as the released program does.
+A case is a npz file: `init/`, `batch/itK/`, `draw/itK/`, `after/`, `grad/` and a JSON document `meta_json`. `make`
+builds the agent that the case's flags describe, `load` puts its parameters in, `draws` replays its random numbers,
+`update` runs its iterations through `Agent.update`, and `dump` names the result as the released program does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 from unittest import mock
 
@@ -45,7 +45,7 @@ def meta_of(arrays: Arrays) -> dict[str, Any]:
 def flags_of(meta: Mapping[str, Any]) -> dict[str, str]:
     """The released program's flags by name; the first value of those that take several."""
     words = [*meta["flags"], *meta["size_overrides"]]
-    return {a.removeprefix("--"): b for a, b in zip(words, words[1:], strict=False) if a.startswith("--")}
+    return {a.removeprefix("--"): b for a, b in pairwise(words) if a.startswith("--")}
 
 
 def overrides(meta: Mapping[str, Any]) -> list[str]:
@@ -139,7 +139,9 @@ def _named(agent: Agent, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _layers(prefix: str, net: torch.nn.Module, of: Callable[[Tensor], Tensor], output: bool = False) -> dict[str, Tensor]:
+def _layers(
+    prefix: str, net: torch.nn.Module, of: Callable[[Tensor], Tensor], output: bool = False
+) -> dict[str, Tensor]:
     linear = [layer for layer in net.modules() if isinstance(layer, torch.nn.Linear)]
     found = {}
     for i, layer in enumerate(linear):
@@ -177,8 +179,10 @@ def draws(arrays: Arrays) -> Iterator[None]:
             name = queue.pop(0)
             value = torch.from_numpy(arrays[name])
             assert ("u01" in name) == (kind == "rand"), f"{name} was asked for as {kind}"
-            shape = args[0].shape if isinstance(args[0], Tensor) else torch.Size(
-                args[0] if isinstance(args[0], tuple | list | torch.Size) else args
+            shape = (
+                args[0].shape
+                if isinstance(args[0], Tensor)
+                else torch.Size(args[0] if isinstance(args[0], tuple | list | torch.Size) else args)
             )
             assert value.shape == shape, f"{name} has shape {value.shape}, {shape} was asked for"
             return value
@@ -200,6 +204,3 @@ def update(agent: Agent, arrays: Arrays) -> list[dict[str, float]]:
     with draws(arrays):
         rows = [agent.update(batch(agent, arrays, i)) for i in range(meta_of(arrays)["iterations"])]
     return [{name: value.item() for name, value in row.items()} for row in rows]
-
-
-GOLDEN = Path(__file__).parent / "golden"

@@ -36,11 +36,13 @@ class Objective(nn.Module):
     """
 
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
-    prior: Prior = "sphere"  # the law of the skills: what a controller, an export and a reader need to know of z
+    prior: Prior = "sphere"  # the law of the skills, which a controller, an export and a reader need to know
+    anchor: Tensor
 
     def __init__(self, cfg: Any, spec: EnvSpec) -> None:
         super().__init__()
         self.cfg, self.spec = cfg, spec
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)  # is where the method is
         self.minimizers = {"representation": Minimizer(self.build(), cfg.lr)}
 
     def build(self) -> Iterable[nn.Parameter]:
@@ -91,5 +93,5 @@ class Objective(nn.Module):
         return None
 
     def device(self) -> torch.device:
-        """Where the method's parameters are."""
-        return next(self.parameters()).device
+        """Where the method computes."""
+        return self.anchor.device

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csf.types import Batch, Episodes, EnvSpec
+from csf.types import Batch, EnvSpec, Episodes
 
 
 class ReplayBuffer:

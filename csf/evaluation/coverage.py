@@ -27,7 +27,8 @@ class StateCoverage:
         with isolated(agent, self.seed):
             skills = agent.objective.evaluation_skills(self.episodes)
             found = sampler.collect(agent.act, skills, True, self.seed)
-            last = found.obs[torch.arange(len(skills)), (found.length - 1).clamp(min=0)]  # s_{T-1}, as released
+            before_last = (found.length - 1).clamp(min=0)  # s_{T-1}, as in the released program
+            last = found.obs[torch.arange(len(skills)), before_last]
             with torch.no_grad():
                 features = agent.objective.represent(last.to(skills.device))
         colors = plots.skill_colors(skills.cpu().numpy(), agent.objective.prior == "one_hot")

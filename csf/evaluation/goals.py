@@ -10,7 +10,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.evaluation.isolation import isolated
-from csf.types import Episodes, Evaluation, Sampler
+from csf.types import Episodes, Evaluation, Policy, Sampler
 
 Goals = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -52,7 +52,7 @@ class ZeroShotGoals:
         return Evaluation(goal_metrics(found, torch.from_numpy(place), sampler.spec.success_radii), {})
 
 
-def _seek(agent: Agent) -> Callable[[Tensor, Tensor, bool], Tensor]:
+def _seek(agent: Agent) -> Policy:
     """The policy whose goal rides in the skill's place."""
 
     def policy(obs: Tensor, goal: Tensor, mode: bool = False, /) -> Tensor:

@@ -13,7 +13,7 @@ from csf.agents import Agent
 @contextmanager
 def isolated(agent: Agent, seed: int) -> Iterator[None]:
     """Inside, PyTorch draws from `seed` and modules are in evaluation mode; afterwards all is as before."""
-    device = agent.objective.device() if any(True for _ in agent.objective.parameters()) else torch.device("cpu")
+    device = agent.objective.device()
     training = agent.training
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

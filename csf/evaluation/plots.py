@@ -43,7 +43,7 @@ def _color_space(skills: np.ndarray) -> np.ndarray:
 
 
 def _principal(skills: np.ndarray) -> np.ndarray:
-    """The three principal coordinates [N, 3] of skills, fitted with a few Gaussian rows so that equal ones do no harm."""
+    """Three principal coordinates [N, 3] of skills, fitted with a few Gaussian rows so that equal ones do no harm."""
     rows = np.random.default_rng(0).standard_normal((skills.shape[1], skills.shape[1]))
     cloud = np.concatenate([skills, rows])
     mean = cloud.mean(0)
@@ -80,7 +80,8 @@ def _line_of_growing_width(axes: Axes, x: np.ndarray, height: float, color: np.n
 
     points = np.column_stack([x, np.full(len(x), height)])
     segments = np.stack([points[:-1], points[1:]], 1)
-    axes.add_collection(LineCollection(list(segments), colors=[tuple(color)], linewidths=np.linspace(0.2, 1.2, len(x) - 1)))
+    widths = np.linspace(0.2, 1.2, len(x) - 1)
+    axes.add_collection(LineCollection(list(segments), colors=[tuple(color)], linewidths=widths))
     axes.autoscale_view()
 
 

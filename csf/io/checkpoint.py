@@ -65,7 +65,8 @@ def save_policy(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
         CheckpointError: the file cannot be written.
     """
     tensors = {name: value.contiguous().cpu() for name, value in agent.policy_state().items()}
-    about = {"format": FORMAT, "spec": dataclasses.asdict(agent.objective.spec), "prior": agent.objective.prior, **facts}
+    objective = agent.objective
+    about = {"format": FORMAT, "spec": dataclasses.asdict(objective.spec), "prior": objective.prior, **facts}
     header = {"csf": json.dumps(about)}
     _write(path, lambda partial: partial.write_bytes(safetensors.torch.save(tensors, metadata=header)))
 
@@ -90,10 +91,10 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: no such file, a damaged or foreign one, or another format.
     """
     if not path.is_file():
-        found = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))) or "none"
-        raise CheckpointError(f"no checkpoint {path}; in that folder: {found}")
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))) or "none"
+        raise CheckpointError(f"no checkpoint {path}; in that folder: {there}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0][:120]
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({reason})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -32,7 +33,7 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """One JSON object per epoch in metrics.jsonl, pictures as plots/<name>_<epoch>.png; new keys may appear any time."""
+    """A JSON object per epoch in metrics.jsonl, pictures as plots/<name>_<epoch>.png; new keys may come at any time."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / "metrics.jsonl").open("a", buffering=1)
@@ -89,7 +90,7 @@ class Wandb:
             raise MissingDependency(f"wandb={mode} needs the package wandb: pip install wandb") from error
         identity = folder / ".wandb_id"
         if not identity.exists():
-            identity.write_text(wandb.util.generate_id())
+            identity.write_text(uuid.uuid4().hex[:8])
         self._wandb = wandb
         self._run = wandb.init(
             project="csf",
@@ -115,7 +116,7 @@ class Wandb:
 
 
 class Logger:
-    """Hands every row to all sinks; a checkpoint holds how long the files were, so that a resumed run cuts them back."""
+    """Hands rows to all sinks; a checkpoint holds how long the files were, so that a resumed run cuts them back."""
 
     def __init__(self, folder: Path) -> None:
         """Open no file yet: `open` does, once it is known where the run goes on."""

@@ -20,8 +20,8 @@ SHOWN = {  # what the line says of the newest row that has it
 class Progress:
     """A tqdm line on a terminal; in a file, a plain line every half minute."""
 
-    def __init__(self, epochs: int, first: int, file: TextIO | None = None) -> None:
-        """Start at epoch `first` of `epochs`."""
+    def __init__(self, epochs: int, first: int, known: Mapping[str, float], file: TextIO | None = None) -> None:
+        """Start at epoch `first` of `epochs` with what is `known` of the epochs before."""
         self.file = file or sys.stderr
         self.live = self.file.isatty()
         self.bar = tqdm(
@@ -34,7 +34,7 @@ class Progress:
             smoothing=0.1,
             dynamic_ncols=self.live,
         )
-        self.known: dict[str, float] = {}
+        self.known = dict(known)
 
     def update(self, row: Mapping[str, float]) -> None:
         """Take the row of an epoch that has just ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import yaml
 from csf.errors import RunDirError
 
 # What may change when a run goes on: how long and how often, where it computes and who watches.
-MAY_CHANGE = frozenset(
-    {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb", "exp_dir", "run_name"}
-)
+MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb"}
+MAY_CHANGE |= {"exp_dir", "run_name"}  # a folder may be moved
 
 
 class RunDir:
@@ -44,7 +43,8 @@ class RunDir:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
-            raise RunDirError(f"{self.path} is in use by another process; wait for it or change run_name") from error
+            message = f"{self.path} is in use by another process; wait for it or change run_name"
+            raise RunDirError(message) from error
         return lock
 
     def _agree(self, config: Mapping[str, Any]) -> None:
@@ -52,10 +52,9 @@ class RunDir:
         file = self.path / "config.yaml"
         if file.exists():
             kept = yaml.safe_load(file.read_text()) or {}
-            differences = list(_differences(kept, config))
-            if differences:
+            if found := differences(kept, config):
                 raise RunDirError(
-                    f"{self.path} holds a run with another configuration: {'; '.join(differences)}. "
+                    f"{self.path} holds a run with another configuration: {found}. "
                     "Give its values, or another run_name or exp_dir"
                 )
         partial = file.with_suffix(".partial")
@@ -74,9 +73,12 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
     return {key: value for part in leaves for key, value in part.items()}
 
 
-def _differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What a run may not change between two plain configurations, as text; empty if nothing differs."""
     old, new = _flat(kept), _flat(config)
-    for key in [*new, *(key for key in old if key not in new)]:
+    found = []
+    for key in dict.fromkeys([*new, *old]):
         a, b = old.get(key, "absent"), new.get(key, "absent")
         if a != b and key not in MAY_CHANGE:
-            yield f"{key} is {a} there, {b} here"
+            found.append(f"{key} is {a} there, {b} here")
+    return "; ".join(found)

@@ -17,9 +17,7 @@ from csf.types import Episodes
 class OffPolicyLearner:
     """Stores episodes, then takes `updates` gradient steps on batches of `batch_size`."""
 
-    def __init__(
-        self, agent: Agent, replay: ReplayBuffer, updates: int, batch_size: int, min_size: int
-    ) -> None:
+    def __init__(self, agent: Agent, replay: ReplayBuffer, updates: int, batch_size: int, min_size: int) -> None:
         """Learn nothing until the replay buffer holds `min_size` transitions."""
         self.agent, self.replay = agent, replay
         self.updates, self.batch_size, self.min_size = updates, batch_size, min_size
@@ -46,7 +44,8 @@ class OffPolicyLearner:
         self.gradient_steps += self.updates
         table = torch.stack(rows).tolist()  # the epoch's only read of a metric
         self._check(names, table, indices)
-        return {name: sum(column) / len(table) for name, column in zip(names, zip(*table, strict=True), strict=True)}
+        means = (sum(column) / len(table) for column in zip(*table, strict=True))
+        return dict(zip(names, means, strict=True))
 
     def _check(self, names: list[str], table: list[list[float]], indices: list[Tensor]) -> None:
         for update, row in enumerate(table):

@@ -24,7 +24,7 @@ class TanhNormal:
 
     @property
     def mode(self) -> Tensor:
-        """tanh of the mean, [..., A]."""
+        """Tanh of the mean, [..., A]."""
         return self.mean.tanh()
 
     def sample(self) -> tuple[Tensor, Tensor]:

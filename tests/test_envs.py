@@ -1,0 +1,555 @@
+"""Worlds equal a plain MuJoCo loop and each other, keep to their presets, and fail with clear messages."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+import envs
+from envs.ant import ant_model
+from envs.base import Array, map_action
+from envs.half_cheetah import half_cheetah_model
+from envs.single import OneWorldEnv
+from envs.vector import gymnasium_asset
+
+GOLDEN = Path(__file__).parent / "golden"
+IDS = {"ant": "csf/Ant-v0", "half_cheetah": "csf/HalfCheetah-v0", "point": "csf/Point-v0"}
+MODELS = {"ant": ant_model, "half_cheetah": half_cheetah_model}
+DISABLED = {"autoreset_mode": AutoresetMode.DISABLED}
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo writes its log of diverged worlds into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def make_vec(name: str, num_envs: int, **settings: Any) -> Any:
+    """As `envs.make_vec`, without a type, because the tests look inside."""
+    return envs.make_vec(name, num_envs, **settings)
+
+
+def actions_for(env: Any, steps: int, seed: int = 0) -> Array:
+    """[T, N, A] float32, a little beyond [-1, 1] so that clipping is exercised."""
+    shape = (steps, *env.action_space.shape)
+    return np.random.default_rng(seed).uniform(-1.2, 1.2, shape).astype(np.float32)
+
+
+def state_of(env: Any) -> tuple[Array, Array]:
+    """Copies of qpos [N, nq] and qvel [N, nv]."""
+    return env._qpos.copy(), env._qvel.copy()
+
+
+# Models
+
+
+def test_ant_model_is_the_reference() -> None:
+    model = ant_model()
+    assert (model.nq, model.nv, model.nu, model.nbody, model.ngeom) == (15, 14, 8, 14, 14)
+    assert model.opt.timestep == 0.01
+    assert int(model.opt.integrator) == int(mujoco.mjtIntegrator.mjINT_RK4)
+    np.testing.assert_array_equal(model.geom_margin, 0.005)
+    np.testing.assert_array_equal(ant_model("as_is").geom_margin, 0.01)
+    assert model.body_mass.sum() == pytest.approx(0.91088, abs=1e-5)
+    np.testing.assert_array_equal(model.actuator_gear[:, 0], 150)
+
+
+def test_half_cheetah_model_is_the_reference(capfd: pytest.CaptureFixture[str]) -> None:
+    model = half_cheetah_model()
+    assert (model.nq, model.nv, model.nu, model.nbody, model.ngeom) == (9, 9, 6, 8, 9)
+    assert model.opt.timestep == 0.01
+    assert int(model.opt.integrator) == int(mujoco.mjtIntegrator.mjINT_EULER)
+    assert model.body_mass.sum() == pytest.approx(14.0, abs=1e-12)
+    np.testing.assert_array_equal(model.geom_margin, 0)
+    assert capfd.readouterr().err == ""  # the file's own settotalmass would warn here
+    plain = mujoco.MjModel.from_xml_path(gymnasium_asset("half_cheetah.xml"))
+    for field in (
+        "body_mass",
+        "body_inertia",
+        "body_invweight0",
+        "dof_invweight0",
+        "dof_M0",
+        "actuator_acc0",
+    ):
+        np.testing.assert_array_equal(getattr(model, field), getattr(plain, field), err_msg=field)
+
+
+# Physics
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["ant", "half_cheetah"])
+def test_worlds_equal_a_plain_loop_bit_for_bit(name: str, threads: int) -> None:
+    env = make_vec(name, 3, threads=threads, normalizer="off")
+    model = MODELS[name]()
+    worlds = [mujoco.MjData(model) for _ in range(3)]
+
+    def start(ids: Iterable[int]) -> None:
+        for i in ids:
+            mujoco.mj_resetData(model, worlds[i])
+            worlds[i].qpos[:], worlds[i].qvel[:] = (part[i] for part in state_of(env))
+            mujoco.mj_forward(model, worlds[i])
+
+    env.reset(seed=7)
+    start(range(3))
+    xpos = env._batch.bind("xpos")
+    for t, action in enumerate(actions_for(env, 100)):
+        if t == 40:
+            env.reset(options={"reset_mask": np.array([False, True, False])})
+            start([1])
+            if name == "ant":  # what a task reads is current after a reset, and after a step
+                np.testing.assert_allclose(xpos[1, 1], env._qpos[1, :3], atol=1e-12)
+        obs, *_, infos = env.step(action)
+        for world, row in zip(worlds, map_action(action, 3, *env.bounds.T), strict=True):
+            world.ctrl[:] = row
+            mujoco.mj_step(model, world, nstep=5)
+        qpos, qvel = (np.stack([getattr(w, part) for w in worlds]) for part in ("qpos", "qvel"))
+        np.testing.assert_array_equal(np.concatenate(state_of(env), 1), np.concatenate((qpos, qvel), 1))
+        np.testing.assert_array_equal(obs, np.concatenate((qpos, qvel), 1).astype(np.float32))
+        np.testing.assert_array_equal(infos["coord"], qpos[:, : env.coord_dim])
+        if name == "ant":
+            np.testing.assert_allclose(xpos[:, 1], qpos[:, :3], atol=1e-12)
+    assert not infos["diverged"].any()
+
+
+def test_rewards() -> None:
+    env = make_vec("ant", 2)
+    _, infos = env.reset(seed=0)
+    action = np.full((2, 8), 0.5, np.float32)
+    _, reward, _, _, after = env.step(action)
+    np.testing.assert_allclose(reward, (after["coord"] - infos["coord"])[:, 0] / 0.05 - 0.5 * 2.0 + 1.0)
+    env = make_vec("half_cheetah", 2)
+    _, infos = env.reset(seed=0)
+    _, reward, _, _, after = env.step(np.full((2, 6), 0.5, np.float32))
+    np.testing.assert_allclose(reward, (after["coord"] - infos["coord"])[:, 0] / 0.05 - 0.1 * 1.5)
+
+
+@pytest.mark.parametrize("name", ["ant", "half_cheetah"])
+def test_reset_noise(name: str) -> None:
+    env = make_vec(name, 400, threads=1)
+    env.reset(seed=0)
+    qpos, qvel = state_of(env)
+    noise = qpos - MODELS[name]().qpos0
+    if name == "ant":
+        np.testing.assert_allclose(np.linalg.norm(qpos[:, 3:7], axis=1), 1.0, atol=1e-12)
+        noise = np.delete(noise, range(3, 7), axis=1)
+    assert np.abs(noise).max() <= 0.1
+    np.testing.assert_allclose(noise.std(0), 0.2 / np.sqrt(12), rtol=0.1)
+    np.testing.assert_allclose(qvel.std(0), 0.1, rtol=0.15)
+    np.testing.assert_allclose(qvel.mean(0), 0.0, atol=0.02)
+
+
+def test_diverged_world_is_flagged_once_and_leaves_the_others_alone() -> None:
+    def run(disturb: float | None) -> tuple[Array, Array]:
+        env = make_vec("ant", 4, threads=2)
+        env.reset(seed=3)
+        rows, flags = [], []
+        for t, action in enumerate(actions_for(env, 30)):
+            if disturb is not None and t == 10:
+                env._qvel[2, 3] = disturb
+            obs, reward, *_, infos = env.step(action)
+            assert np.isfinite(obs).all()
+            assert (np.abs(reward) < 100).all()
+            assert (reward[infos["diverged"]] == 0).all()
+            rows.append(obs)
+            flags.append(infos["diverged"])
+        return np.array(rows), np.array(flags)
+
+    healthy, flags = run(None)
+    assert not flags.any()
+    for disturb in (np.nan, np.inf, 1e12, 1e8):
+        rows, flags = run(disturb)
+        assert [tuple(index) for index in np.argwhere(flags)] == [(10, 2)]
+        np.testing.assert_array_equal(rows[:, [0, 1, 3]], healthy[:, [0, 1, 3]])
+        assert np.abs(rows[10:, 2]).max() < 100
+
+
+def test_a_state_that_is_bad_only_after_the_last_substep_is_flagged() -> None:
+    env = make_vec("half_cheetah", 2, threads=1)
+    env.reset(seed=0)
+    step = env._batch.step
+
+    def broken_step(**settings: Any) -> None:
+        step(**settings)
+        env._qpos[1, 0] = 1e11
+
+    env._batch.step = broken_step
+    obs, *_, infos = env.step(np.zeros((2, 6), np.float32))
+    assert infos["diverged"].tolist() == [False, True]
+    assert np.abs(obs).max() < 100
+
+
+# The interface
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_worlds_equal_gymnasiums_loop_over_single_ones(name: str) -> None:
+    ours = make_vec(name, 3)
+    theirs = gymnasium.make_vec(IDS[name], 3, vectorization_mode="sync", vector_kwargs=DISABLED)
+
+    def reset(**settings: Any) -> None:
+        (obs, infos), (their_obs, their_infos) = ours.reset(**settings), theirs.reset(**settings)
+        np.testing.assert_array_equal(obs, their_obs)
+        rows = their_infos["_coord"]
+        np.testing.assert_array_equal(infos["coord"][rows], their_infos["coord"][rows])
+
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    reset(seed=11)
+    for t, action in enumerate(actions_for(ours, 15)):
+        if t == 5:  # a mask is popped from the options, hence built anew for each
+            (obs, _), (their_obs, _) = (
+                env.reset(options={"reset_mask": np.array([True, False, True])}) for env in (ours, theirs)
+            )
+            np.testing.assert_array_equal(obs, their_obs)
+        if t == 10:
+            reset(seed=[5, None, 9])
+        mine, other = ours.step(action), theirs.step(action)
+        for a, b in zip(mine[:4], other[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+        assert set(mine[4]) == set(other[4])
+        for key in mine[4]:
+            np.testing.assert_array_equal(mine[4][key], other[4][key])
+            assert mine[4][key].dtype == other[4][key].dtype
+    theirs.close()
+
+
+@pytest.mark.parametrize("identifier", IDS.values())
+def test_gymnasiums_checker(identifier: str) -> None:
+    env = gymnasium.make(identifier)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # Positions and velocities have no bounds, which the checker mentions for Gymnasium's own ants too.
+        warnings.filterwarnings("ignore", message=".*A Box observation space m..imum value is -?infinity.*")
+        check_env(env.unwrapped)
+    assert gymnasium.spec(identifier).to_json()
+    env.close()
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_episodes_are_truncated_once_at_max_steps(name: str) -> None:
+    env = make_vec(name, 2)
+    limit = 20 if name == "point" else 200
+    assert env.max_steps == limit
+    env = make_vec(name, 2, max_steps=6)
+    env.reset(seed=0)
+    truncated = []
+    for t, action in enumerate(actions_for(env, 9)):
+        if t == 4:
+            env.reset(options={"reset_mask": np.array([False, True])})
+        _, _, terminal, cut, _ = env.step(action)
+        assert not terminal.any()
+        truncated.append(cut.tolist())
+    assert truncated == [[False] * 2] * 5 + [[True, False]] * 4
+    single = gymnasium.make(IDS[name], max_steps=6)
+    single.reset(seed=0)
+    assert [single.step(single.action_space.sample())[3] for _ in range(6)] == [False] * 5 + [True]
+    assert "TimeLimit" not in str(single)
+    assert single.unwrapped.np_random is cast(OneWorldEnv, single.unwrapped).worlds.generators[0]
+
+
+@pytest.mark.parametrize("name", ["ant", "half_cheetah"])
+def test_seeds(name: str) -> None:
+    def episode(seed: int | None, first: int | None = None) -> Array:
+        env = make_vec(name, 2)
+        if first is not None:
+            env.reset(seed=first)
+        rows = [env.reset(seed=seed)[0]]
+        rows += [env.step(action)[0] for action in actions_for(env, 5)]
+        rows.append(env.reset()[0])
+        return np.array(rows)
+
+    same = episode(5)
+    np.testing.assert_array_equal(same, episode(5, first=1))
+    np.testing.assert_array_equal(same[0, 1], episode(6)[0, 0])  # world i of seed s is world 0 of s + i
+    assert (same[0] != episode(4)[0]).any(1).all()
+    assert (same[0, 0] != same[0, 1]).any()
+    assert (same[-1] != same[0]).any(1).all()  # a reset without a seed goes on with the generator
+    assert (episode(None)[0] != episode(None)[0]).any(1).all()
+
+
+def test_returned_arrays_are_copies() -> None:
+    for name in IDS:
+        env = make_vec(name, 2)
+        first, infos = env.reset(seed=0)
+        kept = first.copy(), infos["coord"].copy()
+        second, *_, later = env.step(np.ones(env.action_space.shape, np.float32))
+        np.testing.assert_array_equal(first, kept[0])
+        np.testing.assert_array_equal(infos["coord"], kept[1])
+        assert not np.array_equal(first, second)
+        later["coord"][:], second[:] = np.nan, np.nan
+        assert np.isfinite(env.step(np.ones(env.action_space.shape, np.float32))[0]).all()
+
+
+def test_point_moves_by_a_tenth_of_its_action() -> None:
+    env = make_vec("point", 2)
+    obs, infos = env.reset(seed=0)
+    np.testing.assert_array_equal(obs, np.zeros((2, 2)))
+    assert obs.dtype == np.float32
+    assert infos["coord"].dtype == np.float64
+    env.step(np.array([[1.0, -0.5], [3.0, -7.0]]))
+    obs, reward, *_, infos = env.step(np.array([[1.0, -0.5], [3.0, -7.0]]))
+    np.testing.assert_allclose(infos["coord"], [[0.2, -0.1], [0.2, -0.2]])
+    np.testing.assert_array_equal(obs, infos["coord"].astype(np.float32))
+    np.testing.assert_array_equal(reward, 0)
+    obs, _ = env.reset(options={"state": (np.array([[1.0, 2.0], [3.0, 4.0]]),)})
+    np.testing.assert_array_equal(obs, [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize(("name", "reach", "dim"), [("ant", 50, 2), ("half_cheetah", 100, 1), ("point", 1.5, 2)])
+def test_goals_are_where_they_say(name: str, reach: float, dim: int) -> None:
+    env = make_vec(name, 2)
+    env.reset(seed=0)
+    before = env._coord()
+    obs, place = env.goals(300, np.random.default_rng(0))
+    assert obs.shape == (300, *env.single_observation_space.shape)
+    assert obs.dtype == np.float32
+    assert place.shape == (300, dim)
+    assert place.dtype == np.float64
+    assert np.abs(place).max() <= reach
+    assert np.abs(place).max(0).min() > 0.95 * reach
+    np.testing.assert_allclose(place.std(0), 2 * reach / np.sqrt(12), rtol=0.1)
+    seen = obs.astype(np.float64)
+    if env.obs_mean is not None:
+        seen = seen * env.obs_std + env.obs_mean
+    np.testing.assert_allclose(seen[:, :dim], place, rtol=1e-6, atol=1e-5)
+    if name != "point":
+        assert (seen[:, dim:].std(0) > 1e-3).all()  # fresh noise, not one state
+    np.testing.assert_array_equal(env._coord(), before)
+    again, _ = env.goals(300, np.random.default_rng(0))
+    np.testing.assert_array_equal(obs, again)
+    near = make_vec(name, 1, goal_range=0.5).goals(50, np.random.default_rng(0))[1]
+    assert np.abs(near).max() <= 0.5
+
+
+def test_facts_that_the_trainer_reads() -> None:
+    facts = {name: make_vec(name, 1) for name in IDS}
+    assert {name: env.success_radii for name, env in facts.items()} == {
+        "ant": (3.0, 1.0),
+        "half_cheetah": (3.0, 1.0),
+        "point": (0.3,),
+    }
+    assert [env.coverage_cell for env in facts.values()] == [1.0, 1.0, 0.25]
+    assert [env.coord_dim for env in facts.values()] == [2, 1, 2]
+    assert mujoco.__version__ in facts["ant"].version
+    assert facts["point"].obs_mean is None
+    assert make_vec("ant", 1, normalizer="off").obs_std is None
+    assert make_vec("csf/Ant-v0", 1).__class__ is facts["ant"].__class__
+    assert facts["ant"].metadata["autoreset_mode"] is AutoresetMode.DISABLED
+
+
+# Against the paper's released program
+
+
+def test_golden_normalizer_and_action_map() -> None:
+    golden = np.load(GOLDEN / "pieces_normalizer.npz")
+    for name in MODELS:
+        env = make_vec(name, 1)
+        np.testing.assert_array_equal(env.obs_mean, golden[f"{name}_mean"])
+        np.testing.assert_allclose(env.obs_std, golden[f"{name}_std"], rtol=1e-15)
+    env = make_vec("ant", 1, threads=1)
+    raw = golden["raw_obs"][None]
+    obs, _ = env.reset(options={"state": (raw[:, :15], raw[:, 15:])})
+    np.testing.assert_array_equal(obs[0], golden["normalized_obs"])
+    low, high = (golden[key].astype(np.float64) for key in ("env_low", "env_high"))
+    np.testing.assert_array_equal(map_action(golden["action_in"], 8, low, high), golden["action_seen_by_env"])
+    assert env.single_action_space == gymnasium.spaces.Box(
+        golden["wrapper_action_low"], golden["wrapper_action_high"], dtype=np.float32
+    )
+
+
+def test_golden_rollout() -> None:
+    golden = np.load(GOLDEN / "rollout_ant_mode.npz")
+    state = golden["qpos0"][None], golden["qvel0"][None]
+
+    def errors(margin: str) -> tuple[Array, Array]:
+        """Largest differences after each of ten steps, of normalized and of raw observations."""
+        env = make_vec("ant", 1, contact_margin=margin, threads=1)
+        obs, infos = env.reset(options={"state": state})
+        np.testing.assert_array_equal(obs[0], golden["observations"][0])
+        normalized, raw = [], []
+        for t in range(10):
+            obs, reward, *_, infos = env.step(golden["actions"][t][None])
+            normalized.append(np.abs(obs[0] - golden["next_observations"][t]).max())
+            now = np.concatenate(state_of(env), 1)[0]
+            raw.append(np.abs(now - golden["env_infos/next_ori_obs"][t]).max())
+            if margin == "as_is":
+                place = golden["env_infos/next_coordinates"][t]
+                np.testing.assert_allclose(infos["coord"][0], place, atol=2e-3)
+                np.testing.assert_allclose(reward[0], golden["rewards"][t], atol=2e-2)
+        return np.array(normalized), np.array(raw)
+
+    # The file comes from MuJoCo 4, whose integrator differs by about 1e-6 in a step, and contacts amplify it.
+    normalized, raw = errors("as_is")
+    assert raw[0] <= 7.1e-7
+    assert normalized[0] <= 5e-6
+    assert max(raw.max(), normalized.max()) <= 2e-3
+    assert errors("reference")[0][9] > 0.1  # halved margins leave this trajectory at the first contact
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"contact_margin": "half"}, r"contact_margin is 'half'; accepted: 'reference', 'as_is'"),
+        ({"normalizer": "running"}, r"normalizer is 'running'; accepted: 'preset', 'off'"),
+        ({"threads": -1}, r"threads is -1; an integer of at least 0"),
+        ({"max_steps": 0}, r"max_steps is 0; an integer of at least 1"),
+        ({"goal_range": 0.0}, r"goal_range is 0.0; a positive finite number"),
+        ({"goal_range": "far"}, r"goal_range is 'far'; a positive finite number"),
+        ({"thread": 2}, r"'ant' has no setting 'thread'; accepted: threads, normalizer"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_vec("ant", 2, **settings)
+
+
+def test_wrong_number_of_worlds() -> None:
+    with pytest.raises(ValueError, match="num_envs is 0; an integer of at least 1"):
+        make_vec("ant", 0)
+    with pytest.raises(ValueError, match="num_envs is 2; accepted: 1"):
+        OneWorldEnv(make_vec("point", 2))
+
+
+def test_unknown_names() -> None:
+    hint = r"'half_cheeta' \(did you mean 'half_cheetah'\?\); accepted: ant, .*any Gymnasium id"
+    with pytest.raises(ValueError, match=hint):
+        make_vec("half_cheeta", 2)
+    with pytest.raises(ValueError, match="did you mean 'Pendulum-v1'"):
+        make_vec("Pendulum-v7", 2)
+
+
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DependencyNotInstalled, match=r"needs 'no_such', .*: pip install no_such"):
+        make_vec("no_such.module:World-v0", 2)
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    for module in ("envs.ant", "envs.vector"):
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(DependencyNotInstalled, match=r"'ant' needs 'mujoco', .*: pip install mujoco==3.17.0"):
+        make_vec("ant", 2)
+
+
+def test_wrong_calls() -> None:
+    env = make_vec("ant", 3)
+    with pytest.raises(ResetNeeded, match=r"worlds \[0, 1, 2\]"):
+        env.step(np.zeros((3, 8)))
+    env.reset(options={"reset_mask": np.array([True, False, True])})
+    with pytest.raises(ResetNeeded, match=r"worlds \[1\]"):
+        env.step(np.zeros((3, 8)))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"shape \(3, 7\); accepted: \(3, 8\)"):
+        env.step(np.zeros((3, 7)))
+    action = np.zeros((3, 8))
+    action[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"actions of worlds \[1\] are not finite"):
+        env.step(action)
+    for options, message in [
+        ({"mask": 1}, "accepted: 'reset_mask', 'state'"),
+        ({"reset_mask": np.zeros(3, bool)}, "at least one"),
+        ({"reset_mask": np.ones(2, bool)}, "3 booleans"),
+        ({"reset_mask": np.ones(3)}, "3 booleans"),
+        ({"state": (np.zeros((2, 15)), np.zeros((2, 14)))}, r"shape \(2, 15\); accepted: \(3, ...\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            env.reset(options=options)
+    with pytest.raises(ValueError, match="length 2; accepted: an int, or 3"):
+        env.reset(seed=[1, 2])
+    env.close()
+    env.close()
+    with pytest.raises(ClosedEnvironmentError):
+        env.step(np.zeros((3, 8)))
+
+
+# Gymnasium's own environments
+
+
+def test_a_gymnasium_id_works() -> None:
+    env = make_vec("Pendulum-v1", 3)
+    plain = gymnasium.make_vec("Pendulum-v1", 3, vectorization_mode="sync", vector_kwargs=DISABLED)
+    assert (env.max_steps, env.coord_dim, env.success_radii, env.obs_mean) == (200, 0, (), None)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    obs, infos = env.reset(seed=4)
+    np.testing.assert_array_equal(obs, plain.reset(seed=4)[0])
+    assert infos["coord"].shape == (3, 0)
+    for action in actions_for(env, 200):
+        obs, _, _, truncated, infos = env.step(action)
+        want = plain.step(np.clip(2.0 * action, -2.0, 2.0))
+        np.testing.assert_allclose(obs, want[0], atol=1e-3)
+    assert obs.dtype == np.float32
+    assert truncated.all()
+    assert infos["coord"].shape == (3, 0)
+    assert not infos["diverged"].any()
+    with pytest.raises(NotImplementedError, match="defines no goals"):
+        env.goals(1, np.random.default_rng(0))
+    assert make_vec("Pendulum-v1", 1, max_steps=7).max_steps == 7
+
+
+def test_finished_worlds_wait_for_the_others() -> None:
+    env = make_vec("Pendulum-v1", 2, max_steps=5)
+    env.reset(seed=0)
+    seen = []
+    for t, action in enumerate(actions_for(env, 8)):
+        if t == 3:
+            env.reset(options={"reset_mask": np.array([False, True])})
+        seen.append(env.step(action)[3].tolist())
+    assert seen == [[False] * 2] * 4 + [[True, False]] * 3 + [[True, True]]
+    env.reset(options={"reset_mask": np.array([True, False])})
+    assert env.step(actions_for(env, 1)[0])[3].tolist() == [False, True]
+
+
+class Falling(gymnasium.Env[Any, Array]):
+    """Terminates after a number of steps that its seed decides."""
+
+    observation_space = gymnasium.spaces.Dict({"height": gymnasium.spaces.Box(0, 99, (2,), np.float64)})
+    action_space = gymnasium.spaces.Box(-3, 1, (2, 2), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.height = float(self.np_random.integers(1, 6))
+        return {"height": np.full(2, self.height)}, {}
+
+    def step(self, action: Array) -> Any:
+        self.height -= 1
+        return {"height": np.full(2, self.height)}, action.sum(), self.height == 0, False, {}
+
+
+@pytest.fixture
+def _falling() -> Iterator[None]:
+    gymnasium.register("csf_test/Falling-v0", lambda **_: Falling())
+    yield
+    del gymnasium.registry["csf_test/Falling-v0"]
+
+
+@pytest.mark.usefixtures("_falling")
+def test_a_world_of_gymnasium_terminates_once() -> None:
+    env = make_vec("csf_test/Falling-v0", 3, max_steps=50)
+    first, _ = env.reset(seed=0)
+    assert first.shape == (3, 2)
+    steps = [env.step(np.zeros((3, 4))) for _ in range(40)]
+    np.testing.assert_array_equal(steps[0][1], -4.0)  # 0 is the middle of [-3, 1]
+    ends, cuts = (np.array([step[i] for step in steps]) for i in (2, 3))
+    np.testing.assert_array_equal(ends.sum(0), 1)
+    np.testing.assert_array_equal(ends.argmax(0) + 1, first[:, 0])
+    np.testing.assert_array_equal(cuts.sum(0), 40 - first[:, 0])
+    with pytest.raises(ValueError, match="'csf_test/Falling-v0' has no limit of steps; set max_steps"):
+        make_vec("csf_test/Falling-v0", 2)
+
+
+def test_gymnasium_ids_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"'CartPole-v1' has actions Discrete.*not supported yet"):
+        make_vec("CartPole-v1", 2)
