@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +23,8 @@ from csf.registry import UnknownName, nearest
 
 _PACKAGED, _CHECKOUT = Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
+
+GROUPS = ("agent", "agent/backbone", "env", "task")
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ class _Top:
     exp_dir: str
     run_name: str
     variant: str
-    device: str
+    device: Literal["auto", "cpu", "cuda"]
     threads: int
-    wandb: str
+    wandb: Literal["disabled", "offline", "online"]
 
 
 def register_resolvers() -> None:
@@ -78,9 +81,16 @@ def register_resolvers() -> None:
 
 
 def _variant(overrides: Sequence[str]) -> str:
-    """'-<overrides of agent.*>', so that ablations of a method do not share a folder."""
-    words = sorted(word.lstrip("+~") for word in overrides)
-    return "".join(f"-{word.removeprefix('agent.')}" for word in words if word.startswith("agent."))
+    """'-<overrides of the agent>', so that ablations of a method do not share a folder; of one key, the last counts.
+
+    Values are spelt as a sweep spells them (1e-4 is 0.0001), so that a single run shares the folder of its point.
+    """
+    chosen = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.get_key_element().lstrip("+~")
+        if key.startswith(("agent.", "agent/")):
+            chosen[key[len("agent.") :]] = override.get_value_element_as_str()
+    return "".join(f"-{key}={value}" for key, value in sorted(chosen.items()))
 
 
 def check(overrides: Sequence[str]) -> Config:
@@ -96,17 +106,17 @@ def check(overrides: Sequence[str]) -> Config:
             HydraConfig.instance().set_config(tree)  # run_name reads the overrides from it
             return build(tree)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(str(error))) from error
+        raise ConfigError(_explain(str(error), overrides)) from error
 
 
-def _explain(message: str) -> str:
+def _explain(message: str, overrides: Sequence[str] = ()) -> str:
     """What Hydra says in several lines as one line of ours, without its advice to add a misspelt key."""
     if unknown := re.search(r"Could not find '(.+)/([^/']+)'", message):
         group, name = unknown.groups()
         return _not_accepted(f"{group}={name}", name, choices(group))
     if misspelt := re.search(r"Could not override '([^']+)'", message):
-        *path, key = misspelt[1].split(".")
-        return _not_accepted(misspelt[1], key, keys(".".join(path)))
+        section, _, key = misspelt[1].rpartition(".")
+        return _not_accepted(misspelt[1], key, keys(section, overrides))
     lines = (line.strip() for line in message.splitlines())
     advice = ("See http", "full_key", "object_type")
     return " ".join(line for line in lines if not line.startswith(advice))
@@ -117,13 +127,13 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def keys(section: str) -> list[str]:
-    """What may be set in a section of the configuration, by any choice of its group."""
-    fields = [f.name for part in _SECTIONS.get(section, list)() for f in dataclasses.fields(part)]
-    if section == "env":
-        files = (CONFIGS / "env").glob("*.yaml")
-        fields = [str(key) for file in files for key in OmegaConf.load(file)]
-    return list(dict.fromkeys(fields))
+def keys(section: str, overrides: Sequence[str]) -> list[str]:
+    """What may be set in a section of the configuration, under the groups that the overrides choose."""
+    groups = [word for word in overrides if word.partition("=")[0] in GROUPS]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        tree = compose("train", groups)
+    node = OmegaConf.select(tree, section) if section else tree
+    return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
 
 def _not_accepted(what: str, word: str, accepted: Sequence[str]) -> str:
@@ -143,6 +153,8 @@ def build(tree: DictConfig) -> Config:
     plain.pop("hydra", None)
     agent, task, env = (dict(plain[group]) for group in ("agent", "task", "env"))
     backbone = agent.pop("backbone")
+    if not isinstance(backbone, dict):
+        raise ConfigError(f"agent.backbone is {backbone!r}; choose with agent/backbone={'|'.join(choices(GROUPS[1]))}")
     try:
         objective_config = objectives[agent["name"]].Config
         backbone_config = backbones[backbone["name"]].Config
@@ -158,9 +170,9 @@ def build(tree: DictConfig) -> Config:
         seed=top.seed,
         exp_dir=Path(top.exp_dir),
         run_name=top.run_name,
-        device=_one_of("device", top.device, ("auto", "cpu", "cuda")),
+        device=top.device,
         threads=top.threads,
-        wandb=_one_of("wandb", top.wandb, ("disabled", "offline", "online")),
+        wandb=top.wandb,
         tree=plain,
     )
     _check_values(config)
@@ -171,22 +183,29 @@ def typed(cls: type, node: dict[str, Any], where: str) -> Any:
     """A frozen dataclass from a plain tree.
 
     Raises:
-        ConfigError: a key that the class has not, or a value of another type.
+        ConfigError: a key that the class has not, a value of another type, or not among those accepted.
     """
+    prefix = f"{where}." if where else ""
+    hints = {field.name: get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
+    accepted = {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
+    # OmegaConf checks types and knows no Literal, so it sees text there.
+    fields = [(key, str if key in accepted else hint) for key, hint in hints.items()]
+    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields))
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), node))
+        values = OmegaConf.to_container(OmegaConf.merge(schema, node), throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "")
-        fields = [field.name for field in dataclasses.fields(cls)]
-        path = f"{where}.{key}" if where else key
-        known = "" if key in fields else f"; accepted: {', '.join(fields)}{nearest(key, fields)}"
-        raise ConfigError(f"{path}: {str(error.msg).splitlines()[0]}{known}") from error
+        known = "" if key.partition("[")[0] in hints else f"; accepted: {', '.join(hints)}{nearest(key, hints)}"
+        raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}{known}") from error
+    checked: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
+    for key, options in accepted.items():
+        _one_of(prefix + key, checked[key], options)
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in checked.items()})
 
 
-def _one_of(key: str, value: str, accepted: Sequence[str]) -> Any:
+def _one_of(key: str, value: str, accepted: Sequence[str]) -> None:
     if value not in accepted:
         raise ConfigError(f"{key} is {value!r}; accepted: {', '.join(accepted)}{nearest(value, accepted)}")
-    return value
 
 
 def _check_values(config: Config) -> None:
@@ -203,11 +222,3 @@ def _check_values(config: Config) -> None:
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
             "nothing would ever be learned"
         )
-
-
-_SECTIONS: dict[str, Callable[[], list[type]]] = {
-    "": lambda: [_Top],
-    "task": lambda: [TaskConfig],
-    "agent": lambda: [objectives[name].Config for name in objectives.names()],
-    "agent.backbone": lambda: [backbones[name].Config for name in backbones.names()],
-}

@@ -6,10 +6,14 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import csf
@@ -22,11 +26,12 @@ from csf.data.replay import ReplayBuffer
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.coverage import StateCoverage
 from csf.evaluation.goals import ZeroShotGoals
-from csf.io import checkpoint
+from csf.io import checkpoint, policy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, differences
 from csf.learners.off_policy import OffPolicyLearner
+from csf.learners.on_policy import OnPolicyLearner
 from csf.sampling.rollout import RolloutSampler
 from csf.trainer import Counters, Evaluator, Schedule, Stop, Trainer
 from csf.types import EnvSpec, Stateful, Worlds
@@ -53,21 +58,20 @@ class Run:
         self.worlds = make_worlds(cfg, task.episodes_per_epoch)
         self.eval_worlds = make_worlds(cfg, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals)))
         spec = describe(self.worlds, str(cfg.env["name"]))
-        self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
+        if task.replay_size < (steps := task.episodes_per_epoch * spec.max_steps):
+            raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
+        self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
-        replay = ReplayBuffer(task.replay_size, spec, cfg.agent.skill_dim, device)
-        budget = (task.updates_per_epoch, task.batch_size, task.min_replay_size)
-        learner = OffPolicyLearner(self.agent, replay, *budget)
+        self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device)
         self.logger, self.counters = Logger(self.dir.path), Counters()
         self.parts: dict[str, Stateful] = {
             "agent": self.agent,
-            "replay": replay,
-            "learner": learner,
             "sampler": sampler,
             "logger": self.logger,
             "counters": self.counters,
         }
+        learner = self.parts["learner"] = self.make_learner(spec, device)
         self.trainer = Trainer(
             self.agent,
             sampler,
@@ -80,19 +84,38 @@ class Run:
             self.save,
         )
 
+    def make_learner(self, spec: EnvSpec, device: torch.device) -> OffPolicyLearner | OnPolicyLearner:
+        """What stands between collections: the backbone decides whether old episodes are of use to it."""
+        task = self.cfg.task
+        if self.agent.backbone.on_policy:
+            return OnPolicyLearner(self.agent, task.updates_per_epoch, task.batch_size)
+        replay = self.parts["replay"] = ReplayBuffer(task.replay_size, spec, self.cfg.agent.skill_dim, device)
+        return OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
+
     def evaluators(self) -> list[Evaluator]:
         """What the environment allows to be measured."""
         task, seed = self.cfg.task, EVAL_SEED + self.cfg.seed
         found: list[Evaluator] = []
         if self.worlds.coord_dim:
             found.append(StateCoverage(task.coverage_skills, seed, self.cfg.env.get("plot_range")))
-        if self.worlds.success_radii:
-            found.append(ZeroShotGoals(self.eval_worlds.goals, task.goals, seed))
+        if not self.worlds.success_radii:
+            return found
+        if not self.agent.objective.reaches_goals():
+            say(f"{self.cfg.agent.name} has no rule to reach a goal; eval/goal is left out")
+            return found
+        found.append(ZeroShotGoals(self.eval_worlds.goals, task.goals, seed))
+        if self.agent.objective.prior == "one_hot":
+            found.append(ZeroShotGoals(self.eval_worlds.goals, task.goals, seed, single=True))
         return found
 
     def train(self) -> int:
         """Resume if there is something to resume, train, and say how to go on or where the results are."""
-        where = self.dir.path
+        try:
+            return self._train(self.dir.path)
+        except OSError as error:
+            raise RunDirError(f"cannot write to {self.dir.path}: {error.strerror or error}") from error
+
+    def _train(self, where: Path) -> int:
         self.resume()
         epochs = self.cfg.task.epochs
         if self.counters.epoch >= epochs:
@@ -105,8 +128,6 @@ class Run:
                 self.trainer.run(progress, stop)
             except NonFiniteError as error:
                 raise self.keep_evidence(error) from error
-            except OSError as error:
-                raise RunDirError(f"cannot write to {where}: {error.strerror or error}") from error
             finally:
                 progress.close()
         if stop.signal is not None and self.counters.epoch < epochs:
@@ -131,24 +152,29 @@ class Run:
         say(f"going on after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
 
     def save(self, results: dict[str, float]) -> None:
-        """Full state and policy, then forget what is too old."""
+        """Policy and full state, then forget what is too old."""
         facts = {
             "epoch": self.counters.epoch,
             "env_steps": self.counters.env_steps,
             "gradient_steps": self.trainer.learner.gradient_steps,
             "results": dict(results),
             "config": self.cfg.tree,
-            "versions": checkpoint.provenance(),
+            "versions": self.versions,
         }
         folder, epoch = self.dir.checkpoints, self.counters.epoch
+        # The policy first: a run that is killed in between does this epoch again, and lacks neither file.
+        policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts)
         checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts)
-        checkpoint.save_policy(folder / checkpoint.POLICY.format(epoch), self.agent, facts)
         checkpoint.prune(folder)
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:
         """Save what led to a number that is not finite; checkpoints stay as they were."""
         path = self.dir.path / "failure.pt"
-        torch.save({"error": str(error), "agent": self.agent.full_state(), **error.evidence}, path)
+        kept = {"error": str(error), "agent": self.agent.full_state(), **error.evidence}
+        try:
+            checkpoint.write(path, lambda file: torch.save(kept, file))
+        except CheckpointError as lost:
+            return NonFiniteError(f"{error}; {lost}", error.evidence)
         return NonFiniteError(f"{error}; what led to it is in {path}", error.evidence)
 
     def __enter__(self) -> Run:
@@ -216,6 +242,8 @@ def launch(tree: DictConfig) -> None:
     try:
         code = run(border.build(tree))
     except CsfError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then prints this without traceback
+            raise CompactHydraException(f"error: {error}") from error
         sys.exit(f"error: {error}")
     if code:
         sys.exit(code)

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from csf.agents import Agent
 from csf.errors import NonFiniteError
@@ -108,7 +109,8 @@ class Trainer:
         Raises:
             NonFiniteError: a number is not finite; nothing of that epoch is logged or saved.
         """
-        if self.counters.epoch == 0:
+        saved = self.counters.epoch or None  # the newest epoch that a checkpoint holds
+        if saved is None:
             self._finish({}, progress)
         while self.counters.epoch < self.schedule.epochs and stop.signal is None:
             epoch = self.counters.epoch + 1
@@ -116,8 +118,11 @@ class Trainer:
                 self._finish(self._train(), progress)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{error} in epoch {epoch}", error.evidence) from error
-            if self.schedule.saves(self.counters.epoch) or stop.signal is not None:
+            if self.schedule.saves(self.counters.epoch):
                 self.save(self.results)
+                saved = self.counters.epoch
+        if saved != self.counters.epoch:  # a signal came
+            self.save(self.results)
 
     def _train(self) -> dict[str, float]:
         """One epoch of experience and updates."""
@@ -129,13 +134,15 @@ class Trainer:
         end = time.perf_counter()
         self.counters.epoch += 1
         self.counters.env_steps += int(episodes.length.sum())
-        displacement = (episodes.coord[:, -1] - episodes.coord[:, 0]).norm(dim=-1).mean().item()
+        kept = episodes.length > 0
+        final = episodes.coord[torch.arange(len(kept)), episodes.length]
+        displacement = (final - episodes.coord[:, 0]).norm(dim=-1)
         return {
             "time/collect": middle - start,
             "time/learn": end - middle,
-            "episode/return": episodes.reward.sum(1).mean().item(),
-            "episode/displacement": displacement,
-            "episode/discarded": float((episodes.length == 0).sum()),
+            "episode/return": episodes.reward.sum(1)[kept].mean().item(),
+            "episode/displacement": displacement[kept].mean().item(),
+            "episode/discarded": float((~kept).sum()),
             **metrics,
         }
 

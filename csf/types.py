@@ -27,6 +27,20 @@ class Batch(NamedTuple):
     skill: Tensor  # [B, Z]
 
 
+class Rollout(NamedTuple):
+    """Transitions of the policy that is about to be improved, with what it made of them when they were collected."""
+
+    obs: Tensor  # as in `Batch`
+    action: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    terminal: Tensor
+    skill: Tensor
+    log_prob: Tensor  # [B] log-density of the action
+    advantage: Tensor  # [B] not normalized
+    return_to_go: Tensor  # [B] discounted sum of the episode's rewards from this step on
+
+
 class Episodes(NamedTuple):
     """N episodes padded to T steps, on the host; step t of episode n is real iff t < length[n].
 

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator
 
-from csf.config import CONFIGS, Config, choices
+from csf.config import CONFIGS, GROUPS, Config, choices
 
 HEAD = """\
 Train an agent: python -m csf.train [GROUP=CHOICE ...] [KEY=VALUE ...]
@@ -27,7 +27,7 @@ def text(cfg: Config) -> str:
 
 
 def _groups() -> Iterator[str]:
-    for group in ("agent", "agent/backbone", "env", "task"):
+    for group in GROUPS:
         yield f"  {group:<15} {', '.join(choices(group))}"
 
 

@@ -17,8 +17,18 @@ from envs.wrappers import GymnasiumWorlds
 
 __all__ = ["make_vec"]
 
-_IDS = {"ant": "csf/Ant-v0", "half_cheetah": "csf/HalfCheetah-v0", "point": "csf/Point-v0"}
-_CLASSES = {"ant": "AntVectorEnv", "half_cheetah": "HalfCheetahVectorEnv", "point": "PointVectorEnv"}
+# The module below `envs` and the stem of the class that make an environment.
+_MODULES = {
+    "ant": ("ant", "Ant"),
+    "half_cheetah": ("half_cheetah", "HalfCheetah"),
+    "point": ("point", "Point"),
+    "ant_multi_goal": ("tasks.ant_multi_goal", "AntMultiGoal"),
+    "half_cheetah_goal": ("tasks.half_cheetah_goal", "HalfCheetahGoal"),
+    "half_cheetah_hurdle": ("tasks.half_cheetah_hurdle", "HalfCheetahHurdle"),
+    "point_two_goals": ("tasks.point_two_goals", "PointTwoGoals"),
+}
+_IDS = {name: f"csf/{stem}-v0" for name, (_, stem) in _MODULES.items()}
+_CLASSES = {name: f"envs.{module}:{stem}VectorEnv" for name, (module, stem) in _MODULES.items()}
 # Another MuJoCo is another world: its contacts and its integrator differ from the paper's.
 _PINS = {"mujoco": "mujoco==3.17.0"}
 
@@ -26,8 +36,8 @@ for _name, _id in _IDS.items():
     # No max_episode_steps: the worlds count their own steps, and Gymnasium would truncate a second time.
     gymnasium.register(
         _id,
-        entry_point=f"envs.{_name}:make_{_name}",
-        vector_entry_point=f"envs.{_name}:{_CLASSES[_name]}",
+        entry_point=f"envs.{_MODULES[_name][0]}:make_{_name}",
+        vector_entry_point=_CLASSES[_name],
     )
 
 
@@ -35,7 +45,8 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
     """Makes a vector environment without autoreset, with the attributes that `envs.base.WorldsEnv` documents.
 
     Args:
-        name: One of ours ("ant", "half_cheetah", "point"), or any Gymnasium id, such as "Pendulum-v1".
+        name: A world ("ant", "half_cheetah", "point"), a task on one of them ("ant_multi_goal",
+            "half_cheetah_goal", "half_cheetah_hurdle", "point_two_goals"), or any Gymnasium id, such as "Pendulum-v1".
         num_envs: N, the number of worlds.
         **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, instead of its limit.
 
@@ -60,7 +71,7 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
 
 
 def _make_own(name: str, num_envs: int, settings: dict[str, Any]) -> WorldsEnv:
-    accepted = inspect.signature(load_env_creator(f"envs.{name}:{_CLASSES[name]}")).parameters
+    accepted = inspect.signature(load_env_creator(_CLASSES[name])).parameters
     for setting in settings:
         if setting not in accepted or setting == "num_envs":
             known = [parameter for parameter in accepted if parameter != "num_envs"]

@@ -26,6 +26,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
 
     Attributes:
         max_steps: Steps of an episode.
+        reset_options: Names of the options that `reset` takes.
         coord_dim: C, the number of coordinates in `infos["coord"]`.
         success_radii: Distances to a goal that count as reaching it, largest first, in units of `coord`.
         coverage_cell: Side of a cell of the coverage metric, in units of `coord`.
@@ -36,6 +37,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+    reset_options: ClassVar[tuple[str, ...]] = ("reset_mask", "state")
     coord_dim: ClassVar[int]
     success_radii: ClassVar[tuple[float, ...]]
     coverage_cell: ClassVar[float]
@@ -98,6 +100,16 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         """Coordinates before and after a step [N, C], actions [N, A] within bounds -> rewards [N] float64."""
         return np.zeros(self.num_envs)
 
+    def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
+        """What worlds `ids` [n] do once they stand at the start of an episode, given the options of `reset`."""
+
+    def _after_step(self, reward: Array) -> None:
+        """What all worlds do once a step has been counted and rewarded [N], before they are observed."""
+
+    def _more_infos(self) -> dict[str, Array]:
+        """Infos [N, ...] besides `coord` and `diverged`, newly made, after a reset and after a step."""
+        return {}
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
@@ -117,8 +129,9 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         """
         self._check_open()
         options = {} if options is None else options
-        if unknown := set(options) - {"reset_mask", "state"}:
-            raise ValueError(f"unknown reset options {sorted(unknown)}; accepted: 'reset_mask', 'state'")
+        if unknown := set(options) - set(self.reset_options):
+            accepted = ", ".join(map(repr, self.reset_options))
+            raise ValueError(f"unknown reset options {sorted(unknown)}; accepted: {accepted}")
         ids = self._masked(options.get("reset_mask"))
         seeds = self._seeds(seed)
         for i in ids:
@@ -129,8 +142,9 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         else:
             self._put(ids, tuple(self._rows(part)[ids] for part in state))
         self._steps[ids] = 0
+        self._after_reset(ids, options)
         self._begun[ids] = True
-        return self._obs(), batch_infos(coord=self._coord())
+        return self._obs(), batch_infos(coord=self._coord(), **self._more_infos())
 
     def step(self, actions: Array) -> StepResult:
         """Advances all worlds by one step.
@@ -155,8 +169,9 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         after = self._coord()
         reward = np.where(diverged, 0.0, self._reward(before, after, action))
         self._steps += 1
+        self._after_step(reward)
         terminated = np.zeros(self.num_envs, bool)
-        infos = batch_infos(coord=after, diverged=diverged)
+        infos = batch_infos(coord=after, diverged=diverged, **self._more_infos())
         return self._obs(), reward, terminated, self._steps >= self.max_steps, infos
 
     def _masked(self, mask: Array | None) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 
@@ -33,6 +36,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
     coord_dim = 1  # x in meters
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
+    hurdles: ClassVar[tuple[float, ...]] = ()  # x in meters of boxes that lie in the way
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
             ValueError: If a value is not accepted.
         """
         super().__init__(
-            half_cheetah_model(),
+            half_cheetah_model(self.hurdles),
             (_MEAN, _STD),
             num_envs=num_envs,
             frame_skip=5,
@@ -70,10 +74,24 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
         return (after[:, 0] - before[:, 0]) / self.dt - 0.1 * np.square(action).sum(1)
 
 
-def half_cheetah_model() -> mujoco.MjModel:
-    """Gymnasium's half_cheetah.xml, scaled to 14 kg here because `settotalmass` in a file is deprecated."""
+def half_cheetah_model(hurdles: Sequence[float] = ()) -> mujoco.MjModel:
+    """Gymnasium's half_cheetah.xml, scaled to 14 kg here because `settotalmass` in a file is deprecated.
+
+    Args:
+        hurdles: For every x in meters a bar across the track, 10 cm long and 17 to 23 cm above the ground.
+    """
     spec = mujoco.MjSpec.from_file(gymnasium_asset("half_cheetah.xml"))
     spec.compiler.settotalmass = -1
+    for i, x in enumerate(hurdles):
+        spec.worldbody.add_geom(
+            name=f"hurdle{i}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=(0.05, 1.0, 0.03),  # half sides
+            pos=(x, 0.0, 0.2),
+            conaffinity=1,  # the cheetah's own geoms touch what has this bit
+            condim=3,
+            rgba=(0.8, 0.3, 0.2, 1.0),
+        )
     model = spec.compile()
     mujoco.mj_setTotalmass(model, 14.0)
     mujoco.mj_setConst(model, mujoco.MjData(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from envs.vector import gymnasium_asset
 
 GOLDEN = Path(__file__).parent / "golden"
 IDS = {"ant": "csf/Ant-v0", "half_cheetah": "csf/HalfCheetah-v0", "point": "csf/Point-v0"}
-MODELS = {"ant": ant_model, "half_cheetah": half_cheetah_model}
+MODELS: dict[str, Callable[[], mujoco.MjModel]] = {"ant": ant_model, "half_cheetah": half_cheetah_model}
 DISABLED = {"autoreset_mode": AutoresetMode.DISABLED}
 
 

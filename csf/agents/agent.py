@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
 from csf.core.optim import Minimizer
+from csf.errors import ConfigError
 from csf.types import Batch, EnvSpec, Metrics
 
 
@@ -22,13 +23,29 @@ class Agent(nn.Module):
     def __init__(self, cfg: Any, backbone_cfg: Any, spec: EnvSpec) -> None:
         """Take the method's and the backbone's configuration and what may be known of the environment."""
         super().__init__()
+        self.spec = spec
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
+        if self.backbone.needs_cumulant and not self.objective.linear():
+            others = ", ".join(name for name in backbones.names() if not backbones[name].needs_cumulant)
+            raise ConfigError(
+                f"agent/backbone={backbone_cfg.name} needs a reward that is linear in the skill, "
+                f"which agent={cfg.name} with these settings has not; accepted: {others}"
+            )
 
     @torch.no_grad()
     def act(self, obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode."""
         return self.backbone.act(obs, skill, mode)
+
+    def sample_skills(self, n: int) -> Tensor:
+        """Skills [n, Z] from the method's prior."""
+        return self.objective.sample_skills(n)
+
+    @torch.no_grad()
+    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor | None:
+        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method has no such rule."""
+        return self.objective.goal_skill(obs, goal)
 
     def update(self, batch: Batch) -> Metrics:
         """One step on every part. Fixed shapes, no value read on the host: safe to capture."""

@@ -19,6 +19,13 @@ Prior = Literal["sphere", "gaussian", "box", "one_hot"]
 objectives: Registry[type[Objective]] = Registry("agent")
 
 
+def step_metrics(step: Tensor, skill: Tensor) -> Metrics:
+    """How long a step [B, Z] in the representation is, and how it is aligned with its skill [B, Z]."""
+    step = step.detach()
+    alignment = F.cosine_similarity(step, skill, dim=-1).mean()
+    return {"phi/step": step.square().sum(-1).mean(), "phi/alignment": alignment}
+
+
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """Fields that every method has. Values live in configs/agent/<name>.yaml, nowhere else."""
@@ -43,15 +50,17 @@ class Objective(nn.Module):
         super().__init__()
         self.cfg, self.spec = cfg, spec
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # is where the method is
-        self.minimizers = {"representation": Minimizer(self.build(), cfg.lr)}
+        self.minimizers: dict[str, Minimizer] = {}
+        if trained := list(self.build()):
+            self.minimizers["representation"] = Minimizer(trained, cfg.lr)
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the method's modules; return the parameters that `loss` trains."""
+        """Make the method's modules; return the parameters that `loss` trains, none where nothing is learned."""
         raise NotImplementedError
 
     def cumulant(self, batch: Batch) -> Tensor:
         """Features [B, Z] whose inner product with the skill is the reward, if the method has them."""
-        raise NotImplementedError(f"{self.cfg.name} has no features; use agent/backbone=sac")
+        raise NotImplementedError
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Representation loss [] and 0-d metrics; must trace as one graph."""
@@ -62,7 +71,9 @@ class Objective(nn.Module):
         return (self.cumulant(batch) * batch.skill).sum(-1)
 
     def update(self, batch: Batch) -> Metrics:
-        """One step on `loss`."""
+        """One step on `loss`, if there is something to learn."""
+        if "representation" not in self.minimizers:
+            return {}
         loss, metrics = self.loss(batch)
         return {"loss/representation": self.minimizers["representation"].step(loss), **metrics}
 
@@ -84,6 +95,10 @@ class Objective(nn.Module):
             return F.one_hot(index.sort().values, self.cfg.skill_dim).float()
         return self.sample_skills(n)
 
+    def linear(self) -> bool:
+        """Whether the reward is the inner product of the cumulant and the skill."""
+        return type(self).cumulant is not Objective.cumulant
+
     def represent(self, obs: Tensor) -> Tensor | None:
         """The learned representation of observations [N, *O] as [N, Z], if the method has one."""
         return None
@@ -91,6 +106,10 @@ class Objective(nn.Module):
     def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor | None:
         """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None where the method has no such rule."""
         return None
+
+    def reaches_goals(self) -> bool:
+        """Whether the method has a rule to reach a goal."""
+        return type(self).goal_skill is not Objective.goal_skill
 
     def device(self) -> torch.device:
         """Where the method computes."""

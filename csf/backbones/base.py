@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from csf.core.optim import Minimizer
+from csf.errors import ConfigError
+from csf.nets.actor import GaussianActor
+from csf.nets.categorical import CategoricalActor
 from csf.registry import Registry
-from csf.types import Batch, EnvSpec, Metrics, Rewarder
+from csf.types import EnvSpec, Metrics, Rewarder
+
+Actor = GaussianActor | CategoricalActor
 
 backbones: Registry[type[Backbone]] = Registry("backbone")
 
@@ -25,16 +32,30 @@ class Backbone(nn.Module):
     """How to act; sees the objective only as a `Rewarder`."""
 
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
+    needs_cumulant: ClassVar[bool] = False  # whether the reward must be cumulant . skill
+    discrete: ClassVar[bool | None] = False  # whether actions are one-hot; None: as the environment has them
+    on_policy: ClassVar[bool] = False  # whether it learns from `Rollout`s of its own, not from a replay buffer
+    actor: Actor
     minimizers: dict[str, Minimizer]
 
     def __init__(self, cfg: Any, spec: EnvSpec, skill_dim: int) -> None:
         super().__init__()
         self.cfg, self.spec, self.skill_dim = cfg, spec, skill_dim
+        if self.discrete not in (None, spec.discrete):
+            kind = "one-hot" if spec.discrete else "continuous"
+            fit = ", ".join(name for name in backbones.names() if backbones[name].discrete in (None, spec.discrete))
+            raise ConfigError(f"agent/backbone={cfg.name} has no {kind} actions, but {spec.id} has; accepted: {fit}")
+
+    def make_actor(self, hidden: Sequence[int]) -> Actor:
+        """A policy over [obs, skill] with the kind of actions that the environment has."""
+        kind = CategoricalActor if self.spec.discrete else GaussianActor
+        return kind([self.spec.obs_dim + self.skill_dim, *hidden, self.spec.action_dim])
 
     def act(self, obs: Tensor, skill: Tensor, mode: bool) -> Tensor:
-        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode."""
-        raise NotImplementedError
+        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1] or one-hot; `mode` takes the policy's mode."""
+        law = self.actor.distribution(torch.cat([obs, skill], -1))
+        return law.mode if mode else law.draw()
 
-    def update(self, batch: Batch, objective: Rewarder) -> Metrics:
-        """One step on every loss; returns 0-d metrics, reads nothing on the host."""
+    def update(self, batch: Any, objective: Rewarder) -> Metrics:
+        """One step on every loss from a `Batch` or a `Rollout`; returns 0-d metrics, reads nothing on the host."""
         raise NotImplementedError

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.core.optim import Minimizer
-from csf.nets.actor import GaussianActor
 from csf.nets.mlp import EnsembleMLP
 from csf.types import Batch, EnvSpec, Metrics, Rewarder
 
@@ -37,63 +36,69 @@ class SACConfig(BackboneConfig):
 
 @backbones("sac")
 class SAC(Backbone):
-    """Two critics with target copies, a tanh-Gaussian policy and a learned temperature."""
+    """Two critics with target copies, a stochastic policy and a learned temperature."""
 
     Config: ClassVar[type[BackboneConfig]] = SACConfig
     cfg: SACConfig
 
     def __init__(self, cfg: SACConfig, spec: EnvSpec, skill_dim: int) -> None:
         super().__init__(cfg, spec, skill_dim)
-        width = spec.obs_dim + skill_dim
-        sizes = [width + spec.action_dim, *cfg.hidden, self.value_dim()]
-        self.actor = GaussianActor([width, *cfg.hidden, spec.action_dim])
+        sizes = [self.critic_dim(), *cfg.hidden, self.value_dim()]
+        self.actor = self.make_actor(cfg.hidden)
         self.critic = EnsembleMLP(HEADS, sizes)
         self.target = EnsembleMLP(HEADS, sizes).requires_grad_(False)
         self.target.load_state_dict(self.critic.state_dict())
         self.log_alpha = nn.Parameter(torch.tensor(cfg.init_alpha).log())
-        self.entropy_goal = cfg.target_entropy * spec.action_dim  # nats
+        self.entropy_goal = self.wanted_entropy()
         self.minimizers = {
             "critic": Minimizer(self.critic.parameters(), cfg.lr),
             "actor": Minimizer(self.actor.parameters(), cfg.lr),
             "alpha": Minimizer([self.log_alpha], cfg.alpha_lr),
         }
 
+    def critic_dim(self) -> int:
+        """Numbers that a critic sees: observation, skill and action."""
+        return self.spec.obs_dim + self.skill_dim + self.spec.action_dim
+
     def value_dim(self) -> int:
-        """Numbers that a critic head predicts per state and action."""
+        """Numbers that a critic head predicts."""
         return 1
 
-    def act(self, obs: Tensor, skill: Tensor, mode: bool) -> Tensor:
-        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes tanh of the mean."""
-        law = self.actor.distribution(torch.cat([obs, skill], -1))
-        return law.mode if mode else law.sample()[0]
+    def wanted_entropy(self) -> float:
+        """The entropy that the temperature is to hold, in nats."""
+        return float(self.cfg.target_entropy * self.spec.action_dim)
 
     def values(self, net: nn.Module, x: Tensor, action: Tensor, skill: Tensor) -> Tensor:
         """Q of every head [E, B] for policy inputs x = [obs, skill] [B, O + Z] and actions [B, A]."""
         q: Tensor = net(torch.cat([x, action], -1))
         return q.squeeze(-1)
 
+    def soft_value(self, net: nn.Module, x: Tensor, skill: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of the policy at x [B, O + Z], entropy included, by the smaller head; and log-densities, both [B]."""
+        action, log_prob = self.actor(x)
+        return self.values(net, x, action, skill).amin(0) - self.alpha() * log_prob, log_prob
+
     def proceed(self, batch: Batch) -> Tensor:
         """Discount [B] of the value after the step."""
         alive = 1 - batch.terminal if self.cfg.use_terminal else torch.ones_like(batch.terminal)
         return self.cfg.discount * alive
 
-    def critic_loss(self, batch: Batch, objective: Rewarder) -> Tensor:
-        """Half the mean squared TD error, summed over heads, []."""
+    def critic_loss(self, batch: Batch, objective: Rewarder) -> tuple[Tensor, Metrics]:
+        """Half the mean squared TD error, summed over heads, [], and what the critics see."""
         with torch.no_grad():
+            reward = objective.reward(batch)
             nx = torch.cat([batch.next_obs, batch.skill], -1)
-            action, log_prob = self.actor(nx)
-            value = self.values(self.target, nx, action, batch.skill).amin(0) - self.alpha() * log_prob
-            target = objective.reward(batch) + self.proceed(batch) * value
+            value, _ = self.soft_value(self.target, nx, batch.skill)
+            target = reward + self.proceed(batch) * value
         x = torch.cat([batch.obs, batch.skill], -1)
         error = self.values(self.critic, x, batch.action, batch.skill) - target
-        return 0.5 * error.square().mean(1).sum()
+        return 0.5 * error.square().mean(1).sum(), {"reward/mean": reward.mean(), "critic/target": target.mean()}
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Policy loss [] and the log-densities [B] of the actions it sampled."""
         x = torch.cat([batch.obs, batch.skill], -1)
-        action, log_prob = self.actor(x)
-        value = self.values(self.critic, x, action, batch.skill).amin(0)
-        return (self.alpha() * log_prob - value).mean(), log_prob.detach()
+        value, log_prob = self.soft_value(self.critic, x, batch.skill)
+        return -value.mean(), log_prob.detach()
 
     def alpha(self) -> Tensor:
         """Entropy temperature, [], detached."""
@@ -102,7 +107,8 @@ class SAC(Backbone):
     def update(self, batch: Batch, objective: Rewarder) -> Metrics:
         """Critics, their targets, policy, temperature; all but the last see alpha as it was before the update."""
         alpha = self.alpha()
-        critic_loss = self.minimizers["critic"].step(self.critic_loss(batch, objective))
+        critic_loss, metrics = self.critic_loss(batch, objective)
+        critic_loss = self.minimizers["critic"].step(critic_loss)
         # Only the next critic loss reads the targets, so their place before or after the policy's step is free.
         online = [param.detach() for param in self.critic.parameters()]
         torch._foreach_lerp_(list(self.target.parameters()), online, self.cfg.tau)
@@ -110,6 +116,7 @@ class SAC(Backbone):
         actor_loss = self.minimizers["actor"].step(actor_loss)
         alpha_loss = self.minimizers["alpha"].step(-(self.log_alpha * (log_prob + self.entropy_goal)).mean())
         return {
+            **metrics,
             "loss/critic": critic_loss,
             "loss/actor": actor_loss,
             "loss/alpha": alpha_loss,

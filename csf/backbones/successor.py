@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from csf.backbones.base import backbones
 from csf.backbones.sac import SAC
-from csf.types import Batch, Rewarder
+from csf.types import Batch, Metrics, Rewarder
 
 
 @backbones("successor")
 class SuccessorSAC(SAC):
     """Vector-valued critics under any objective that has a cumulant."""
+
+    needs_cumulant = True
 
     def value_dim(self) -> int:
         """One successor feature per skill dimension."""
@@ -31,13 +33,16 @@ class SuccessorSAC(SAC):
         """Q = psi . skill of every head, [E, B]."""
         return (self.features(net, x, action) * skill).sum(-1)
 
-    def critic_loss(self, batch: Batch, objective: Rewarder) -> Tensor:
-        """Mean squared error of psi over batch and coordinates, summed over heads, []."""
+    def critic_loss(self, batch: Batch, objective: Rewarder) -> tuple[Tensor, Metrics]:
+        """Mean squared error of psi over batch and coordinates, summed over heads, [], and what the critics see."""
         with torch.no_grad():
+            cumulant = objective.cumulant(batch)
             nx = torch.cat([batch.next_obs, batch.skill], -1)
-            psi = self.features(self.target, nx, self.actor(nx)[0])
+            psi = self.features(self.target, nx, self.actor.distribution(nx).draw())
             smaller = (psi * batch.skill).sum(-1).argmin(0)  # [B]
             chosen = psi.gather(0, smaller[None, :, None].expand(1, *psi.shape[1:])).squeeze(0)
-            target = objective.cumulant(batch) + self.proceed(batch)[:, None] * chosen
+            target = cumulant + self.proceed(batch)[:, None] * chosen
+            reward, value = ((features * batch.skill).sum(-1).mean() for features in (cumulant, target))
         x = torch.cat([batch.obs, batch.skill], -1)
-        return (self.features(self.critic, x, batch.action) - target).square().mean((1, 2)).sum()
+        loss = (self.features(self.critic, x, batch.action) - target).square().mean((1, 2)).sum()
+        return loss, {"reward/mean": reward, "critic/target": value}

@@ -119,7 +119,7 @@ class ReplayBuffer:
         if state["capacity"] != self.capacity:
             raise ValueError(f"a replay buffer of {state['capacity']} does not fit in one of {self.capacity}")
         self.live = deque()
-        self._grow(state["slots"])
+        self._resize(state["slots"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
         for name, rows in state["rows"].items():
@@ -145,11 +145,13 @@ class ReplayBuffer:
                 self.first_slot = (self.first_slot + 1) % self.slots
 
     def _grow(self, needed: int) -> None:
-        """Make room for `needed` live episodes, at least doubling; live slots move to the front."""
-        if needed <= self.slots:
-            return
+        """Make room for `needed` live episodes, at least doubling."""
+        if needed > self.slots:
+            self._resize(max(needed, 2 * self.slots))
+
+    def _resize(self, slots: int) -> None:
+        """Have `slots` of them; live ones move to the front."""
         live = self._live_slots()
-        slots = max(needed, 2 * self.slots) if self.live else needed
         obs = self.obs.new_zeros(self.capacity + slots, *self.obs.shape[1:])
         obs[: self.capacity] = self.obs[: self.capacity]
         obs[self.capacity : self.capacity + len(live)] = self.obs[self.capacity + live]

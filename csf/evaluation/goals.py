@@ -10,7 +10,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.evaluation.isolation import isolated
-from csf.types import Episodes, Evaluation, Policy, Sampler
+from csf.types import Episodes, Evaluation, Sampler
 
 Goals = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -35,29 +35,45 @@ def goal_metrics(episodes: Episodes, place: Tensor, radii: tuple[float, ...]) ->
 
 
 class ZeroShotGoals:
-    """Reaches `count` goals by the skill that the objective infers anew at every step; actions are sampled."""
+    """Reaches `count` goals by the skills that the objective infers for them; actions are sampled, as released."""
 
-    def __init__(self, goals: Goals, count: int, seed: int) -> None:
-        """`goals(n, rng)` gives observations [n, *O] and places [n, C]; goals are the same at every call."""
-        self.goals, self.count, self.seed = goals, count, seed
+    def __init__(self, goals: Goals, count: int, seed: int, single: bool = False) -> None:
+        """Draw the same goals at every call.
+
+        Args:
+            goals: gives n goals as observations [n, *O] and places [n, C].
+            count: how many goals.
+            seed: of goals, worlds and actions.
+            single: hold the skill inferred at the first step (the paper's "Single"), instead of inferring it anew at
+                every step ("Adaptive").
+        """
+        self.goals, self.count, self.seed, self.single = goals, count, seed, single
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """`eval/goal/...`; nothing for a method that has no rule to reach a goal."""
+        """`eval/goal/...`, or `eval/goal_single/...`; nothing for a method that has no rule to reach a goal."""
+        if not agent.objective.reaches_goals():
+            return Evaluation({}, {})
         obs, place = self.goals(self.count, np.random.default_rng(self.seed))
         goal = torch.from_numpy(obs).to(agent.objective.device())
         with isolated(agent, self.seed), torch.no_grad():
-            if agent.objective.goal_skill(goal[:1], goal[:1]) is None:
-                return Evaluation({}, {})
-            found = sampler.collect(_seek(agent), goal, False, self.seed)
-        return Evaluation(goal_metrics(found, torch.from_numpy(place), sampler.spec.success_radii), {})
+            found = sampler.collect(_Seeker(agent, self.single), goal, False, self.seed)
+        metrics = goal_metrics(found, torch.from_numpy(place), sampler.spec.success_radii)
+        if self.single:
+            metrics = {name.replace("eval/goal/", "eval/goal_single/"): value for name, value in metrics.items()}
+        return Evaluation(metrics, {})
 
 
-def _seek(agent: Agent) -> Policy:
+class _Seeker:
     """The policy whose goal rides in the skill's place."""
 
-    def policy(obs: Tensor, goal: Tensor, mode: bool = False, /) -> Tensor:
-        skill = agent.objective.goal_skill(obs, goal)
-        assert skill is not None  # the caller has asked
-        return agent.act(obs, skill, mode)
+    def __init__(self, agent: Agent, single: bool) -> None:
+        self.agent, self.single = agent, single
+        self.goal: Tensor | None = None
+        self.skill: Tensor | None = None
 
-    return policy
+    def __call__(self, obs: Tensor, goal: Tensor, mode: bool = False, /) -> Tensor:
+        # A round of episodes hands over one and the same tensor of goals at every step.
+        if self.skill is None or not self.single or goal is not self.goal:
+            self.goal, self.skill = goal, self.agent.objective.goal_skill(obs, goal)
+        assert self.skill is not None  # the method has a rule
+        return self.agent.act(obs, self.skill, mode)

@@ -14,11 +14,12 @@ from csf.agents import Agent
 def isolated(agent: Agent, seed: int) -> Iterator[None]:
     """Inside, PyTorch draws from `seed` and modules are in evaluation mode; afterwards all is as before."""
     device = agent.objective.device()
-    training = agent.training
+    training = {module: module.training for module in agent.modules()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         agent.eval()
         try:
             yield
         finally:
-            agent.train(training)
+            for module, mode in training.items():
+                module.training = mode

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.8
 DPI = 150
+REACH = 4  # skills of four and more dimensions are scaled by it before their principal axes are sought
 
 
 def skill_colors(skills: np.ndarray, one_hot: bool = False) -> np.ndarray:
@@ -30,6 +31,8 @@ def skill_colors(skills: np.ndarray, one_hot: bool = False) -> np.ndarray:
 def _color_space(skills: np.ndarray) -> np.ndarray:
     """[N, Z] -> RGB [N, 3], not clipped: the square [-1, 1]^Z fills the colors."""
     dim = skills.shape[1]
+    if dim == 0:  # no skills: all gray
+        return np.full((len(skills), 3), 0.5)
     if dim == 1:
         z = skills[:, 0]
         ends = np.where(z < 0, 2 + 8 * z, 2), np.where(z < 0, 2, 2 - 8 * z)
@@ -43,12 +46,17 @@ def _color_space(skills: np.ndarray) -> np.ndarray:
 
 
 def _principal(skills: np.ndarray) -> np.ndarray:
-    """Three principal coordinates [N, 3] of skills, fitted with a few Gaussian rows so that equal ones do no harm."""
-    rows = np.random.default_rng(0).standard_normal((skills.shape[1], skills.shape[1]))
-    cloud = np.concatenate([skills, rows])
+    """Three principal coordinates [N, 3] of skills [N, Z], as the released program finds them.
+
+    Z Gaussian rows take part in the fit, so that equal skills do no harm; an axis points where its largest entry does.
+    """
+    dim = skills.shape[1]
+    points = REACH * skills
+    cloud = np.concatenate([points, np.random.RandomState(0).randn(dim, dim)])
     mean = cloud.mean(0)
-    _, _, axes = np.linalg.svd(cloud - mean, full_matrices=False)
-    return (skills - mean) @ axes[:3].T
+    axes = np.linalg.svd(cloud - mean, full_matrices=False)[2][:3]
+    signs = np.sign(axes[range(3), np.abs(axes).argmax(1)])
+    return (points - mean) @ (axes * signs[:, None]).T / REACH
 
 
 def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> np.ndarray:
@@ -56,7 +64,9 @@ def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> 
     figure, axes = _canvas()
     coord, count = episodes.coord.numpy(), len(colors)
     for i, length in enumerate(episodes.length.tolist()):
-        path = coord[i, : length + 1] if length else coord[i, :0]
+        if not length:  # discarded
+            continue
+        path = coord[i, : length + 1]
         if path.shape[1] >= 2:
             axes.plot(path[:, 0], path[:, 1], color=colors[i], linewidth=0.7)
         else:

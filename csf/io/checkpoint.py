@@ -1,23 +1,21 @@
-"""Everything that a run needs to go on, in one file that loads without running code; and the policy alone beside it."""
+"""Everything that a run needs to go on, in one file that loads without running code."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import os
 import platform
 import subprocess
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import IO, Any
 
-import safetensors.torch
 import torch
 
-from csf.agents import Agent
 from csf.errors import CheckpointError
 from csf.types import Stateful
 
@@ -25,6 +23,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
+PARTIAL = ".partial"  # follows the name of a file that is not whole yet
 KEEP = 2  # full states; the older one stands in if the newer is damaged
 KEEP_POLICY_EVERY = 1000  # epochs; policies between these are kept only as long as their full state
 
@@ -40,8 +39,8 @@ def provenance() -> dict[str, str]:
     folder = Path(__file__).parents[2]
     if (folder / ".git").exists():
         command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found["commit"] = done.stdout.strip()
+        with suppress(OSError, subprocess.CalledProcessError):  # no git here, or not a folder that it trusts
+            found["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return found
 
 
@@ -55,33 +54,36 @@ def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) ->
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state_all()
     state = {"format": FORMAT, "parts": {name: part.full_state() for name, part in parts.items()}, "rng": rng}
-    _write(path, lambda partial: torch.save({**state, **facts}, partial))
+    write(path, lambda file: torch.save({**state, **facts}, file))
 
 
-def save_policy(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
-    """Write actor and representation, without critics and optimizers, with `facts` as JSON in the file's header.
+def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
+    """Have `dump` write a file, whole or not at all.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be written; what was there before is untouched.
     """
-    tensors = {name: value.contiguous().cpu() for name, value in agent.policy_state().items()}
-    objective = agent.objective
-    about = {"format": FORMAT, "spec": dataclasses.asdict(objective.spec), "prior": objective.prior, **facts}
-    header = {"csf": json.dumps(about)}
-    _write(path, lambda partial: partial.write_bytes(safetensors.torch.save(tensors, metadata=header)))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
-        write(partial)
-        with partial.open("rb") as file:
+        with partial.open("wb") as file:
+            dump(file)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)  # a killed run leaves the previous file whole
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"cannot write {path}: {reason}; earlier checkpoints are untouched") from error
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {_reason(error)}; earlier checkpoints are untouched") from error
+
+
+def _reason(error: BaseException) -> str:
+    """One line: what the system said, which PyTorch's writer hides behind an error of its own."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror
+        below = below.__context__
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -94,9 +96,13 @@ def load(path: Path) -> dict[str, Any]:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))) or "none"
         raise CheckpointError(f"no checkpoint {path}; in that folder: {there}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # PyTorch does not compare checksums
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except Exception as error:  # bytes from anywhere can fail anyhow
+        foreign = isinstance(error, UnpicklingError)
+        reason = "it holds more than tensors and plain data" if foreign else _reason(error)[:120]
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({reason})") from error
     found = state.get("format") if isinstance(state, dict) else None
     if found != FORMAT:
@@ -111,7 +117,7 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         CheckpointError: there are checkpoints, and none can be read.
     """
     errors = []
-    for path in sorted(folder.glob("epoch_*.pt"), reverse=True):
+    for path in reversed(_found(folder, FULL).values()):
         try:
             return path, load(path)
         except CheckpointError as error:
@@ -133,13 +139,16 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
 
 def prune(folder: Path) -> None:
     """Delete all but the newest full states, and policies that are neither beside one nor milestones."""
-    full = sorted(folder.glob("epoch_*.pt"))
-    kept = {_epoch(path) for path in full[-KEEP:]}
-    for path in [*full, *folder.glob("policy_*.safetensors")]:
-        milestone = path.suffix == ".safetensors" and _epoch(path) % KEEP_POLICY_EVERY == 0
-        if _epoch(path) not in kept and not milestone:
-            path.unlink(missing_ok=True)
+    full, policies = _found(folder, FULL), _found(folder, POLICY)
+    kept = list(full)[-KEEP:]
+    old = [path for epoch, path in full.items() if epoch not in kept]
+    old += [path for epoch, path in policies.items() if epoch not in kept and epoch % KEEP_POLICY_EVERY]
+    for path in [*old, *folder.glob(f"*{PARTIAL}")]:  # a killed run may have left one
+        path.unlink(missing_ok=True)
 
 
-def _epoch(path: Path) -> int:
-    return int(path.stem.split("_")[1])
+def _found(folder: Path, kind: str) -> dict[int, Path]:
+    """Files of a kind by their epoch, oldest first; a name that is not ours, such as of a copy, is passed over."""
+    before, after = kind.split("{:06d}")
+    names = {path.name.removeprefix(before).removesuffix(after): path for path in folder.glob(f"{before}*{after}")}
+    return dict(sorted((int(name), path) for name, path in names.items() if name.isdecimal()))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import platform
+import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -43,7 +47,7 @@ class JsonLines:
         """Append the row and save the pictures."""
         self._file.write(json.dumps(row) + "\n")
         for name, image in images.items():
-            write_png(self._plots / f"{name}_{row['epoch']:06d}.png", image)
+            (self._plots / f"{name}_{row['epoch']:06d}.png").write_bytes(png(image))
 
     def flush(self) -> None:
         """Have all that was written on disk."""
@@ -55,29 +59,42 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Event files in the run's folder."""
+    """An event file in the run's folder, written in the caller's thread.
+
+    PyTorch's `SummaryWriter` writes in a thread of its own, which on a full disk ends in a traceback of its own.
+    """
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
-        self._writer = SummaryWriter(str(folder))
+        # TensorBoard reads the files of a folder in the order of their names.
+        self._file = (folder / f"events.out.tfevents.{time.time():010.0f}.{platform.node()}.{os.getpid()}").open("ab")
+        self._records, self._event, self._summary = RecordWriter(self._file), Event, Summary
+        self._add(file_version="brain.Event:2")
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
         """Scalars and pictures at the step of the row's epoch."""
-        epoch = int(row["epoch"])
-        for name, value in row.items():
-            if name != "epoch":
-                self._writer.add_scalar(name, value, epoch)
+        value = self._summary.Value
+        values = [value(tag=name, simple_value=number) for name, number in row.items() if name != "epoch"]
         for name, image in images.items():
-            self._writer.add_image(name, image, epoch, dataformats="HWC")
+            height, width, _ = image.shape
+            picture = self._summary.Image(height=height, width=width, encoded_image_string=png(image))
+            values.append(value(tag=name, image=picture))
+        self._add(step=int(row["epoch"]), summary=self._summary(value=values))
+
+    def _add(self, **content: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
+        self._file.flush()
 
     def flush(self) -> None:
         """Have all that was written on disk."""
-        self._writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        self._file.close()
 
 
 class Wandb:
@@ -145,22 +162,25 @@ class Logger:
         lengths = state["lengths"]
         for path in self._files():
             if path.name in lengths:
-                os.truncate(path, lengths[path.name])
+                os.truncate(path, min(lengths[path.name], path.stat().st_size))
             else:
                 path.unlink()
 
     def close(self) -> None:
-        """Close every sink."""
+        """Close every sink; what could not be written has been told by `write`."""
         for sink in self.sinks:
-            sink.close()
+            with suppress(OSError):
+                sink.close()
         self.sinks = []
 
     def _files(self) -> list[Path]:
         return [*self.folder.glob("metrics.jsonl"), *self.folder.glob("events.out.tfevents.*")]
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Save [H, W, 3] uint8 as PNG."""
+def png(image: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 as the content of a PNG file."""
     from PIL import Image
 
-    Image.fromarray(image).save(path)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    return file.getvalue()

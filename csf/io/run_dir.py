@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from csf.errors import RunDirError
 
 # What may change when a run goes on: how long and how often, where it computes and who watches.
 MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb"}
-MAY_CHANGE |= {"exp_dir", "run_name"}  # a folder may be moved
+MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # a folder may be moved
 
 
 class RunDir:
@@ -31,8 +32,11 @@ class RunDir:
         try:
             for folder in (path, self.plots, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock = self._own()
-            self._agree(config)
+            with ExitStack() as undo:
+                self._lock = self._own()
+                undo.callback(self.close)
+                self._agree(config)
+                undo.pop_all()
         except OSError as error:
             raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
 
@@ -51,15 +55,21 @@ class RunDir:
         """Refuse another configuration; else write this one."""
         file = self.path / "config.yaml"
         if file.exists():
-            kept = yaml.safe_load(file.read_text()) or {}
+            try:
+                kept = yaml.safe_load(file.read_text()) or {}
+            except yaml.YAMLError as error:
+                raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
             if found := differences(kept, config):
                 raise RunDirError(
                     f"{self.path} holds a run with another configuration: {found}. "
                     "Give its values, or another run_name or exp_dir"
                 )
         partial = file.with_suffix(".partial")
-        partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        os.replace(partial, file)
+        try:
+            partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let another process in."""

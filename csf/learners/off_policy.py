@@ -53,7 +53,7 @@ class OffPolicyLearner:
                 if not math.isfinite(value):
                     history = {key: [r[i] for r in table[: update + 1]] for i, key in enumerate(names)}
                     batch = self.replay.gather(indices[update])._asdict()
-                    message = f"{name} is {value} at update {update} of the epoch"
+                    message = f"{name} is {value} at update {update}"
                     raise NonFiniteError(message, {"batch": batch, "metrics": history})
 
     def full_state(self) -> dict[str, Any]:

@@ -29,9 +29,12 @@ class TanhNormal:
 
     def sample(self) -> tuple[Tensor, Tensor]:
         """A reparametrized action [..., A] and its log-density [...]."""
-        noise = torch.randn_like(self.mean)
-        action = (self.mean + self.log_std.exp() * noise).tanh()
+        action, noise = self._draw()
         return action, self._log_prob(noise, action)
+
+    def draw(self) -> Tensor:
+        """A reparametrized action [..., A] alone, which costs less."""
+        return self._draw()[0]
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Log-density [...] of an action [..., A] whose u is not known and is estimated from it."""
@@ -41,6 +44,10 @@ class TanhNormal:
     def entropy(self) -> Tensor:
         """Entropy [...] of the normal before the tanh, in nats."""
         return (self.log_std + 0.5 + HALF_LOG_2PI).sum(-1)
+
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        noise = torch.randn_like(self.mean)
+        return (self.mean + self.log_std.exp() * noise).tanh(), noise
 
     def _log_prob(self, noise: Tensor, action: Tensor) -> Tensor:
         normal = -0.5 * noise.square() - self.log_std - HALF_LOG_2PI

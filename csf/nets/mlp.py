@@ -11,7 +11,7 @@ from torch import Tensor, nn
 Initializer = Callable[[Tensor], Tensor]
 
 
-def linear(inputs: int, outputs: int, init: Initializer) -> nn.Linear:
+def linear(inputs: int, outputs: int, init: Initializer = nn.init.xavier_uniform_) -> nn.Linear:
     """A linear layer with weights from `init` and zero bias."""
     layer = nn.Linear(inputs, outputs)
     init(layer.weight)
@@ -22,12 +22,12 @@ def linear(inputs: int, outputs: int, init: Initializer) -> nn.Linear:
 def mlp(
     sizes: Sequence[int],
     activation: type[nn.Module] = nn.ReLU,
-    init: Initializer = nn.init.xavier_uniform_,
+    layer: Callable[[int, int], nn.Module] = linear,
 ) -> nn.Sequential:
     """[..., sizes[0]] -> [..., sizes[-1]]; the last layer is linear, biases start at zero."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [linear(inputs, outputs, init), activation()]
+        layers += [layer(inputs, outputs), activation()]
     return nn.Sequential(*layers[:-1])
 
 

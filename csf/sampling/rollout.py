@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,13 +60,13 @@ class RolloutSampler:
         n, worlds, steps = len(skills), self.env.num_envs, self.spec.max_steps
         skill = torch.cat([skills, skills[-1:].expand(worlds - n, -1)])  # idle worlds repeat the last skill
         rows = _Rows(worlds, steps, self.spec)
-        obs, info = self.env.reset(seed=seeds)
+        obs, info = self._ask(self.env.reset, seed=seeds)
         rows.start(obs, info)
         alive = np.ones(worlds, bool)
         lost = np.zeros(worlds, bool)
         for t in range(steps):
             action = policy(torch.from_numpy(obs).to(self.device), skill, mode).cpu().numpy()
-            obs, reward, terminated, truncated, info = self._step(action)
+            obs, reward, terminated, truncated, info = self._ask(self.env.step, action)
             rows.put(t, alive, action, obs, reward, terminated, info)
             diverged = info["diverged"] & alive
             for world in np.flatnonzero(diverged[:n]):
@@ -79,9 +80,9 @@ class RolloutSampler:
         rows.length[lost] = 0
         return rows.episodes(n, skills)
 
-    def _step(self, action: np.ndarray) -> Any:
+    def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
-            return self.env.step(action)
+            return call(*args, **kwargs)
         except (RuntimeError, ValueError) as error:  # MuJoCo's SimulationError is a RuntimeError
             raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
 
@@ -97,7 +98,7 @@ class RolloutSampler:
         """Release the worlds; idempotent, never raises."""
         try:
             self.env.close()
-        except RuntimeError as error:
+        except Exception as error:  # whatever it is, it must not hide why the run ends
             log.debug("while closing the worlds: %s", error)
 
 

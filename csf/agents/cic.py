@@ -1,0 +1,79 @@
+"""CIC (Laskin et al. 2022, arXiv 2202.00161): skills told apart by contrast, rewarded for entropy.
+
+phi is learned by contrast between skills and transitions; the reward is the particle entropy of phi alone, as in the
+paper's final method. It has no rule to reach a goal.
+
+Healthy: contrast/accuracy leaves chance (1 / batch size) within the first epochs; entropy/distance grows with coverage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
+from csf.core.knn import RunningMoments, nearest_distances
+from csf.nets.mlp import mlp
+from csf.nets.spectral import SpectralLinear
+from csf.types import Batch, Metrics
+
+CLIP = 5e-4  # distances below are no novelty
+
+
+@dataclass(frozen=True)
+class CICConfig(ObjectiveConfig):
+    """Contrastive intrinsic control."""
+
+    temperature: float  # of the contrast
+    neighbors: int  # k of the particle entropy
+    released: bool  # divide distances by their variance, as the CSF paper's program has it, not by their deviation
+
+
+@objectives("cic")
+class CIC(Objective):
+    """Contrasts z with (phi(s), phi(s')), rewards log(1 + mean distance of phi(s) to its nearest phi(s'))."""
+
+    Config = CICConfig
+    prior: Prior = "gaussian"
+
+    def build(self) -> Iterable[nn.Parameter]:
+        """Make phi, the encoder of skills and the encoder of transitions."""
+        hidden, dim = self.cfg.hidden, self.cfg.skill_dim
+        self.phi = mlp([self.spec.obs_dim, *hidden, dim])
+        self.skill_net = mlp([dim, *hidden, dim], layer=SpectralLinear)
+        self.transition_net = mlp([2 * dim, *hidden, dim])
+        self.moments = RunningMoments()
+        return chain(self.phi.parameters(), self.skill_net.parameters(), self.transition_net.parameters())
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Noise contrast of every skill against the transitions of the batch, []."""
+        both = torch.cat(self.phi(torch.cat([batch.obs, batch.next_obs])).chunk(2), -1)
+        query = F.normalize(self.skill_net(batch.skill), dim=-1)
+        key = F.normalize(self.transition_net(both), dim=-1)
+        score = (query @ key.T / self.cfg.temperature).exp()
+        own = score.diagonal()
+        # What is subtracted is the largest that the own score can be, so the rest may go below 0.
+        rest = (score.sum(-1) - math.exp(1 / self.cfg.temperature)).clamp(min=1e-6) + 1e-6
+        right = score.detach().argmax(-1) == torch.arange(len(score), device=score.device)
+        return -(own / rest).log().mean(), {"contrast/accuracy": right.float().mean()}
+
+    def reward(self, batch: Batch) -> Tensor:
+        """Particle entropy, [B]; in training mode its scale follows the data, as batch normalization's does."""
+        before, after = self.phi(torch.cat([batch.obs, batch.next_obs])).chunk(2)
+        distances = nearest_distances(before, after, self.cfg.neighbors)
+        if self.training:
+            self.moments.follow(distances)
+        variance = self.moments.variance
+        scaled = distances / (variance if self.cfg.released else variance.sqrt())
+        return (1 + (scaled - CLIP).clamp(min=0).mean(-1)).log()
+
+    def represent(self, obs: Tensor) -> Tensor:
+        """phi, [N, *O] -> [N, Z]."""
+        features: Tensor = self.phi(obs)
+        return features

@@ -1,0 +1,85 @@
+"""DADS (Sharma et al. 2020, arXiv 1907.01657): skills whose effects are predictable and differ.
+
+A model q(s' - s | s, z) is fitted; a step is rewarded for being likelier under its own skill than under others drawn
+from the prior. It has no rule to reach a goal.
+
+Healthy: reward/mean rises from 0 (at most log(num_alternatives + 1) = 4.6), dynamics/error, the mean squared error
+per normalized coordinate, falls from about 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
+from csf.nets.mlp import mlp
+from csf.types import Batch, Metrics
+
+CHUNK = 32  # alternatives per forward pass: bounds memory, changes nothing else
+
+
+@dataclass(frozen=True)
+class DADSConfig(ObjectiveConfig):
+    """Dynamics-aware discovery of skills."""
+
+    num_alternatives: int  # L, skills from the prior that each step is compared with
+
+
+@objectives("dads")
+class DADS(Objective):
+    """Rewards log (L + 1) q(s'|s,z) / (q(s'|s,z) + sum_l q(s'|s,z_l)), q a unit Gaussian in normalized differences."""
+
+    Config = DADSConfig
+    prior: Prior = "box"
+
+    def build(self) -> Iterable[nn.Parameter]:
+        """Make the mean of the dynamics and the norms of its input and target."""
+        obs_dim = self.spec.obs_dim
+        self.dynamics = mlp([obs_dim + self.cfg.skill_dim, *self.cfg.hidden, obs_dim])
+        # As released, the input norm has an affine map that stays the identity.
+        self.input_norm = nn.BatchNorm1d(obs_dim, momentum=0.01).requires_grad_(False)
+        self.target_norm = nn.BatchNorm1d(obs_dim, momentum=0.01, affine=False)
+        return self.dynamics.parameters()
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Negative log-likelihood of the normalized difference, []."""
+        obs, change = self._normalized(batch)
+        log_prob, error = self._log_prob(obs, change, batch.skill)
+        return -log_prob.mean(), {"dynamics/error": error.detach().mean()}
+
+    def reward(self, batch: Batch) -> Tensor:
+        """How much likelier the step is under its own skill than under alternatives, in nats, [B]."""
+        obs, change = self._normalized(batch)
+        size, count = len(obs), self.cfg.num_alternatives
+        own, _ = self._log_prob(obs, change, batch.skill)
+        others = self.sample_skills(count * size).view(count, size, -1)
+        total = torch.ones_like(own)
+        for skills in others.split(CHUNK):
+            shape = (len(skills), size, -1)
+            log_prob, _ = self._log_prob(obs.expand(*shape), change.expand(*shape), skills)
+            total = total + (log_prob - own).clamp(-50, 50).exp().sum(0)
+        return math.log(count + 1) - total.log()
+
+    def update(self, batch: Batch) -> Metrics:
+        """The dynamics, whose norms follow the data now and are held for the reward."""
+        norms = (self.input_norm, self.target_norm)
+        for norm in norms:
+            norm.train()
+        metrics = super().update(batch)
+        for norm in norms:
+            norm.eval()
+        return metrics
+
+    def _normalized(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.input_norm(batch.obs), self.target_norm(batch.next_obs - batch.obs)
+
+    def _log_prob(self, obs: Tensor, change: Tensor, skill: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-density [...] of normalized changes [..., O] and their squared error per coordinate [...]."""
+        error = (change - self.dynamics(torch.cat([obs, skill], -1))).square()
+        log_prob = -0.5 * (error + math.log(2 * math.pi)).sum(-1)
+        return log_prob, error.mean(-1)

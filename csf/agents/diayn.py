@@ -1,0 +1,52 @@
+"""DIAYN (Eysenbach et al. 2019, arXiv 1802.06070): skills that a classifier tells apart by the states they visit.
+
+Healthy: discriminator/accuracy leaves chance, 1 / skill_dim, within the first epochs and rises; reward/mean rises from
+0 towards log skill_dim (3.9 for 50 skills). It needs no far travel for that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csf.agents.base import Objective, Prior, objectives
+from csf.nets.mlp import mlp
+from csf.types import Batch, Metrics
+
+
+@objectives("diayn")
+class DIAYN(Objective):
+    """Rewards log q(z|s') + log K, q a softmax over K one-hot skills."""
+
+    prior: Prior = "one_hot"
+
+    def build(self) -> Iterable[nn.Parameter]:
+        """Make the discriminator's logits: [B, O] -> [B, K]."""
+        self.discriminator = mlp([self.spec.obs_dim, *self.cfg.hidden, self.cfg.skill_dim])
+        return self.discriminator.parameters()
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Cross-entropy of the skill, less the constant log K, []."""
+        logits = self.discriminator(batch.next_obs)
+        reward = self._log_ratio(logits, batch.skill)
+        right = logits.detach().argmax(-1) == batch.skill.argmax(-1)
+        return -reward.mean(), {"discriminator/accuracy": right.float().mean()}
+
+    def reward(self, batch: Batch) -> Tensor:
+        """Log q(z|s') - log p(z), [B]."""
+        return self._log_ratio(self.discriminator(batch.next_obs), batch.skill)
+
+    def _log_ratio(self, logits: Tensor, skill: Tensor) -> Tensor:
+        return (logits.log_softmax(-1) * skill).sum(-1) + math.log(self.cfg.skill_dim)
+
+    def represent(self, obs: Tensor) -> Tensor:
+        """Logits, [N, *O] -> [N, K]."""
+        logits: Tensor = self.discriminator(obs)
+        return logits
+
+    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+        """The skill that the discriminator names at the goal, [N, K]."""
+        return F.one_hot(self.represent(goal).argmax(-1), self.cfg.skill_dim).float()

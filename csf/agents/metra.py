@@ -1,0 +1,104 @@
+"""METRA (Park et al. 2024, arXiv 2310.08887): skills that move far in a representation of bounded speed.
+
+phi maximizes the step d = phi(s') - phi(s) along the skill under ||d||^2 <= 1, held by a dual variable. One-hot skills
+are centered, so that they point away from each other.
+
+Healthy: phi/step (E||d||^2) tends to 1, the multiplier falls from 30 as long as the bound is slack and then settles,
+phi/alignment rises from 0. With a learning rate of 1e-4 the multiplier alone takes 64,000 updates to reach 0.05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
+from csf.core.optim import Minimizer
+from csf.nets.transition import TRANSITIONS
+from csf.types import Batch, Metrics
+
+
+@dataclass(frozen=True)
+class METRAConfig(ObjectiveConfig):
+    """Metric-aware abstraction."""
+
+    prior: Literal["sphere", "one_hot"]
+    features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
+    init_multiplier: float  # lambda at the start
+    multiplier_lr: float  # of log lambda; 0 keeps lambda fixed
+    slack: float  # epsilon, the most that an unbinding constraint adds
+    reward_penalty: bool  # the reward has the penalty, d.z + lambda c, instead of d.z; not on successor
+
+
+@objectives("metra")
+class METRA(Objective):
+    """Maximizes d.z + lambda min(1 - ||d||^2, epsilon) over phi, and minimizes it over lambda."""
+
+    Config = METRAConfig
+
+    def build(self) -> Iterable[nn.Parameter]:
+        """Make phi and the dual variable."""
+        self.prior = self.cfg.prior
+        self.phi = TRANSITIONS[self.cfg.features](self.spec.obs_dim, self.cfg.hidden, self.cfg.skill_dim)
+        self.log_multiplier = nn.Parameter(torch.tensor(self.cfg.init_multiplier).log())
+        self.minimizers["multiplier"] = Minimizer([self.log_multiplier], self.cfg.multiplier_lr)
+        return self.phi.parameters()
+
+    def cumulant(self, batch: Batch) -> Tensor:
+        """The features d of the step [B, Z]; for one-hot skills such that the inner product is d.(z - 1/K) K/(K-1)."""
+        return self._centered(self.phi.step(batch.obs, batch.next_obs))
+
+    def _centered(self, step: Tensor) -> Tensor:
+        if self.prior != "one_hot":
+            return step
+        count = self.cfg.skill_dim
+        return (count * step - step.sum(-1, keepdim=True)) / (count - 1)
+
+    def slack(self, step: Tensor) -> Tensor:
+        """How far the constraint is from binding, at most epsilon: [B, Z] -> [B]."""
+        return (1 - step.square().sum(-1)).clamp(max=self.cfg.slack)
+
+    def multiplier(self) -> Tensor:
+        """lambda, [], detached."""
+        return self.log_multiplier.detach().exp()
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Lagrangian [] with lambda held."""
+        step = self.phi.step(batch.obs, batch.next_obs)
+        reward = (self._centered(step) * batch.skill).sum(-1)
+        slack = self.slack(step)
+        loss = -(reward + self.multiplier() * slack).mean()
+        constraint = {"phi/slack": slack.detach().mean(), "phi/multiplier": self.multiplier()}
+        return loss, {**constraint, **step_metrics(step, batch.skill)}
+
+    def reward(self, batch: Batch) -> Tensor:
+        """d.z, [B], with the penalty where `reward_penalty` asks for it."""
+        step = self.phi.step(batch.obs, batch.next_obs)
+        reward = (self._centered(step) * batch.skill).sum(-1)
+        return reward + self.multiplier() * self.slack(step) if self.cfg.reward_penalty else reward
+
+    def update(self, batch: Batch) -> Metrics:
+        """phi, then lambda by the slack that phi had before."""
+        metrics = super().update(batch)
+        dual = self.minimizers["multiplier"].step(self.log_multiplier * metrics["phi/slack"])
+        return {**metrics, "loss/multiplier": dual}
+
+    def linear(self) -> bool:
+        """Whether the reward is d.z."""
+        return not self.cfg.reward_penalty
+
+    def represent(self, obs: Tensor) -> Tensor | None:
+        """phi, [N, *O] -> [N, Z]."""
+        return self.phi.state(obs)
+
+    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+        """The direction of the step from obs to goal, [N, Z], or the one-hot skill nearest to it."""
+        step = self.phi.step(obs, goal)
+        if self.prior == "one_hot":
+            return F.one_hot(step.argmax(-1), self.cfg.skill_dim).float()
+        return F.normalize(step, dim=-1)

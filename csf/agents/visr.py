@@ -1,0 +1,54 @@
+"""VISR (Hansen et al. 2020, arXiv 1906.05030): skills are directions, and reward is how far a state lies along one.
+
+Runs on the successor backbone. Healthy: phi/alignment, the mean of phi(s).z, rises from 0 towards 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csf.agents.base import Objective, ObjectiveConfig, objectives
+from csf.nets.mlp import mlp
+from csf.types import Batch, Metrics
+
+
+@dataclass(frozen=True)
+class VISRConfig(ObjectiveConfig):
+    """Variational intrinsic successor features."""
+
+    released: bool  # successor features of phi as it is, as the CSF paper's program has it, not of phi / ||phi||
+
+
+@objectives("visr")
+class VISR(Objective):
+    """Maximizes phi(s).z, phi of unit length."""
+
+    Config = VISRConfig
+
+    def build(self) -> Iterable[nn.Parameter]:
+        """Make phi: [B, O] -> [B, Z]."""
+        self.phi = mlp([self.spec.obs_dim, *self.cfg.hidden, self.cfg.skill_dim])
+        return self.phi.parameters()
+
+    def cumulant(self, batch: Batch) -> Tensor:
+        """phi(s) of unit length, or as it is where `released` asks for it, [B, Z]."""
+        return self.phi(batch.obs) if self.cfg.released else self.represent(batch.obs)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Minus the alignment of phi(s) and z, []."""
+        features = self.phi(batch.obs)
+        alignment = (F.normalize(features, dim=-1) * batch.skill).sum(-1).mean()
+        length = features.detach().norm(dim=-1).mean()
+        return -alignment, {"phi/alignment": alignment.detach(), "phi/length": length}
+
+    def represent(self, obs: Tensor) -> Tensor:
+        """Phi of unit length, [N, *O] -> [N, Z]."""
+        return F.normalize(self.phi(obs), dim=-1)
+
+    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+        """phi(goal) of unit length, [N, Z]."""
+        return self.represent(goal)

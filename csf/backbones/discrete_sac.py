@@ -1,0 +1,58 @@
+"""Soft actor-critic over one-hot actions: critics value all actions at once, and expectations are exact sums.
+
+Source: Christodoulou 2019 (arXiv 1910.07207), with the losses and constants of the CSF paper's released program.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from csf.backbones.base import BackboneConfig, backbones
+from csf.backbones.sac import SAC, SACConfig
+from csf.nets.categorical import CategoricalActor
+
+
+@dataclass(frozen=True)
+class DiscreteSACConfig(SACConfig):
+    """Soft actor-critic over one-hot actions."""
+
+    target_entropy: float  # of log A, the largest entropy; at 1, as released, alpha can only grow
+
+
+@backbones("discrete_sac")
+class DiscreteSAC(SAC):
+    """Critics [B, O + Z] -> [E, B, A]; an update draws no random number."""
+
+    Config: ClassVar[type[BackboneConfig]] = DiscreteSACConfig
+    discrete = True
+    actor: CategoricalActor
+
+    def critic_dim(self) -> int:
+        """Numbers that a critic sees: observation and skill."""
+        return self.spec.obs_dim + self.skill_dim
+
+    def value_dim(self) -> int:
+        """One value per action."""
+        return self.spec.action_dim
+
+    def wanted_entropy(self) -> float:
+        """The entropy that the temperature is to hold, in nats."""
+        return float(self.cfg.target_entropy * math.log(self.spec.action_dim))
+
+    def values(self, net: nn.Module, x: Tensor, action: Tensor, skill: Tensor) -> Tensor:
+        """Q of every head [E, B] for policy inputs x = [obs, skill] [B, O + Z] and one-hot actions [B, A]."""
+        return (net(x) * action).sum(-1)
+
+    def soft_value(self, net: nn.Module, x: Tensor, skill: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of the policy at x [B, O + Z], entropy included, by each action's smaller head; and minus its entropy.
+
+        Both are [B]. The second is the mean log-probability, and the temperature's loss is linear in that.
+        """
+        law = self.actor.distribution(x)
+        probs, log_probs = law.probs, law.log_probs
+        soft = net(x).amin(0) - self.alpha() * log_probs
+        return (probs * soft).sum(-1), -law.entropy()

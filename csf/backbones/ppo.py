@@ -1,0 +1,97 @@
+"""Proximal policy optimization over [obs, skill], from the newest episodes alone.
+
+Source: Schulman et al. 2017 (arXiv 1707.06347), with the losses and constants of the CSF paper's released program: no
+value beyond an episode's last step, and the entropy of the normal before the tanh as a bonus of fixed weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from csf.backbones.base import Backbone, BackboneConfig, backbones
+from csf.core.optim import Minimizer
+from csf.nets.mlp import linear, mlp
+from csf.types import Batch, EnvSpec, Metrics, Rewarder, Rollout
+
+EPS = 1e-8  # keeps advantages that are all the same finite
+
+
+@dataclass(frozen=True)
+class PPOConfig(BackboneConfig):
+    """Proximal policy optimization."""
+
+    hidden: tuple[int, ...]  # widths of policy and value
+    lr: float  # of policy and value
+    discount: float  # gamma
+    gae_lambda: float  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
+    clip: float  # how far from 1 the ratio of new to old density is rewarded
+    entropy_weight: float  # of the entropy bonus
+
+
+@backbones("ppo")
+class PPO(Backbone):
+    """A stochastic policy and the value of its states; the objective has spoken in advantages and returns."""
+
+    Config: ClassVar[type[BackboneConfig]] = PPOConfig
+    cfg: PPOConfig
+    discrete = None
+    on_policy = True
+
+    def __init__(self, cfg: PPOConfig, spec: EnvSpec, skill_dim: int) -> None:
+        super().__init__(cfg, spec, skill_dim)
+        xavier_normal = partial(linear, init=nn.init.xavier_normal_)
+        self.actor = self.make_actor(cfg.hidden)
+        self.critic = mlp([spec.obs_dim + skill_dim, *cfg.hidden, 1], layer=xavier_normal)
+        self.minimizers = {
+            "actor": Minimizer(self.actor.parameters(), cfg.lr),
+            "critic": Minimizer(self.critic.parameters(), cfg.lr),
+        }
+
+    def values(self, batch: Batch | Rollout) -> Tensor:
+        """Value of the states before the steps, [B]."""
+        value: Tensor = self.critic(torch.cat([batch.obs, batch.skill], -1))
+        return value.squeeze(-1)
+
+    def appraise(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-densities of the actions taken, and values of the states in which they were, both [B].
+
+        Old and new densities are computed alike, from the action, so that their ratio is 1 before the first step. The
+        released program has the old ones from the action before the tanh: where an action is saturated, its ratio
+        starts elsewhere.
+        """
+        law = self.actor.distribution(torch.cat([batch.obs, batch.skill], -1))
+        return law.log_prob(batch.action), self.values(batch)
+
+    def actor_loss(self, batch: Rollout) -> tuple[Tensor, Metrics]:
+        """Clipped policy loss with the entropy bonus, [], and how far the policy has gone."""
+        law = self.actor.distribution(torch.cat([batch.obs, batch.skill], -1))
+        change = law.log_prob(batch.action) - batch.log_prob
+        ratio = change.exp()
+        clipped = ratio.clamp(1 - self.cfg.clip, 1 + self.cfg.clip)
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + EPS)
+        gain = torch.minimum(ratio * advantage, clipped * advantage)
+        entropy = law.entropy()
+        loss = -(gain + self.cfg.entropy_weight * entropy).mean()
+        return loss, {
+            "policy/entropy": entropy.detach().mean(),
+            "policy/divergence": -change.detach().mean(),  # an estimate of KL(old, new), in nats
+            "policy/clipped": (ratio != clipped).float().mean(),
+        }
+
+    def critic_loss(self, batch: Rollout, objective: Rewarder) -> tuple[Tensor, Metrics]:
+        """Mean squared error of the value, [], and what it is to be; the objective has spoken before."""
+        error = self.values(batch) - batch.return_to_go
+        return error.square().mean(), {"critic/target": batch.return_to_go.mean()}
+
+    def update(self, batch: Rollout, objective: Rewarder) -> Metrics:
+        """Policy, then value."""
+        actor_loss, actor_metrics = self.actor_loss(batch)
+        actor_loss = self.minimizers["actor"].step(actor_loss)
+        critic_loss, critic_metrics = self.critic_loss(batch, objective)
+        critic_loss = self.minimizers["critic"].step(critic_loss)
+        return {**critic_metrics, "loss/actor": actor_loss, "loss/critic": critic_loss, **actor_metrics}

@@ -1,0 +1,85 @@
+"""A policy file on its own: one safetensors file whose header says in JSON what it is, so that loading runs no code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+
+from csf.agents import Agent, objectives
+from csf.backbones import backbones
+from csf.errors import CheckpointError
+from csf.io.checkpoint import FORMAT, write
+from csf.types import EnvSpec
+
+HEADER = "csf"  # the key of the JSON document among the file's metadata
+
+
+def save(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
+    """Write actor and representation, without critics and optimizers; `facts` holds "config" and plain data.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    tensors = {name: value.contiguous().cpu() for name, value in agent.policy_state().items()}
+    about = {
+        "format": FORMAT,
+        "spec": dataclasses.asdict(agent.spec),
+        "prior": agent.objective.prior,
+        **facts,
+    }
+    write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What the header of a policy file says: format, spec, prior, config, results, versions.
+
+    Raises:
+        CheckpointError: no such file, or not one of this program's.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no policy file {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about: dict[str, Any] = json.loads((file.metadata() or {})[HEADER])
+    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is not a policy file of this program ({error})") from error
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {about.get('format')}; this version reads {FORMAT}")
+    return about
+
+
+def load(path: str | Path) -> Agent:
+    """An agent that acts, draws skills and infers them from goals; what only training needs is as new.
+
+    Args:
+        path: a policy file, as training leaves it in a run's `checkpoints/`.
+
+    Raises:
+        CheckpointError: no such file, a damaged or foreign one, or another format.
+    """
+    path = Path(path)
+    about = describe(path)
+    plain = dict(about["config"]["agent"])
+    backbone = plain.pop("backbone")
+    spec = EnvSpec(**_tuples(about["spec"]))
+    try:
+        configs = objectives[plain["name"]].Config, backbones[backbone["name"]].Config
+        agent = Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), spec)
+        found = agent.load_state_dict(safetensors.torch.load_file(path), strict=False)
+    except (safetensors.SafetensorError, TypeError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
+    lacking = sorted(set(agent.policy_state()) & set(found.missing_keys)) + list(found.unexpected_keys)
+    if lacking:
+        raise CheckpointError(f"{path} does not fit this version: {', '.join(lacking)}")
+    return agent.eval()
+
+
+def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists where frozen dataclasses have tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}

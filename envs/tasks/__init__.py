@@ -1,0 +1,1 @@
+"""Tasks on worlds that exist: what a controller above pretrained skills, or a plain agent, is rewarded for."""

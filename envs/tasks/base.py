@@ -1,0 +1,161 @@
+"""What tasks share: the world below them, goals that are seen and change by the clock, and what is counted."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from envs.base import Array, WorldsEnv
+
+
+class TaskEnv(WorldsEnv):
+    """A task on another environment's worlds, which it owns: their physics, its own reward and columns.
+
+    Worlds start as those of the environment below, drawn from the same generators; the task draws after them.
+
+    Infos after every reset and step, besides `coord` (and `diverged`); G parts of the task, such as goals:
+        success: [N, G] bool, whether `staying` is positive.
+        staying: [N, G] int64, steps of the episode so far that count for each part.
+
+    Attributes:
+        base: Name of the environment below, whose skills can be used.
+        goal_dim: Trailing entries of an observation that a policy pretrained on `base` must not see; they are
+            not normalized.
+    """
+
+    base: ClassVar[str]
+    goal_dim: ClassVar[int]
+
+    def __init__(self, worlds: WorldsEnv, parts: int) -> None:
+        """Takes over the worlds.
+
+        Args:
+            worlds: Those of `base`; nobody else may use them.
+            parts: G.
+        """
+        (seen,) = worlds.single_observation_space.shape or (0,)
+        super().__init__(worlds.num_envs, worlds.max_steps, worlds.goal_range, seen + self.goal_dim, worlds.bounds)
+        if worlds.obs_mean is not None and worlds.obs_std is not None:
+            self.obs_mean = np.append(worlds.obs_mean, np.zeros(self.goal_dim))
+            self.obs_std = np.append(worlds.obs_std, np.ones(self.goal_dim))
+        self.version = worlds.version
+        self.generators = worlds.generators  # one list, so that a seed reaches the world below too
+        self._worlds = worlds
+        self._staying = np.zeros((worlds.num_envs, parts), np.int64)
+
+    def close_extras(self) -> None:
+        """Frees the worlds."""
+        self._worlds.close()
+
+    @abstractmethod
+    def _columns(self) -> Array:
+        """Returns what is seen besides the world [N, goal_dim] float64."""
+
+    def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
+        self._staying[ids] = 0
+
+    def _more_infos(self) -> dict[str, Array]:
+        return {"success": self._staying > 0, "staying": self._staying.copy()}
+
+    def _obs(self) -> Array:
+        return np.concatenate((self._worlds._obs(), self._columns().astype(np.float32)), axis=1)
+
+    def _restart(self, ids: Array) -> None:
+        self._worlds._restart(ids)
+
+    def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
+        self._worlds._put(ids, state)
+
+    def _advance(self, action: Array) -> Array:
+        return self._worlds._advance(action)
+
+    def _coord(self) -> Array:
+        return self._worlds._coord()
+
+
+class GoalTask(TaskEnv):
+    """Goals one after another; every step that ends within the radius of the current one is rewarded by 1.
+
+    A goal's turn lasts `num_goal_steps` steps, whether it is reached or not; the last goal stays. The current
+    goal, in the coordinates of the world, ends the observation. A goal is drawn from U(-goal_range, goal_range) in
+    every coordinate; a subclass may connect those of an episode.
+
+    Infos: those of `TaskEnv`, where the parts are the goals and rewarded steps count, so that their sum is the return;
+        goal: [N, C] float64, the goal that the observation shows.
+
+    `reset` takes the option `goals`, [N, K, C] or [K, C] for all worlds: instead of being drawn, these are the
+    episode's K goals in their order. K is `num_goals`; one that comes only with the last step is seen, not rewarded.
+
+    Attributes:
+        num_goals: K.
+        num_goal_steps: Steps of a goal's turn.
+    """
+
+    reset_options = ("reset_mask", "state", "goals")
+    unpaid_steps: ClassVar[int]  # steps at an episode's start that are never rewarded
+
+    def __init__(self, worlds: WorldsEnv, num_goals: int, num_goal_steps: int) -> None:
+        """Takes over the worlds, whose goal range is that of the goals.
+
+        Args:
+            worlds: Those of `base`; nobody else may use them.
+            num_goals: K, goals of an episode.
+            num_goal_steps: Steps of a goal's turn.
+        """
+        in_time = -(-worlds.max_steps // num_goal_steps)
+        super().__init__(worlds, min(num_goals, in_time))
+        self.num_goals, self.num_goal_steps = num_goals, num_goal_steps
+        self._goals = np.zeros((self.num_envs, num_goals, self.coord_dim))
+        self._goal = np.zeros((self.num_envs, self.coord_dim))
+
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draws goals: observations [n, O] float32 of worlds that stand at theirs, places [n, C] float64."""
+        obs, place = self._worlds.goals(n, rng)
+        return np.concatenate((obs, place.astype(np.float32)), axis=1), place
+
+    def _draw_goals(self, ids: Array) -> Array:
+        """Draws the goals [n, K, C] of new episodes of worlds `ids` [n], each from its own generator."""
+        reach, shape = self.goal_range, self._goals.shape[1:]
+        return np.stack([self.generators[i].uniform(-reach, reach, shape) for i in ids])
+
+    def _aim(self, ids: Array, number: Array) -> None:
+        """Makes goal `number` [n] the current one of worlds `ids` [n]."""
+        self._goal[ids] = self._goals[ids, number]
+
+    def _number(self, steps: Array) -> Array:
+        """Number of the current goal [N] after so many steps [N]."""
+        return np.minimum(steps // self.num_goal_steps, self.num_goals - 1)
+
+    def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
+        super()._after_reset(ids, options)
+        given = options.get("goals")
+        self._goals[ids] = self._draw_goals(ids) if given is None else self._injected(given)[ids]
+        self._aim(ids, np.zeros_like(ids))
+
+    def _injected(self, goals: Array) -> Array:
+        goals, want = np.asarray(goals, np.float64), self._goals.shape
+        if goals.shape not in (want, want[1:]):
+            raise ValueError(f"goals have shape {goals.shape}; accepted: {want} or {want[1:]}")
+        if not np.isfinite(goals).all():
+            raise ValueError("goals are not finite")
+        return np.broadcast_to(goals, want)
+
+    def _reward(self, before: Array, after: Array, action: Array) -> Array:
+        within = np.linalg.norm(self._goal - after, axis=1) <= self.success_radii[0]
+        return (within & (self._steps >= self.unpaid_steps)).astype(np.float64)
+
+    def _after_step(self, reward: Array) -> None:
+        past, now = self._number(self._steps - 1), self._number(self._steps)
+        parts = self._staying.shape[1]  # worlds may be stepped past their end, into goals that are not counted
+        counted = np.flatnonzero((reward > 0) & (past < parts))
+        self._staying[counted, past[counted]] += 1
+        if len(ids := np.flatnonzero(past != now)):
+            self._aim(ids, now[ids])
+
+    def _columns(self) -> Array:
+        return self._goal
+
+    def _more_infos(self) -> dict[str, Array]:
+        return {**super()._more_infos(), "goal": self._goal.copy()}

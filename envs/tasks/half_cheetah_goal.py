@@ -1,0 +1,51 @@
+"""HalfCheetahGoal: run to a place on the line and stay there."""
+
+from __future__ import annotations
+
+from envs.half_cheetah import HalfCheetahVectorEnv
+from envs.single import one_world
+from envs.tasks.base import GoalTask
+
+
+class HalfCheetahGoalVectorEnv(GoalTask):
+    """N half cheetahs with a goal: observation [19] = the cheetah's [18] and the goal's x in meters; action [6].
+
+    The CSF paper's downstream task (arXiv 2412.08021): 1 for every step that ends within 3 m of the goal,
+    except the episode's first.
+    """
+
+    base = "half_cheetah"
+    goal_dim = 1
+    unpaid_steps = 1
+    coord_dim = HalfCheetahVectorEnv.coord_dim
+    success_radii = (3.0,)
+    coverage_cell = HalfCheetahVectorEnv.coverage_cell
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        threads: int = 0,
+        normalizer: str = "preset",
+        goal_range: float = 100.0,
+        max_steps: int = 200,
+    ) -> None:
+        """Builds the worlds.
+
+        Args:
+            num_envs: N, the number of worlds.
+            threads: Threads that step the worlds; 0 chooses.
+            normalizer: "preset" or "off".
+            goal_range: R in meters; an episode's goal is drawn from U(-R, R).
+            max_steps: Steps of an episode.
+
+        Raises:
+            ValueError: If a value is not accepted.
+        """
+        worlds = HalfCheetahVectorEnv(
+            num_envs, threads=threads, normalizer=normalizer, goal_range=goal_range, max_steps=max_steps
+        )
+        super().__init__(worlds, num_goals=1, num_goal_steps=max_steps)
+
+
+make_half_cheetah_goal = one_world(HalfCheetahGoalVectorEnv)

@@ -1,0 +1,6 @@
+#!/bin/sh
+# CIC, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/cic/cic_ant.sh seed=1
+set -eu
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+exec "$PYTHON" -m csf.train agent=cic env=ant task=pretrain "$@"

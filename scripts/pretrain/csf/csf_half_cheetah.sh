@@ -1,0 +1,6 @@
+#!/bin/sh
+# CSF, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/csf/csf_half_cheetah.sh seed=1
+set -eu
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+exec "$PYTHON" -m csf.train agent=csf env=half_cheetah task=pretrain "$@"

@@ -1,0 +1,6 @@
+#!/bin/sh
+# DIAYN, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/diayn/diayn_half_cheetah.sh seed=1
+set -eu
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+exec "$PYTHON" -m csf.train agent=diayn env=half_cheetah task=pretrain "$@"

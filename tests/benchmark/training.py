@@ -1,0 +1,156 @@
+"""How fast an epoch of CSF on Ant is, phase by phase, beside what bounds it: `python tests/benchmark/training.py`.
+
+Both sides of every ratio are measured in this run, in turns, and printed as medians with their spread:
+collecting against the physics alone, gradient steps against the matrix products that they contain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+
+import csf  # first: how threads wait is decided before PyTorch is loaded
+from csf.agents import Agent
+from csf.config import check
+from csf.core.threads import one_thread
+from csf.data.replay import ReplayBuffer
+from csf.io import checkpoint
+from csf.learners.off_policy import OffPolicyLearner
+from csf.sampling.rollout import RolloutSampler
+from csf.train import Run, describe, make_worlds
+from csf.types import EnvSpec, Episodes
+
+RELEASED = {"collect": 1.33, "learn": 7.2}  # seconds, two cores of this kind: environment, 50 gradient steps
+
+
+def main() -> None:
+    """Measure and print a table."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--repeat", type=int, default=7, help="measurements of each phase")
+    arguments.add_argument("overrides", nargs="*", help="key=value, as for csf.train")
+    given = arguments.parse_args()
+    cfg = check(["agent=csf", "env=ant", *given.overrides])
+    torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
+    phases = {**collecting(cfg), **learning(cfg), **evaluating(cfg)}
+    times: dict[str, list[float]] = {name: [] for name in phases}
+    for phase in phases.values():
+        phase()  # warm up
+    for _ in range(given.repeat):
+        for name, phase in phases.items():
+            start = time.perf_counter()
+            phase()
+            times[name].append(time.perf_counter() - start)
+    report(cfg, times)
+
+
+def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
+    """An epoch's episodes; with all PyTorch threads; and their physics alone."""
+    worlds = make_worlds(cfg, cfg.task.episodes_per_epoch)
+    spec = describe(worlds, "ant")
+    agent = Agent(cfg.agent, cfg.backbone, spec)
+    sampler = RolloutSampler(worlds, spec, 0, "cpu")
+    skills = agent.objective.sample_skills(cfg.task.episodes_per_epoch)
+    actions = np.random.default_rng(0).uniform(-1, 1, (spec.max_steps, len(skills), spec.action_dim))
+    threads = torch.get_num_threads()
+
+    def all_threads(obs: torch.Tensor, skill: torch.Tensor, mode: bool = False, /) -> torch.Tensor:
+        torch.set_num_threads(threads)
+        return agent.act(obs, skill, mode)
+
+    def physics() -> None:
+        worlds.reset(seed=list(range(len(skills))))
+        batch: Any = worlds
+        for action in actions:
+            batch._advance(action)
+
+    def policy() -> None:
+        obs = torch.zeros(len(skills), *spec.obs_shape)
+        with one_thread(torch.device("cpu")):
+            for _ in range(spec.max_steps):
+                agent.act(obs, skills)
+
+    return {
+        "collect": lambda: sampler.collect(agent.act, skills),
+        "collect, policy on all threads": lambda: sampler.collect(all_threads, skills),
+        "physics alone": physics,
+        "policy alone": policy,
+    }
+
+
+def learning(cfg: Any) -> dict[str, Callable[[], object]]:
+    """An epoch's gradient steps, and the large matrix products in them."""
+    worlds = make_worlds(cfg, cfg.task.episodes_per_epoch)
+    spec = describe(worlds, "ant")
+    agent = Agent(cfg.agent, cfg.backbone, spec)
+    replay = ReplayBuffer(cfg.task.replay_size, spec, cfg.agent.skill_dim, "cpu")
+    learner = OffPolicyLearner(agent, replay, cfg.task.updates_per_epoch, cfg.task.batch_size, 1)
+    episodes = RolloutSampler(worlds, spec, 0, "cpu").collect(agent.act, agent.objective.sample_skills(8))
+    width, batch = cfg.backbone.hidden[0], cfg.task.batch_size
+    x, w = torch.randn(batch, width), torch.randn(width, width)
+
+    def products() -> None:
+        for _ in range(24 * cfg.task.updates_per_epoch):  # square products of one CSF update, counted by hand
+            torch.mm(x, w)
+
+    return {"learn": lambda: learner.learn(episodes), "matrix products alone": products}
+
+
+def evaluating(cfg: Any) -> dict[str, Callable[[], object]]:
+    """Coverage, goals and pictures; and a checkpoint as large as it gets."""
+    import tempfile
+
+    folder = tempfile.TemporaryDirectory()
+    moved = check(["agent=csf", "env=ant", f"exp_dir={folder.name}"])
+    run = Run(moved, torch.device("cpu"))
+    fill(run.parts["replay"], run.agent.spec, cfg)
+
+    def evaluate(keep: tempfile.TemporaryDirectory[str] = folder) -> None:
+        for evaluator in run.trainer.evaluators:
+            evaluator.run(run.agent, run.trainer.eval_sampler)
+
+    return {"evaluate": evaluate, "save with a full replay": lambda: run.save({})}
+
+
+def fill(replay: Any, spec: EnvSpec, cfg: Any) -> None:
+    """Put in as many episodes of noise as it holds."""
+    count, steps = cfg.task.replay_size // spec.max_steps, spec.max_steps
+    obs = torch.randn(count, steps + 1, *spec.obs_shape)
+    nothing, skill = torch.zeros(count, steps), torch.zeros(count, cfg.agent.skill_dim)
+    action, coord = torch.zeros(count, steps, spec.action_dim), torch.zeros(count, steps + 1, 2)
+    replay.add(Episodes(obs, action, nothing, nothing, skill, torch.full((count,), steps), coord))
+
+
+def report(cfg: Any, times: dict[str, list[float]]) -> None:
+    """Print medians and ratios."""
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    updates, width = cfg.task.updates_per_epoch, cfg.backbone.hidden[0]
+    peak = 24 * updates * 2 * cfg.task.batch_size * width**2 / middle["matrix products alone"] / 1e9
+    lines = [f"csf {csf.__version__} {checkpoint.provenance().get('commit', '')}, {date.today()}, {platform.machine()}"]
+    lines += [f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "]
+    lines[-1] += f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY')}, load {os.getloadavg()[0]:.1f}"
+    for name, values in times.items():
+        lines.append(f"{name:<32} {middle[name]:7.3f} s   ({min(values):.3f} to {max(values):.3f})")
+    lines += [
+        f"matrix products: {peak:.0f} GFLOP/s",
+        f"collect / physics alone: {middle['collect'] / middle['physics alone']:.2f}",
+        f"learn / matrix products alone: {middle['learn'] / middle['matrix products alone']:.2f}",
+        f"epoch: {middle['collect'] + middle['learn']:.2f} s",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

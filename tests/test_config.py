@@ -1,0 +1,297 @@
+"""The border between yaml and program: names, messages, the paper's values, folders, and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import NAMES, ROOT, configure
+
+from csf import train
+from csf.agents import objectives
+from csf.backbones import backbones
+from csf.config import Config, TaskConfig, check
+from csf.errors import ConfigError
+
+
+def stems(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml"))
+
+
+def fields(cls: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+# ---- yaml and dataclasses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agents_yaml_and_its_dataclass_name_the_same_fields(name: str) -> None:
+    node = configure(f"agent={name}").tree["agent"]
+    assert set(node) - {"backbone"} == fields(objectives[node["name"]].Config)
+
+
+@pytest.mark.parametrize("name", stems("agent/backbone"))
+def test_a_backbones_yaml_and_its_dataclass_name_the_same_fields(name: str) -> None:
+    node = check(["env=ant", f"agent/backbone={name}"]).tree["agent"]["backbone"]  # no preset has its say there
+    assert set(node) == fields(backbones[node["name"]].Config)
+
+
+@pytest.mark.parametrize("name", stems("task"))
+def test_a_tasks_yaml_and_its_dataclass_name_the_same_fields(name: str) -> None:
+    assert set(configure(f"task={name}").tree["task"]) == fields(TaskConfig)
+
+
+def test_the_groups_and_the_top_level_are_all_there_is() -> None:
+    assert set(configure().tree) - {"variant"} == fields(Config) - {"backbone", "tree"}
+
+
+@pytest.mark.parametrize("cls", [TaskConfig, Config, *(objectives[name].Config for name in objectives.names())])
+def test_values_live_in_yaml_only(cls: Any) -> None:
+    for field in dataclasses.fields(cls):
+        assert field.default is dataclasses.MISSING, field.name
+        assert field.default_factory is dataclasses.MISSING, field.name
+
+
+@pytest.mark.parametrize("name", stems("preset"))
+def test_a_preset_belongs_to_a_method_and_an_environment_and_composes_by_itself(name: str) -> None:
+    pairs = [(agent, env) for agent in NAMES for env in stems("env") if f"{agent}_{env}" == name]
+    ((agent, env),) = pairs
+    tree = check([f"agent={agent}", f"env={env}"]).tree
+    preset = yaml.safe_load((ROOT / f"configs/preset/{name}.yaml").read_text())
+    assert contains(tree, preset)
+
+
+def contains(tree: Any, part: Any) -> bool:
+    if isinstance(part, dict):
+        return all(key in tree and contains(tree[key], value) for key, value in part.items())
+    return bool(tree == part)
+
+
+@pytest.mark.parametrize("name", stems("env"))
+def test_every_method_composes_on_every_environment(name: str) -> None:
+    for agent in NAMES:
+        assert check([f"agent={agent}", f"env={name}"]).env["name"] == name
+
+
+# ---- the paper's values
+
+
+def test_csf_on_ant_has_the_papers_values() -> None:
+    cfg = check(["agent=csf", "env=ant"])
+    assert vars(cfg.task) | {"save_every": 0} == {
+        "name": "pretrain",
+        "epochs": 40_000,
+        "episodes_per_epoch": 8,
+        "updates_per_epoch": 50,
+        "batch_size": 256,
+        "replay_size": 1_000_000,
+        "min_replay_size": 10_000,
+        "eval_every": 500,
+        "save_every": 0,  # ours
+        "coverage_skills": 48,
+        "goals": 50,
+    }
+    agent: Any = cfg.agent
+    assert (agent.skill_dim, agent.hidden, agent.lr) == (2, (1024, 1024), 1e-4)
+    assert (agent.negative_weight, agent.num_negatives) == (5.0, 256)
+    assert vars(cfg.backbone) == {
+        "name": "successor",
+        "hidden": (1024, 1024),
+        "lr": 1e-4,
+        "alpha_lr": 1e-4,
+        "init_alpha": 0.01,
+        "target_entropy": -0.5,  # per action dimension
+        "discount": 0.99,
+        "tau": 0.005,
+        "use_terminal": False,
+    }
+    assert (cfg.env["goal_range"], cfg.env["normalizer"], cfg.env["plot_range"]) == (50, "preset", 50)
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
+        ("+agent.skil_dim=3", r"agent\.skil_dim: .*accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
+        ("agent.backbone.taw=1", r"agent\.backbone\.taw is not known; .*\(did you mean 'tau'\?\)"),
+        ("+agent.backbone.taw=1", r"agent\.backbone\.taw: .*\(did you mean 'tau'\?\)"),
+        ("task.epoch=1", r"task\.epoch is not known; accepted: .*\(did you mean 'epochs'\?\)"),
+        ("+task.epoch=1", r"task\.epoch: .*\(did you mean 'epochs'\?\)"),
+        ("env.plot_rnage=1", r"env\.plot_rnage is not known; .*\(did you mean 'plot_range'\?\)"),
+        ("sed=1", r"sed is not known; accepted: .*\(did you mean 'seed'\?\)"),
+        ("+sed=1", r"sed: .*\(did you mean 'seed'\?\)"),
+        ("~agent.lr", r"agent\.lr: Missing mandatory value"),
+        ("agent.skill_dim=two", r"agent\.skill_dim: Value 'two' of type 'str' could not be converted to Integer"),
+        ("agent.skill_dim=2.5", r"agent\.skill_dim: Value '2\.5' .* could not be converted to Integer"),
+        ("agent.hidden=[8,x]", r"agent\.hidden\[1\]: Value 'x' of type 'str' could not be converted to Integer$"),
+        ("task.batch_size=many", r"task\.batch_size: Value 'many'"),
+        ("task.batch_size=0", r"task\.batch_size is 0; an integer of at least 1 is accepted"),
+        ("task.replay_size=100", r"task\.min_replay_size is 160, more than task\.replay_size \(100\)"),
+        ("seed=-1", r"seed is -1; an integer of at least 0"),
+        ("agent=cfs", r"agent=cfs is not known; accepted: .*csf.*\(did you mean 'csf'\?\)"),
+        ("agent/backbone=sca", r"agent/backbone=sca is not known; accepted: .*sac, successor \(did you mean 'sac'\?\)"),
+        ("agent.backbone=sac", r"agent\.backbone is 'sac'; choose with agent/backbone=.*sac\|successor"),
+        ("env=pont", r"env=pont is not known; accepted: .*point.*\(did you mean 'point'\?\)"),
+        ("task=pretrian", r"task=pretrian is not known; accepted: .*\(did you mean 'pretrain'\?\)"),
+        ("agent.name=cfs", r"unknown agent 'cfs'; known: .*\(did you mean 'csf'\?\)"),
+        ("device=cdua", r"device is 'cdua'; accepted: auto, cpu, cuda \(did you mean 'cuda'\?\)"),
+        ("wandb=off", r"wandb is 'off'; accepted: disabled, offline, online"),
+        ("seed=1,2", r"To sweep over it, add --multirun"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_that_names_it(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configure("agent=csf", override)
+    assert re.search(message, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_key_is_answered_with_the_chosen_methods_keys_alone() -> None:
+    others = {key for name in objectives.names() for key in fields(objectives[name].Config)}
+    others -= fields(objectives["csf"].Config)
+    with pytest.raises(ConfigError) as caught:
+        configure("agent=csf", "agent.skil_dim=3")
+    assert not others & set(re.findall(r"\w+", str(caught.value)))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"csf"}))
+def test_another_methods_setting_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"agent\.num_negatives is not known"):
+        configure(f"agent={name}", "agent.num_negatives=1")
+
+
+# ---- folders
+
+
+def run_name(*overrides: str) -> str:
+    return configure("agent=csf", *overrides).run_name
+
+
+def test_a_run_is_named_by_task_environment_method_and_seed() -> None:
+    assert run_name("seed=7") == "pretrain/point/csf/sd007"
+    assert run_name("seed=1234") == "pretrain/point/csf/sd1234"
+
+
+def test_its_name_tells_what_is_overridden_of_the_agent_and_of_nothing_else() -> None:
+    words = ("task.epochs=3", "agent.negative_weight=1.0", "++agent.backbone.tau=0.1", "exp_dir=there", "threads=1")
+    assert run_name(*words) == "pretrain/point/csf-backbone.tau=0.1-negative_weight=1.0/sd000"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["agent.lr=1"], ["agent.lr=2"]),
+        (["agent.lr=1"], ["agent.backbone.lr=1"]),
+        (["agent.hidden=[8,8]"], ["agent.hidden=[8]"]),
+        (["agent/backbone=sac"], []),
+        (["agent=metra"], []),
+        (["agent.lr=1", "agent.lr=2"], ["agent.lr=2", "agent.lr=1"]),
+    ],
+)
+def test_what_differs_does_not_share_a_folder(one: list[str], other: list[str]) -> None:
+    assert run_name(*one) != run_name(*other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["agent.lr=1", "agent.skill_dim=3"], ["agent.skill_dim=3", "agent.lr=1"]),
+        (["agent.lr=1", "agent.lr=2"], ["agent.lr=2"]),
+        (["agent.lr=1e-4"], ["agent.lr=0.0001"]),
+        (["agent.hidden=[8, 8]"], ["agent.hidden=[8,8]"]),
+    ],
+)
+def test_what_is_the_same_shares_a_folder(one: list[str], other: list[str]) -> None:
+    assert run_name(*one) == run_name(*other)
+
+
+# ---- the command line
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["csf.train", *words])
+    train.main()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_lists_every_key_of_the_method(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(monkeypatch, "--help", f"agent={name}")
+    text, cfg = capsys.readouterr().out, configure(f"agent={name}")
+    listed = set(re.findall(r"^  ([\w.]+)=", text, re.MULTILINE))
+    for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
+        assert {prefix + key for key in fields(part)} - {f"{prefix}name"} <= listed
+    assert {"seed", "exp_dir", "run_name", "device", "threads", "wandb"} <= listed
+    for group in ("agent", "agent/backbone", "env", "task"):
+        assert re.search(rf"^  {group} +{', '.join(stems(group))}$", text, re.MULTILINE)
+
+
+def test_help_says_what_a_key_means(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command(monkeypatch, "--help", "agent=csf")
+    assert re.search(r"^  agent\.skill_dim=2 +Z$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_what_help_shows_can_be_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command(monkeypatch, "--help", "env=point")
+    words = re.findall(r"^  ((?:agent|task)\.\S+=\S+)", capsys.readouterr().out, re.MULTILINE)
+    assert len(words) > 20
+    kept, again = configure().tree, configure(*words).tree
+    assert {key: again[key] for key in ("agent", "task")} == {key: kept[key] for key in ("agent", "task")}
+
+
+def test_version_prints_versions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command(monkeypatch, "--version")
+    found = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert {"csf", "python", "torch", "numpy", "mujoco"} <= set(found)
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", found["csf"])
+
+
+def test_flags_may_stand_before_overrides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command(monkeypatch, "--cfg", "job", "--resolve", "seed=3", "env=point")
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert (tree["seed"], tree["env"]["name"], tree["run_name"]) == (3, "point", "pretrain/point/csf/sd003")
+
+
+@pytest.mark.parametrize("words", [["--help", "agent.skil_dim=3"], ["agent.skil_dim=3"]])
+def test_a_mistake_ends_with_exit_code_1_and_one_line(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"^error: agent\.skil_dim is not known; [^\n]*$"):
+        command(monkeypatch, *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path: Path) -> None:
+    """One sweep of two seeds; then its second point as a single run, which finds itself finished."""
+    here, exp = tmp_path / "here", tmp_path / "exp"
+    here.mkdir()
+    small = ["env=point", "task.epochs=1", "task.coverage_skills=2", "task.goals=2", "agent.lr=1e-4", "threads=1"]
+
+    def launch(*words: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        line = [sys.executable, "-m", "csf.train", *words, *small, f"exp_dir={exp}"]
+        done = subprocess.run(line, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    launch("-m", "seed=0,1")
+    method = exp / "pretrain/point/csf-lr=0.0001"
+    assert {path.parent for path in exp.rglob("metrics.jsonl")} == {method / "sd000", method / "sd001"}
+    assert {path.name for path in exp.iterdir()} <= {"pretrain", "multirun.yaml"}
+    assert f"finished before: 1 of 1 epochs; results are in {method / 'sd001'}" in launch("seed=1")
+    assert not list(here.iterdir()), "something was written into the working directory"
+    assert not list(exp.rglob(".hydra"))

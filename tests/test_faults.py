@@ -1,0 +1,425 @@
+"""Mistakes and mishaps on the command line: one line that names the thing, exit code 1, and nothing else harmed."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from runs import TINY, error_of, reached, rows, train, wait_for_epoch
+from torch import Tensor
+
+from csf import train as entry
+from csf.config import check
+from csf.errors import NonFiniteError, RunDirError, SamplerError
+from csf.io import checkpoint
+from csf.io.progress import Progress
+from csf.trainer import Counters, Schedule, Stop, Trainer
+from csf.types import Batch, Episodes, Evaluation, Metrics
+
+
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What `python -m csf.train` exits with; the interpreter prints it on stderr and makes it exit code 1."""
+    monkeypatch.setattr(sys, "argv", ["csf.train", *words])
+    with pytest.raises(SystemExit) as left:
+        entry.main()
+    message = left.value.code
+    assert isinstance(message, str)
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
+    assert "error" not in capsys.readouterr().err, "it is told twice"
+    return message
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory, in which a refused command leaves nothing."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    assert not list(folder.iterdir())
+
+
+# ---- mistakes in the command
+
+MISTAKES = {
+    "misspelt key": (["env=point", "agent.skil_dim=3"], "agent.skil_dim is not known", "did you mean 'skill_dim'?"),
+    "misspelt key, added": (["env=point", "+task.epoch=3"], "task.epoch", "did you mean 'epochs'?"),
+    "wrong type": (["env=point", "agent.skill_dim=two"], "agent.skill_dim", "'two'"),
+    "wrong value": (["env=point", "task.batch_size=0"], "task.batch_size is 0", "at least 1"),
+    "unknown env": (["env=pont"], "env=pont is not known", "did you mean 'point'?"),
+    "unknown agent": (["agent=csff"], "agent=csff is not known", "did you mean 'csf'?"),
+    "unknown task": (["task=pretrane"], "task=pretrane is not known", "did you mean 'pretrain'?"),
+    "misspelt env setting": (["env=point", "+env.max_step=5", "device=cpu"], "env: ", "'max_step'; accepted: "),
+    "small buffer": (
+        ["env=point", "device=cpu", "threads=1", "task.replay_size=159", "task.min_replay_size=1"],
+        "task.replay_size is 159",
+        "less than the 160 transitions of an epoch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "thing", "help_"), MISTAKES.values(), ids=MISTAKES)
+@pytest.mark.usefixtures("home")
+def test_a_mistake_is_named_with_what_is_accepted(
+    words: list[str], thing: str, help_: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refusal(capsys, monkeypatch, *words)
+    assert thing in message
+    assert help_ in message
+
+
+@pytest.mark.usefixtures("home")
+def test_a_device_that_is_absent_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = refusal(capsys, monkeypatch, "env=point", "device=cuda")
+    assert message == "error: device is 'cuda', but PyTorch finds no CUDA device here; accepted here: auto, cpu"
+    message = refusal(capsys, monkeypatch, "env=point", "device=tpu")
+    assert "device is 'tpu'" in message
+    assert "auto, cpu, cuda" in message
+
+
+@pytest.mark.usefixtures("home")
+def test_a_folder_below_a_file_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    message = refusal(capsys, monkeypatch, *TINY, f"exp_dir={tmp_path}/file", "run_name=x")
+    assert message == f"error: cannot use the run folder {tmp_path}/file/x: Not a directory"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_command_line_prints_one_line_and_exits_with_one(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "csf.train", "agent=csf", "env=point", "agent.lr=fast"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("error: agent.lr: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_configuration_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "task.epochs=2").wait() == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    message = error_of(train(folder, "task.epochs=3", "agent.lr=0.5", "seed=4"))
+    assert str(folder) in message
+    assert "agent.lr is 0.001 there, 0.5 here" in message
+    assert "seed is 0 there, 4 here" in message
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    owner = train(folder, "task.epochs=100000")
+    wait_for_epoch(owner, folder, 1)
+    message = error_of(train(folder, "task.epochs=100000"))
+    assert message == f"error: {folder} is in use by another process; wait for it or change run_name"
+    assert owner.process.is_alive()
+    owner.kill(signal.SIGKILL)
+    owner.wait()
+
+
+def test_a_folder_without_a_readable_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "task.epochs=2").wait() == 0
+    (found,) = (folder / "checkpoints").glob("*.pt")
+    found.write_bytes(b"")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    message = error_of(train(folder, "task.epochs=2"))
+    assert f"no checkpoint in {folder}/checkpoints can be read" in message
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_goes_on_behind_a_job_that_fails(tmp_path: Path) -> None:
+    names = "${task.replay_size}"
+    child = train(tmp_path / names, "-m", "task.replay_size=100,10,200", "task.min_replay_size=10", "task.epochs=1")
+    assert child.wait() == 1
+    said = child.said
+    assert "error: task.replay_size is 10, less than the 20 transitions of an epoch" in said.splitlines()
+    assert "Traceback" not in said
+    assert (tmp_path / "100" / "checkpoints" / "epoch_000001.pt").exists()
+    assert (tmp_path / "200" / "checkpoints" / "epoch_000001.pt").exists()
+
+
+# ---- numbers that are not finite
+
+
+def test_a_loss_that_explodes_is_named_and_its_evidence_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    message = error_of(train(folder, "task.epochs=9", "task.save_every=1", "agent.lr=1e30"))
+    told = re.fullmatch(
+        r"error: ((loss/\w+) is (nan|-?inf) at update (\d) in epoch 2); what led to it is in (.*)", message
+    )
+    assert told, message
+    name, update = told[2], int(told[4])
+    assert told[5] == f"{folder}/failure.pt"
+    assert [row["epoch"] for row in rows(folder)] == [0, 1]
+    evidence = torch.load(folder / "failure.pt", weights_only=True)
+    assert evidence["error"] == told[1]
+    assert set(evidence["batch"]) == set(Batch._fields)
+    assert evidence["batch"]["obs"].shape == (16, 2)
+    assert [math.isfinite(value) for value in evidence["metrics"][name]] == [True] * update + [False]
+    assert set(evidence["agent"]) == {"modules", "optim"}
+    found = checkpoint.latest(folder / "checkpoints")
+    assert found is not None
+    assert found[1]["epoch"] == 1
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[entry.Run]:
+    """A run of four epochs within this process, saved after each and, to be quick, never evaluated."""
+    words = [*TINY, "task.epochs=4", "task.save_every=1", f"exp_dir={tmp_path}", "run_name=run"]
+    with entry.Run(check(words), torch.device("cpu")) as made:
+        made.trainer.evaluators = []
+        yield made
+
+
+def spoil(whole: entry.Run, monkeypatch: pytest.MonkeyPatch, name: str, value: float, after: int) -> None:
+    """Have a metric of the agent's update take a value after so many gradient steps."""
+    update, count = whole.agent.update, [0]
+
+    def spoilt(batch: Batch) -> Metrics:
+        count[0] += 1
+        return update(batch) | ({name: torch.tensor(value)} if count[0] > after else {})
+
+    monkeypatch.setattr(whole.agent, "update", spoilt)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["loss/critic", "policy/entropy"])
+def test_every_metric_is_watched(name: str, value: float, whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(whole, monkeypatch, name, value, after=4)  # epochs 2 and 3 take three steps each
+    with pytest.raises(
+        NonFiniteError, match=rf"^{name} is {value} at update 1 in epoch 3; what led to it is in .*/run/"
+    ):
+        whole.train()
+    assert reached(whole.dir.path) == 2
+    newest = max(whole.dir.checkpoints.glob("*.pt"))
+    assert checkpoint.load(newest)["epoch"] == 2
+
+
+def test_the_evidence_is_the_batch_of_the_bad_update(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    update, seen = whole.agent.update, []
+
+    def remember(batch: Batch) -> Metrics:
+        seen.append(batch)
+        return update(batch) | ({"loss/actor": torch.tensor(torch.nan)} if len(seen) > 2 else {})
+
+    monkeypatch.setattr(whole.agent, "update", remember)
+    with pytest.raises(NonFiniteError):
+        whole.train()
+    evidence = torch.load(whole.dir.path / "failure.pt", weights_only=True)
+    assert all(torch.equal(evidence["batch"][name], column) for name, column in seen[2]._asdict().items())
+    assert len(evidence["metrics"]["loss/critic"]) == 3
+
+
+class Evaluator:
+    """Finds a number only as long as nothing has been learned."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.counters = counters
+
+    def run(self, *_: object) -> Evaluation:
+        return Evaluation({"eval/coverage": math.nan if self.counters.epoch else 1.0}, {})
+
+
+def test_an_evaluation_that_is_not_finite_is_named(whole: entry.Run) -> None:
+    whole.trainer.evaluators = [Evaluator(whole.counters)]
+    with pytest.raises(NonFiniteError, match=r"^eval/coverage is nan in epoch 4; what led to it is in "):
+        whole.train()
+    assert (whole.dir.path / "failure.pt").exists()
+
+
+def test_if_the_evidence_does_not_fit_the_number_is_still_named(
+    whole: entry.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(whole, monkeypatch, "loss/critic", math.nan, after=4)
+    write = checkpoint.write
+
+    def full(path: Path, dump: Any) -> None:
+        if path.name == "failure.pt":
+            monkeypatch.setattr(os, "fsync", no_space)
+        write(path, dump)
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(
+        NonFiniteError, match=r"^loss/critic is nan .* in epoch 3; cannot write .*/failure.pt: No space"
+    ):
+        whole.train()
+
+
+def no_space(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+# ---- disks that fail
+
+
+@pytest.mark.parametrize("epoch", [1, 5])
+def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_it_can_go_on(epoch: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    budget = ("task.epochs=300", "task.save_every=4")
+    child = train(folder, *budget)
+    wait_for_epoch(child, folder, epoch)
+    assert child.process.pid is not None
+    resource.prlimit(child.process.pid, resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+    message = error_of(child)
+    assert message.startswith((f"error: cannot write to {folder}: File too large", f"error: cannot write {folder}/"))
+    assert "File too large" in message
+    assert not list(folder.rglob("*.partial"))
+    last = reached(folder) + 2
+    again = train(folder, f"task.epochs={last}", budget[1])
+    assert again.wait() == 0, again.said
+    assert [row["epoch"] for row in rows(folder)] == list(range(last + 1))
+
+
+def test_logs_that_cannot_be_opened_are_told_in_one_line(whole: entry.Run) -> None:
+    (whole.dir.path / "metrics.jsonl").mkdir()
+    with pytest.raises(RunDirError, match=rf"^cannot write to {whole.dir.path}: "):
+        whole.train()
+
+
+def test_a_policy_is_there_for_every_full_state(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is killed in between, so the policy is written first."""
+    written, write = [], checkpoint.write
+
+    def remember(path: Path, dump: Any) -> None:
+        written.append(path.name)
+        write(path, dump)
+
+    monkeypatch.setattr(checkpoint, "write", remember)
+    whole.train()
+    assert written[:4] == [
+        "policy_000001.safetensors",
+        "epoch_000001.pt",
+        "policy_000002.safetensors",
+        "epoch_000002.pt",
+    ]
+
+
+# ---- the epoch loop
+
+
+class Stub:
+    """A learner, sampler, logger and agent that do nothing; episodes are as given."""
+
+    gradient_steps = 0
+
+    def __init__(self, episodes: Episodes) -> None:
+        self.episodes = episodes
+        self.written: list[dict[str, float]] = []
+        self.objective = self
+        self.act = None
+
+    def sample_skills(self, n: int) -> Tensor:
+        return torch.zeros(n, 2)
+
+    def collect(self, *_: object) -> Episodes:
+        return self.episodes
+
+    def learn(self, episodes: Episodes) -> dict[str, float]:
+        return {}
+
+    def write(self, row: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        self.written.append(row)
+
+    def update(self, row: dict[str, float]) -> None:
+        pass
+
+
+class Loop:
+    """A trainer around stubs, and the epochs at which it saved."""
+
+    def __init__(self, episodes: Episodes, schedule: Schedule) -> None:
+        self.stub, self.saved, self.counters = Stub(episodes), list[int](), Counters()
+        stub: Any = self.stub
+        self.trainer = Trainer(stub, stub, stub, [], stub, stub, self.counters, schedule, self.save)
+        self.progress: Progress = stub
+
+    def save(self, results: dict[str, float]) -> None:
+        self.saved.append(self.counters.epoch)
+
+
+def walk() -> Episodes:
+    """Three episodes of up to four steps along a line: a whole one, one that ended early, one that was lost."""
+    coord = torch.zeros(3, 5, 1, dtype=torch.float64)
+    coord[0, :, 0] = torch.tensor([1.0, 2, 3, 4, 5])
+    coord[1, :3, 0] = torch.tensor([1.0, 4, 7])
+    coord[2, :3, 0] = torch.tensor([1.0, 90, 99])
+    reward = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0], [50, 50, 0, 0]])
+    obs, action = torch.zeros(3, 5, 2), torch.zeros(3, 4, 2)
+    return Episodes(obs, action, reward, torch.zeros(3, 4), torch.zeros(3, 2), torch.tensor([4, 2, 0]), coord)
+
+
+def test_lost_and_short_episodes_are_counted_for_what_they_are() -> None:
+    loop = Loop(walk(), Schedule(1, 3, 1, 1))
+    loop.trainer.run(loop.progress, Stop())
+    row = loop.stub.written[-1]
+    assert row["env_steps"] == 6
+    assert row["episode/discarded"] == 1
+    assert row["episode/return"] == pytest.approx((4 + 2) / 2)
+    assert row["episode/displacement"] == pytest.approx((4 + 6) / 2)
+
+
+def test_it_saves_on_schedule_and_at_the_end() -> None:
+    loop = Loop(walk(), Schedule(7, 3, 100, 3))
+    loop.trainer.run(loop.progress, Stop())
+    assert loop.saved == [3, 6, 7]
+
+
+def test_a_signal_before_the_first_epoch_ends_is_saved_too() -> None:
+    loop = Loop(walk(), Schedule(7, 3, 100, 3))
+    loop.trainer.run(loop.progress, Stop(signal=15))
+    assert loop.saved == [0]
+
+
+class LateSignal(Schedule):
+    """A signal that comes right after it was decided that this epoch need not be saved."""
+
+    stop = Stop()
+
+    def saves(self, epoch: int) -> bool:
+        if epoch == 2:
+            self.stop.signal = 15
+        return super().saves(epoch)
+
+
+def test_no_moment_is_wrong_for_a_signal() -> None:
+    loop = Loop(walk(), LateSignal(7, 3, 100, 100))
+    loop.trainer.run(loop.progress, LateSignal.stop)
+    assert loop.saved == [2], "said to be saved, and is not"
+
+
+def test_a_run_that_is_stopped_at_once_after_resuming_has_nothing_to_save() -> None:
+    loop = Loop(walk(), Schedule(7, 3, 100, 3))
+    loop.counters.epoch = 4
+    loop.trainer.run(loop.progress, Stop(signal=15))
+    assert loop.saved == []
+
+
+# ---- worlds that fail
+
+
+def test_an_environment_that_fails_is_named(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of arena memory")
+
+    monkeypatch.setattr(whole.worlds, "step", broken)
+    with pytest.raises(SamplerError, match=r"^the environment point failed: out of arena memory$"):
+        whole.train()

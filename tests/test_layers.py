@@ -1,0 +1,184 @@
+"""Who may import whom, and who may name what: the house's floors, held without running anything."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+from conftest import ROOT
+
+# A part may import itself and what is listed here.
+LEAVES = {"csf.types", "csf.errors", "csf.registry"}
+BELOW: dict[str, set[str]] = {
+    "envs": set(),
+    "csf": set(),
+    **{leaf: set() for leaf in LEAVES},
+    "csf.nets": LEAVES,
+    "csf.core": LEAVES,
+    "csf.data": LEAVES,
+    "csf.mi": LEAVES | {"csf.nets"},
+    "csf.sampling": LEAVES | {"csf.core.threads"},
+    "csf.backbones": LEAVES | {"csf.nets", "csf.core"},
+    "csf.agents": LEAVES | {"csf.nets", "csf.core", "csf.mi", "csf.backbones"},
+    "csf.learners": LEAVES | {"csf.agents", "csf.data"},
+    "csf.evaluation": LEAVES | {"csf.agents"},
+    "csf.hierarchy": LEAVES | {"csf.agents"},
+    "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
+    "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
+}
+TOP = {"csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.report", "csf.export"}
+EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage"}  # that is for the top
+
+# Names that these modules alone may use.
+RESERVED = {
+    "hydra": {"csf.config", "csf.train", "csf.evaluate"},
+    "omegaconf": {"csf.config", "csf.train", "csf.evaluate"},
+    "envs": {"csf.train", "csf.evaluate"},
+    "torch.compile": {"csf.core.compile"},
+    "torch.cuda.graph": {"csf.core.compile"},
+    "torch.cuda.graphs": {"csf.core.compile"},
+    "torch.cuda.CUDAGraph": {"csf.core.compile"},
+    "torch.cuda.make_graphed_callables": {"csf.core.compile"},
+    "torch._dynamo": {"csf.core.compile"},
+    "torch._inductor": {"csf.core.compile"},
+    "torch.optim": {"csf.core.optim"},
+}
+
+PARTS = {path.stem for path in (ROOT / "csf").iterdir()} | {part.split(".")[-1] for part in BELOW}
+
+
+def within(name: str, area: str) -> bool:
+    """Whether a dotted name is `area` or lies in it."""
+    return f"{name}.".startswith(f"{area}.")
+
+
+def part_of(name: str) -> str:
+    """The part of the house that a dotted name belongs to: "csf.nets", "envs"; "csf" is the version."""
+    words = name.split(".")
+    return ".".join(words[:2]) if words[0] == "csf" and words[1:] and words[1] in PARTS else words[0]
+
+
+def imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Every imported name with its module, also those of imports inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            here = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            base = ".".join(word for word in (here, node.module) if word)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def aliases(tree: ast.Module) -> dict[str, str]:
+    """What a file calls its imported modules: {"nn": "torch.nn"}."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def used(tree: ast.Module) -> Iterator[str]:
+    """Every dotted name, with its first word as the module that it stands for."""
+    known = aliases(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            yield f"{known.get(first, first)}.{rest}"
+
+
+def violations(source: str, module: str, package: str) -> list[str]:
+    """What a module's source does that its place does not allow."""
+    tree = ast.parse(source)
+    names = set(imported(tree, package))
+    part = ".".join(module.split(".")[:2]) if within(module, "csf") else part_of(module)
+    if part not in BELOW and part not in TOP:
+        return [f"{part} has no place in the table of layers"]
+    allowed = BELOW.get(part, EVERYTHING)
+    found = []
+    for name in names:
+        target = part_of(name)
+        down = target in (part, "csf") or any(within(name, area) for area in allowed)
+        if within(name, "csf") and (part == "envs" or not down):
+            found.append(f"{module} must not import {name}")
+    uses = names.union(used(tree))
+    for reserved, owners in RESERVED.items():
+        if module not in owners and part != reserved and any(within(name, reserved) for name in uses):
+            found.append(f"{module} must not use {reserved}; that is for {', '.join(sorted(owners))}")
+    return found
+
+
+def modules() -> Iterator[tuple[str, str, str]]:
+    """Source, name and package of every module."""
+    for file in sorted([*ROOT.glob("csf/**/*.py"), *ROOT.glob("envs/**/*.py")]):
+        words = file.relative_to(ROOT).with_suffix("").parts
+        package = ".".join(words[:-1])
+        yield file.read_text(), package if words[-1] == "__init__" else ".".join(words), package
+
+
+def test_imports_point_down() -> None:
+    found = [line for each in modules() for line in violations(*each)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("envs.ant", "from csf.types import EnvSpec"),
+        ("envs.ant", "import csf"),
+        ("csf.types", "from csf.errors import CsfError"),
+        ("csf.nets.mlp", "from csf.core.optim import Minimizer"),
+        ("csf.nets.mlp", "def f():\n    import csf.agents"),
+        ("csf.core.optim", "from csf import agents"),
+        ("csf.core.optim", "from csf.agents import Agent"),
+        ("csf.data.replay", "from csf.agents.agent import Agent"),
+        ("csf.sampling.rollout", "from csf.core.optim import Minimizer"),
+        ("csf.backbones.sac", "from csf.agents.base import Objective"),
+        ("csf.backbones.sac", "from ..agents import base"),
+        ("csf.agents.csf", "from csf.evaluation import plots"),
+        ("csf.evaluation.goals", "from csf.trainer import Trainer"),
+        ("csf.evaluation.goals", "import envs"),
+        ("csf.evaluation.goals", "from envs.point import PointVectorEnv"),
+        ("csf.io.logger", "from csf.config import Config"),
+        ("csf.trainer", "from csf.config import Config"),
+        ("csf.trainer", "from csf.evaluation.goals import ZeroShotGoals"),
+        ("csf.config", "from csf.train import run"),
+        ("csf.newcomer", "import torch"),
+        ("csf.agents.base", "from omegaconf import OmegaConf"),
+        ("csf.usage", "import hydra.utils"),
+        ("csf.learners.off_policy", "import torch\nf = torch.compile(f)"),
+        ("csf.learners.off_policy", "import torch as t\nf = t.compile(f)"),
+        ("csf.learners.off_policy", "from torch import compile"),
+        ("csf.learners.off_policy", "from torch import cuda\ng = cuda.CUDAGraph()"),
+        ("csf.backbones.sac", "import torch\nwith torch.cuda.graph(g): pass"),
+        ("csf.backbones.sac", "import torch._dynamo"),
+        ("csf.agents.metra", "import torch\nadam = torch.optim.Adam(params)"),
+        ("csf.agents.metra", "from torch.optim import Adam"),
+    ],
+)
+def test_a_planted_violation_is_found(module: str, source: str) -> None:
+    assert violations(source, module, module.rpartition(".")[0])
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "csf.agents.csf",
+            "from csf.nets.mlp import mlp\nfrom csf.types import Batch\nimport torch.nn.functional as F",
+        ),
+        ("csf.agents.csf", "from .base import Objective"),
+        (
+            "csf.train",
+            "import csf, envs, hydra\nfrom csf import config, usage\nfrom csf.evaluation.goals import ZeroShotGoals",
+        ),
+        ("csf.core.compile", "import torch\nf = torch.compile(f)"),
+        ("csf.core.optim", "import torch\nadam = torch.optim.Adam([])"),
+        ("csf.io.checkpoint", "from csf import __version__"),
+    ],
+)
+def test_what_is_allowed_is_not_found(module: str, source: str) -> None:
+    assert not violations(source, module, module.rpartition(".")[0])

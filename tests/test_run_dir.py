@@ -1,0 +1,179 @@
+"""A run's folder: one configuration, one process at a time, and errors of one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import configure
+from runs import fork
+
+from csf.errors import RunDirError
+from csf.io.run_dir import RunDir, differences
+
+
+def tree_of(*overrides: str) -> dict[str, Any]:
+    return configure("run_name=run", *overrides).tree
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_folder_gets_its_places_and_its_configuration(tmp_path: Path) -> None:
+    tree = tree_of()
+    made = RunDir(tmp_path / "deep" / "run", tree)
+    assert made.plots.is_dir()
+    assert made.checkpoints.is_dir()
+    assert yaml.safe_load((made.path / "config.yaml").read_text()) == tree
+    assert not list(made.path.glob("*.partial"))
+    made.close()
+
+
+def test_the_same_configuration_may_enter_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        RunDir(tmp_path, tree_of("agent.lr=1e-5", "agent.hidden=[8,8]")).close()
+
+
+# ---- configurations
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=1", "seed is 0 there, 1 here"),
+        ("agent.lr=0.5", "agent.lr is 0.001 there, 0.5 here"),
+        ("agent.hidden=[8,8]", "agent.hidden is [64, 64] there, [8, 8] here"),
+        ("agent.backbone.tau=0.5", "agent.backbone.tau is 0.005 there, 0.5 here"),
+        ("task.batch_size=7", "task.batch_size is 128 there, 7 here"),
+        ("+env.max_steps=5", "env.max_steps is absent there, 5 here"),
+    ],
+)
+def test_another_configuration_is_refused_and_nothing_overwritten(override: str, said: str, tmp_path: Path) -> None:
+    RunDir(tmp_path, tree_of()).close()
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    before = contents(tmp_path)
+    with pytest.raises(RunDirError) as raised:
+        RunDir(tmp_path, tree_of(override))
+    assert str(raised.value) == (
+        f"{tmp_path} holds a run with another configuration: {said}. Give its values, or another run_name or exp_dir"
+    )
+    assert contents(tmp_path) == before
+
+
+def test_every_difference_is_told(tmp_path: Path) -> None:
+    RunDir(tmp_path, tree_of("+env.max_steps=5")).close()
+    with pytest.raises(RunDirError, match=r"seed is 0 there, 2 here; env\.max_steps is 5 there, absent here"):
+        RunDir(tmp_path, tree_of("seed=2"))
+
+
+MAY_CHANGE = "task.epochs=99 task.eval_every=3 task.save_every=3 device=cpu threads=2 wandb=offline exp_dir=x"
+
+
+@pytest.mark.parametrize("override", MAY_CHANGE.split())
+def test_what_does_not_change_the_training_may_change(override: str, tmp_path: Path) -> None:
+    RunDir(tmp_path, tree_of()).close()
+    RunDir(tmp_path, tree_of(override)).close()
+    key, value = override.split("=")
+    kept: Any = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for part in key.split("."):
+        kept = kept[part]
+    assert str(kept) == value, "config.yaml is not of the newest command"
+
+
+def test_a_value_written_out_is_the_same_configuration(tmp_path: Path) -> None:
+    """`variant` only names the folder: with a name of its own, saying what holds anyhow changes nothing."""
+    RunDir(tmp_path, tree_of()).close()
+    RunDir(tmp_path, tree_of("agent.lr=1e-3")).close()
+
+
+def test_the_simulators_threads_may_change() -> None:
+    one, two = {"env": {"threads": 1}}, {"env": {"threads": 2}}
+    assert differences(one, two) == ""
+
+
+@pytest.mark.parametrize("content", ["", "a: [1", "just words"], ids=["empty", "broken", "words"])
+def test_a_config_that_is_none_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(RunDirError) as raised:
+        RunDir(tmp_path, tree_of())
+    assert len(str(raised.value).splitlines()) == 1
+    assert (tmp_path / "config.yaml").read_text() == content
+
+
+# ---- processes
+
+
+def enter_and_tell(folder: Path) -> None:
+    try:
+        RunDir(folder, tree_of()).close()
+    except RunDirError as error:
+        os.write(2, f"refused: {error}".encode())
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    owner = RunDir(folder, tree_of())
+    child = fork(tmp_path / "log", enter_and_tell, folder)
+    assert child.wait() == 0
+    assert child.said == f"refused: {folder} is in use by another process; wait for it or change run_name"
+    owner.close()
+    child = fork(tmp_path / "log", enter_and_tell, folder)
+    assert child.wait() == 0
+    assert child.said == ""
+
+
+def hold_and_die(folder: Path) -> None:
+    RunDir(folder, tree_of())
+    os._exit(9)
+
+
+def test_a_killed_process_leaves_the_folder_free(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert fork(tmp_path / "log", hold_and_die, folder).wait() == 9
+    RunDir(folder, tree_of()).close()
+
+
+def test_a_refused_configuration_does_not_keep_the_folder(tmp_path: Path) -> None:
+    RunDir(tmp_path, tree_of()).close()
+    with pytest.raises(RunDirError, match="seed"):
+        RunDir(tmp_path, tree_of("seed=1"))
+    RunDir(tmp_path, tree_of()).close()
+
+
+# ---- folders that cannot be used
+
+
+def test_a_folder_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    path = tmp_path / "file" / "x"
+    with pytest.raises(RunDirError) as raised:
+        RunDir(path, tree_of())
+    assert str(raised.value) == f"cannot use the run folder {path}: Not a directory"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with pytest.raises(RunDirError) as raised:
+        RunDir(path, tree_of())
+    assert str(raised.value) == f"cannot use the run folder {path}: File exists"
+
+
+def test_a_full_disk_keeps_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunDir(tmp_path, tree_of()).close()
+    before = contents(tmp_path)
+
+    def full(path: Path, *_: object) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RunDirError) as raised:
+        RunDir(tmp_path, tree_of("task.epochs=99"))
+    assert str(raised.value) == f"cannot use the run folder {tmp_path}: No space left on device"
+    assert contents(tmp_path) == before, "a half-written file is left"
