@@ -58,10 +58,11 @@ class Run:
         self.worlds = make_worlds(cfg, task.episodes_per_epoch)
         self.eval_worlds = make_worlds(cfg, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals)))
         spec = describe(self.worlds, str(cfg.env["name"]))
-        if task.replay_size < (steps := task.episodes_per_epoch * spec.max_steps):
+        self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
+        steps = task.episodes_per_epoch * spec.max_steps
+        if task.replay_size < steps and not self.agent.backbone.on_policy:
             raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
-        self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device)
         self.logger, self.counters = Logger(self.dir.path), Counters()

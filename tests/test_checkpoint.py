@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import SPEC, batch, make
 from runs import different, fork
@@ -342,6 +343,42 @@ def test_a_policy_file_holds_all_that_acting_takes(tmp_path: Path) -> None:
     assert mine is not None
     assert theirs is not None
     assert torch.equal(mine, theirs)
+
+
+HEADERS = {
+    "none": None,
+    "of another program": {"format": "pt"},
+    "no JSON": {"csf": "hello"},
+    "a list": {"csf": "[1]"},
+    "no more than a format": {"csf": json.dumps({"format": FORMAT})},
+    "another format": {"csf": json.dumps({"format": 99})},
+    "another specification": {"csf": json.dumps({"format": FORMAT, "config": {}, "spec": {"wings": 2}})},
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_tensors_of_another_program_are_no_policy(header: dict[str, str] | None, tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    path.write_bytes(safetensors.torch.save({"a": torch.zeros(2)}, metadata=header))
+    with pytest.raises(CheckpointError) as raised:
+        policy.load(path)
+    assert str(raised.value).startswith(str(path))
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_any_other_file_is_no_policy(content: Callable[[Path, bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    if content in (flipped, pickled_by_torch):
+        path.write_bytes(content(tmp_path / "ran", saved(tmp_path / "a.pt").read_bytes()))
+    else:
+        save_policy(path)
+        path.write_bytes(content(tmp_path / "ran", path.read_bytes()))
+    with pytest.raises(CheckpointError) as raised:
+        policy.load(path)
+    assert str(raised.value).startswith(f"{path} is not a policy file of this program (")
+    assert len(str(raised.value).splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
 
 
 # ---- where it comes from

@@ -126,9 +126,9 @@ def test_another_configuration_is_refused_and_harms_nothing(tmp_path: Path) -> N
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    owner = train(folder, "task.epochs=100000")
+    owner = train(folder, "task.epochs=10000")
     wait_for_epoch(owner, folder, 1)
-    message = error_of(train(folder, "task.epochs=100000"))
+    message = error_of(train(folder, "task.epochs=10000"))
     assert message == f"error: {folder} is in use by another process; wait for it or change run_name"
     assert owner.process.is_alive()
     owner.kill(signal.SIGKILL)

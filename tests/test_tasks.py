@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -617,8 +618,6 @@ def test_wrong_calls() -> None:
 
 
 def test_only_tasks_of_mujoco_need_mujoco(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     for module in [name for name in sys.modules if name.startswith("envs.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "mujoco", None)
@@ -661,10 +660,10 @@ def released_ant(num_envs: int) -> Any:
 
 @pytest.mark.parametrize("unit", ["unit1", "unit0"])
 def test_golden_controller(unit: str) -> None:
-    """From the stored start. Positions drift apart at 1e-9 a step and then chaotically, since the file's MuJoCo is 4.
+    """From the stored start. The file's MuJoCo is 4: its steps differ by about 1e-6, and contacts amplify that.
 
-    Rewards are compared where a disturbance of the start by 1e-9 leaves them as they are: not in unit1's seventh step
-    and unit0's last four. The next test compares these too.
+    Rewards are compared where they survive a disturbance of the start by 1e-9: not in unit1's seventh step and
+    unit0's last four. The next test compares these too.
     """
     golden, env = Released(unit), released_ant(1)
     rows = golden.rows

@@ -46,11 +46,12 @@ def describe(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"no policy file {path}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})[HEADER])
+            about: Any = json.loads((file.metadata() or {})[HEADER])
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is not a policy file of this program ({error})") from error
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {about.get('format')}; this version reads {FORMAT}")
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found}; this version reads {FORMAT}")
     return about
 
 
@@ -65,10 +66,10 @@ def load(path: str | Path) -> Agent:
     """
     path = Path(path)
     about = describe(path)
-    plain = dict(about["config"]["agent"])
-    backbone = plain.pop("backbone")
-    spec = EnvSpec(**_tuples(about["spec"]))
     try:
+        plain = dict(about["config"]["agent"])
+        backbone = plain.pop("backbone")
+        spec = EnvSpec(**_tuples(about["spec"]))
         configs = objectives[plain["name"]].Config, backbones[backbone["name"]].Config
         agent = Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), spec)
         found = agent.load_state_dict(safetensors.torch.load_file(path), strict=False)
