@@ -23,7 +23,7 @@ from torch import Tensor
 from csf import train as entry
 from csf.config import check
 from csf.errors import NonFiniteError, RunDirError, SamplerError
-from csf.io import checkpoint
+from csf.io import checkpoint, policy
 from csf.io.progress import Progress
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
@@ -303,7 +303,8 @@ def test_a_policy_is_there_for_every_full_state(whole: entry.Run, monkeypatch: p
         written.append(path.name)
         write(path, dump)
 
-    monkeypatch.setattr(checkpoint, "write", remember)
+    for module in (checkpoint, policy):
+        monkeypatch.setattr(module, "write", remember)
     whole.train()
     assert written[:4] == [
         "policy_000001.safetensors",

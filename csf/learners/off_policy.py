@@ -49,7 +49,8 @@ class OffPolicyLearner:
 
     def _check(self, names: list[str], table: list[list[float]], indices: list[Tensor]) -> None:
         for update, row in enumerate(table):
-            for name, value in zip(names, row, strict=True):
+            # Losses first: of several numbers that are not finite, a loss says most.
+            for name, value in sorted(zip(names, row, strict=True), key=lambda pair: not pair[0].startswith("loss/")):
                 if not math.isfinite(value):
                     history = {key: [r[i] for r in table[: update + 1]] for i, key in enumerate(names)}
                     batch = self.replay.gather(indices[update])._asdict()
