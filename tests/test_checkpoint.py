@@ -289,7 +289,8 @@ def save_with_little_room(folder: Path) -> None:
 
 
 def save_full(path: Path) -> None:
-    checkpoint.save(path, parts_of(2), FACTS)
+    large = torch.zeros(300_000)  # does not wait in a buffer, as small tensors do
+    checkpoint.save(path, parts_of(2), {**FACTS, "large": large})
 
 
 def save_policy(path: Path) -> None:
@@ -299,11 +300,22 @@ def save_policy(path: Path) -> None:
 def test_a_file_that_may_not_grow_leaves_the_previous_one(tmp_path: Path) -> None:
     """What a full disk does, for real: PyTorch's writer is told by the system, in the midst of a tensor."""
     folder = tmp_path / "run"
-    save_policy(saved(folder / "epoch_000001.pt").with_name("policy_000001.safetensors"))
+    folder.mkdir()
+    save_full(folder / "epoch_000001.pt")
+    save_policy(folder / "policy_000001.safetensors")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     child = fork(tmp_path / "log", save_with_little_room, folder)
     assert child.wait() == 0, child.said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_error_without_a_word_is_told_by_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CheckpointError, match=r"a\.pt: RuntimeError; earlier"):
+        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS)
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -364,6 +376,17 @@ def test_tensors_of_another_program_are_no_policy(header: dict[str, str] | None,
         policy.load(path)
     assert str(raised.value).startswith(str(path))
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_policy_of_another_format_is_refused_with_both_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "policy.safetensors"
+    monkeypatch.setattr(policy, "FORMAT", 99)
+    save_policy(path)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=rf"^{path} has format 99; this version reads {FORMAT}$"):
+        policy.load(path)
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)

@@ -24,11 +24,7 @@ class Sink(Protocol):
     """Somewhere that rows and pictures go."""
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
-        """Take one epoch's row, which has "epoch", and pictures [H, W, 3] uint8."""
-        ...
-
-    def flush(self) -> None:
-        """Have all that was written on disk."""
+        """Take one epoch's row, which has "epoch", and pictures [H, W, 3] uint8, and leave nothing in memory."""
         ...
 
     def close(self) -> None:
@@ -48,10 +44,6 @@ class JsonLines:
         self._file.write(json.dumps(row) + "\n")
         for name, image in images.items():
             (self._plots / f"{name}_{row['epoch']:06d}.png").write_bytes(png(image))
-
-    def flush(self) -> None:
-        """Have all that was written on disk."""
-        self._file.flush()
 
     def close(self) -> None:
         """Write what is left."""
@@ -88,10 +80,6 @@ class TensorBoard:
         self._records.write(self._event(wall_time=time.time(), **content).SerializeToString())
         self._file.flush()
 
-    def flush(self) -> None:
-        """Have all that was written on disk."""
-        self._file.flush()
-
     def close(self) -> None:
         """Write what is left."""
         self._file.close()
@@ -124,9 +112,6 @@ class Wandb:
         pictures = {name: self._wandb.Image(image) for name, image in images.items()}
         self._run.log({**row, **pictures}, step=int(row["epoch"]))
 
-    def flush(self) -> None:
-        """W&B uploads in its own time."""
-
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
@@ -153,8 +138,6 @@ class Logger:
 
     def full_state(self) -> dict[str, Any]:
         """Length in bytes of every growing file."""
-        for sink in self.sinks:
-            sink.flush()
         return {"lengths": {path.name: path.stat().st_size for path in self._files()}}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
