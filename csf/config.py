@@ -38,6 +38,7 @@ class TaskConfig:
     batch_size: int  # transitions
     replay_size: int  # transitions
     min_replay_size: int  # transitions; no update before
+    terminal_at_limit: bool  # whether the last step of an episode counts as terminal
     eval_every: int  # epochs; also before the first and after the last
     save_every: int  # epochs; also after the last
     coverage_skills: int  # episodes of an evaluation of coverage
@@ -211,7 +212,7 @@ def _one_of(key: str, value: str, accepted: Sequence[str]) -> None:
 def _check_values(config: Config) -> None:
     """What a type cannot say."""
     task = config.task
-    least = {f"task.{key}": (value, 1) for key, value in vars(task).items() if key != "name"}
+    least = {f"task.{key}": (value, 1) for key, value in vars(task).items() if type(value) is int}
     least["seed"], least["threads"] = (config.seed, 0), (config.threads, 0)
     least["agent.skill_dim"] = config.agent.skill_dim, 0
     for key, (value, lowest) in least.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -64,7 +65,7 @@ class Run:
             raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
-        sampler = RolloutSampler(self.worlds, spec, cfg.seed, device)
+        sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
         self.parts: dict[str, Stateful] = {
             "agent": self.agent,
@@ -160,6 +161,7 @@ class Run:
             "gradient_steps": self.trainer.learner.gradient_steps,
             "results": dict(results),
             "config": self.cfg.tree,
+            "spec": dataclasses.asdict(self.agent.spec),
             "versions": self.versions,
         }
         folder, epoch = self.dir.checkpoints, self.counters.epoch

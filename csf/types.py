@@ -51,7 +51,7 @@ class Episodes(NamedTuple):
     obs: Tensor  # [N, T + 1, *O]
     action: Tensor  # [N, T, A]
     reward: Tensor  # [N, T]
-    terminal: Tensor  # [N, T]; 0 at a time limit
+    terminal: Tensor  # [N, T]; 0 at a time limit unless the task says otherwise
     skill: Tensor  # [N, Z]
     length: Tensor  # [N] int64, 0..T
     coord: Tensor  # [N, T + 1, C] float64, where the body is: the plane for Ant, the line for HalfCheetah

@@ -60,6 +60,13 @@ def test_values_live_in_yaml_only(cls: Any) -> None:
         assert field.default_factory is dataclasses.MISSING, field.name
 
 
+@pytest.mark.parametrize(("released", "env"), [("true", "ant"), ("true", "point"), ("false", "ant")])
+def test_cic_as_released_takes_time_limits_for_terminals_everywhere(released: str, env: str) -> None:
+    cfg = check(["agent=cic", f"env={env}", f"agent.released={released}"])
+    assert str(cfg.task.terminal_at_limit).lower() == released
+    assert str(cfg.backbone.use_terminal).lower() == released  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", stems("preset"))
 def test_a_preset_belongs_to_a_method_and_an_environment_and_composes_by_itself(name: str) -> None:
     pairs = [(agent, env) for agent in NAMES for env in stems("env") if f"{agent}_{env}" == name]
