@@ -101,6 +101,7 @@ def test_csf_on_ant_has_the_papers_values() -> None:
         "batch_size": 256,
         "replay_size": 1_000_000,
         "min_replay_size": 10_000,
+        "terminal_at_limit": False,
         "eval_every": 500,
         "save_every": 0,  # ours
         "coverage_skills": 48,
