@@ -63,6 +63,10 @@ class Run:
         steps = task.episodes_per_epoch * spec.max_steps
         if task.replay_size < steps and not self.agent.backbone.on_policy:
             raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
+        if task.batch_size < (least := self.agent.objective.least_batch):
+            raise ConfigError(
+                f"task.batch_size is {task.batch_size}; agent={cfg.agent.name} as set takes at least {least}"
+            )
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
@@ -260,6 +264,8 @@ def main() -> None:
     words = sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
     settings = [word for word in words if not word.startswith("-")]
     try:
+        if {"-m", "--multirun"} & set(words) and {"-c", "--cfg", "-i", "--info"} & set(words):
+            raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
         if "--version" in words:
             versions = {"csf": csf.__version__, **checkpoint.provenance()}
             sys.stdout.write("".join(f"{name} {value}\n" for name, value in versions.items()))
