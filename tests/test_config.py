@@ -309,7 +309,7 @@ def test_a_mistake_ends_with_exit_code_1_and_one_line(
 
 
 def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="^error: -m runs every point of a sweep, --cfg shows one"):
+    with pytest.raises(SystemExit, match=r"^error: -m runs every point of a sweep, --cfg shows one"):
         command(monkeypatch, "-m", "--cfg", "job")
 
 
