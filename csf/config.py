@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -188,6 +189,23 @@ def build(tree: DictConfig) -> Config:
     )
     _check_values(config)
     return config
+
+
+def settings(cls: type, name: str, words: Sequence[str]) -> Any:
+    """A frozen dataclass from configs/<name>.yaml and arguments key=value, for entry points without groups.
+
+    Raises:
+        ConfigError: one line that names the argument and what is accepted.
+    """
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"{word!r} is not understood; accepted: key=value, --help")
+    try:
+        tree = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), OmegaConf.from_dotlist(list(words)))
+        plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(_explain(str(error))) from error
+    return typed(cls, plain, "")
 
 
 def typed(cls: type, node: dict[str, Any], where: str) -> Any:

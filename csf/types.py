@@ -156,6 +156,16 @@ class Sampler(Protocol):
         ...
 
 
+class Evaluator(Protocol):
+    """Measures an agent and leaves no trace in its training."""
+
+    episodes: int
+
+    def run(self, agent: Any, sampler: Sampler) -> Evaluation:
+        """Numbers with keys "eval/...", and pictures."""
+        ...
+
+
 class Rewarder(Protocol):
     """What a backbone may ask of an objective."""
 

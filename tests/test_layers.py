@@ -27,14 +27,14 @@ BELOW: dict[str, set[str]] = {
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
 }
-TOP = {"csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.report", "csf.export"}
-EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage"}  # that is for the top
+TOP = {"csf.worlds", "csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.report", "csf.export"}
+EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage", "csf.worlds"}
 
 # Names that these modules alone may use.
 RESERVED = {
-    "hydra": {"csf.config", "csf.train", "csf.evaluate"},
-    "omegaconf": {"csf.config", "csf.train", "csf.evaluate"},
-    "envs": {"csf.train", "csf.evaluate"},
+    "hydra": {"csf.config", "csf.train"},
+    "omegaconf": {"csf.config", "csf.train"},
+    "envs": {"csf.worlds"},
     "torch.compile": {"csf.core.compile"},
     "torch.cuda.graph": {"csf.core.compile"},
     "torch.cuda.graphs": {"csf.core.compile"},
@@ -173,7 +173,7 @@ def test_a_planted_violation_is_found(module: str, source: str) -> None:
         ("csf.agents.csf", "from .base import Objective"),
         (
             "csf.train",
-            "import csf, envs, hydra\nfrom csf import config, usage\nfrom csf.evaluation.goals import ZeroShotGoals",
+            "import csf, hydra\nfrom csf import config, usage\nfrom csf.evaluation.goals import ZeroShotGoals",
         ),
         ("csf.core.compile", "import torch\nf = torch.compile(f)"),
         ("csf.core.optim", "import torch\nadam = torch.optim.Adam([])"),

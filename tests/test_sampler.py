@@ -14,8 +14,8 @@ from torch import Tensor
 import envs
 from csf.errors import SamplerError
 from csf.sampling.rollout import RolloutSampler
-from csf.train import describe
 from csf.types import Episodes, Worlds
+from csf.worlds import describe
 
 WORLDS, STEPS = 3, 6
 
