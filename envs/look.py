@@ -20,6 +20,7 @@ def dressed(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
     model = copy.copy(model)
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     model.vis.quality.shadowsize = 1024
+    model.vis.quality.numslices, model.vis.quality.numstacks = 20, 10  # of round things; twice as fast as the default
     model.stat.extent = 8.0  # meters; how far one sees and how far shadows reach are in units of it
     model.vis.headlight.ambient[:] = model.vis.headlight.diffuse[:] = 0.35
     model.light_diffuse[0] = 0.6

@@ -108,8 +108,9 @@ class Camera:
         self._add(mujoco.mjtGeom.mjGEOM_CAPSULE, 0.06, ground, ground + 2.0 * up, 1.0)
         way = np.append(goal - body[:2], 0.0)
         if (far := np.linalg.norm(way)) > radius:
-            start = body + 0.7 * up
-            self._add(mujoco.mjtGeom.mjGEOM_ARROW, 0.06, start, start + 0.8 / far * way, 1.0)
+            start, length = body + 0.7 * up, 0.8
+            tip = start + 2 * length / far * way  # MuJoCo draws arrows half as long as it is told
+            self._add(mujoco.mjtGeom.mjGEOM_ARROW, 0.06, start, tip, 1.0)
 
     def _add(self, kind: Any, width: float, start: Array, end: Array, alpha: float) -> None:
         geom, rgba = self._scene.geoms[self._scene.ngeom], np.array([*GOAL, alpha], np.float32)

@@ -65,6 +65,9 @@ class FakeWorlds:
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
 
+    def render(self) -> tuple[np.ndarray, ...]:
+        raise NotImplementedError
+
     def close(self) -> None:
         self._fail("close")
 
