@@ -7,6 +7,7 @@ import ctypes.util
 import importlib
 import os
 import platform
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import DependencyNotInstalled
@@ -41,6 +42,12 @@ def backend() -> str:
         if _loads(library):
             return name
     raise DependencyNotInstalled(f"pictures need an OpenGL library, and there is none: {PACKAGES}")
+
+
+def settle() -> None:
+    """Sets MUJOCO_GL if it is not set, for Gymnasium's own MuJoCo worlds: left alone they take what needs a screen."""
+    with suppress(DependencyNotInstalled, ValueError):
+        os.environ.setdefault("MUJOCO_GL", backend())
 
 
 def open_context(model: mujoco.MjModel, size: int) -> tuple[Any, mujoco.MjrContext]:

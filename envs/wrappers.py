@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from envs.base import Array, StepResult, batch_infos, check_render_mode, map_action
+from envs.gl import settle
 
 
 class GymnasiumWorlds(VectorWrapper[Array, Array, Array, Array, Array]):
@@ -79,6 +80,7 @@ class GymnasiumWorlds(VectorWrapper[Array, Array, Array, Array, Array]):
             ValueError: If the environment was made without `render_mode="rgb_array"`.
         """
         check_render_mode(self.render_mode)
+        settle()
         return tuple(np.asarray(frame) for frame in self.env.render() or ())
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:

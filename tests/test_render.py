@@ -253,7 +253,10 @@ class Dial(gymnasium.Env[Array, Array]):
         return np.full((10, 20, 3), self.count, np.uint8)
 
 
-def test_gymnasiums_worlds_draw_themselves() -> None:
+def test_gymnasiums_worlds_draw_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "")  # is put back as it was
+    monkeypatch.delenv("MUJOCO_GL")
+    monkeypatch.setattr(gl, "_loads", ("OSMesa",).__contains__)
     gymnasium.register("csf_test/Dial-v0", lambda **settings: Dial(**settings), max_episode_steps=5)
     worlds: Any = envs.make_vec("csf_test/Dial-v0", 2, render_mode="rgb_array")
     worlds.reset(seed=0)
@@ -262,6 +265,10 @@ def test_gymnasiums_worlds_draw_themselves() -> None:
     assert [picture.shape for picture in pictures] == [(10, 20, 3)] * 2
     assert [picture.max() for picture in pictures] == [1, 1]
     assert worlds.metadata["render_fps"] == 7
+    assert os.environ["MUJOCO_GL"] == "osmesa"  # without it Gymnasium's MuJoCo looks for a screen
+    monkeypatch.delenv("MUJOCO_GL")
+    monkeypatch.setattr(gl, "_loads", ().__contains__)
+    worlds.render()  # draws without OpenGL
     blind: Any = envs.make_vec("csf_test/Dial-v0", 2)
     with pytest.raises(ValueError, match="render_mode is None"):
         blind.render()

@@ -194,6 +194,15 @@ def test_worlds_that_take_no_pictures() -> None:
     )
 
 
+def test_a_renderer_that_fails_is_told_in_one_line() -> None:
+    def render() -> Sequence[np.ndarray]:
+        raise RuntimeError("no such thing\nas this")
+
+    agent = make("diayn", "agent.skill_dim=3")
+    with pytest.raises(SamplerError, match=r"^the environment test takes no pictures: no such thing$"):
+        record(agent, Counting(2), render, video_skills(agent, 0), 0)
+
+
 # Files
 
 
