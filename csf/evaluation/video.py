@@ -54,7 +54,7 @@ def record(
         sampler: runs the episodes, on worlds made with `render_mode="rgb_array"`.
         render: the method of these worlds; there must be at least as many of them as skills.
         skills: [n, Z].
-        seed: of the worlds; the same as for a coverage of these skills shows the same episodes.
+        seed: of the worlds and of all that is drawn.
         height: of a cell in pixels; pictures are scaled to it.
 
     Raises:
