@@ -294,6 +294,10 @@ def test_without_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(MissingDependency, match="a video needs OpenCV: pip install opencv-python-headless"):
         webm.write(tmp_path / "a.webm", film(), 20)
     assert not list(tmp_path.iterdir())
+    both, agent = Counting(2), make("csf")
+    with pytest.raises(MissingDependency):
+        record(agent, both, both.render, video_skills(agent, 0), 0)
+    assert both.steps == -1  # no episode was begun
 
 
 def test_a_video_is_as_readable_as_other_files(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def record(
     """
     if not len(skills):
         raise ValueError("a video of no skills")
+    opencv()  # if it is missing, that is told before the episodes
     shots: list[list[np.ndarray]] = []
 
     def shoot() -> None:
