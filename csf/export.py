@@ -14,11 +14,13 @@ import yaml
 
 from csf.agents import Agent, objectives
 from csf.errors import CheckpointError, CsfError
+from csf.film import film
 from csf.io import policy
 from csf.io.load import about, load
 from csf.io.locate import find
 
 POLICY, CARD, CONFIG, RESULTS, VIDEO = "policy.safetensors", "README.md", "config.yaml", "eval.json", "skills.webm"
+SEED = 0  # of the video
 
 
 def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
@@ -35,7 +37,7 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
         policy.save(folder / POLICY, agent, {key: told[key] for key in told if key not in ("format", "spec", "prior")})
         (folder / CONFIG).write_text(yaml.safe_dump(told["config"], sort_keys=False))
         if video:
-            show(agent, told["config"], folder / VIDEO)
+            film(folder / VIDEO, agent, agent.spec, told["config"]["env"], SEED)
         text = card(agent, told, results, license, VIDEO if video else None)
         (folder / CARD).write_text(text)
     except OSError as error:
@@ -125,7 +127,7 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
         env=spec.id,
         title=title,
         summary=summary[:1].upper() + summary[1:],
-        video=f"\n<video controls muted loop src=\"{video}\"></video>\n" if video else "",
+        video=f'\n<video controls muted loop src="{video}"></video>\n' if video else "",
         env_version=spec.version,
         env_settings=", ".join(f"{key}={value}" for key, value in env.items()) or "none",
         backbone=config["agent"]["backbone"]["name"],

@@ -41,9 +41,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> str:
 
 
 @pytest.mark.parametrize("file", ["", "checkpoints/policy_000002.safetensors", "checkpoints/epoch_000002.pt"])
-def test_the_policy_acts_as_the_run_does(
-    file: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_policy_acts_as_the_run_does(file: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(monkeypatch, run / file, tmp_path / "hub", "--no-video")
     assert {path.name for path in (tmp_path / "hub").iterdir()} == {"README.md", "config.yaml", "policy.safetensors"}
     mine, theirs = csf.load(tmp_path / "hub/policy.safetensors"), csf.load(run)
@@ -61,7 +59,7 @@ def test_the_card_says_what_it_is(run: Path, tmp_path: Path, monkeypatch: pytest
     assert (head["license"], head["library_name"]) == ("cc0-1.0", "csf")
     assert {"csf", "point"} <= set(head["tags"])
     told = about(run / "checkpoints/policy_000002.safetensors")
-    for fact in ("`point`, v0", "2 epochs, 40 environment steps, 0 gradient steps", "2 dimensions, sphere", "torch "):
+    for fact in ("`point`, v0", "2 epochs, 40 environment steps, 3 gradient steps", "2 dimensions, sphere", "torch "):
         assert fact in text
     assert f"| coverage | {told['results']['eval/coverage']:.4g} |" in text
     assert "<video" not in text
@@ -79,6 +77,12 @@ def test_the_card_prefers_what_was_evaluated_of_this_checkpoint(
     (copy / "checkpoints/eval.json").write_text(json.dumps(report | {"checkpoint": "another"}))
     command(monkeypatch, copy, tmp_path / "other", "--no-video")
     assert "1234" not in (tmp_path / "other/README.md").read_text()
+
+
+def test_a_video_is_in_the_folder_and_on_the_card(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(monkeypatch, run, tmp_path / "hub")
+    assert (tmp_path / "hub/skills.webm").stat().st_size > 1000
+    assert '<video controls muted loop src="skills.webm"></video>' in (tmp_path / "hub/README.md").read_text()
 
 
 @pytest.mark.slow

@@ -27,8 +27,8 @@ BELOW: dict[str, set[str]] = {
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
 }
-TOP = {"csf.worlds", "csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.report", "csf.export"}
-EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage", "csf.worlds"}
+TOP = {"csf.worlds", "csf.film", "csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.report", "csf.export"}
+EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage", "csf.worlds", "csf.film"}
 
 # Names that these modules alone may use.
 RESERVED = {
