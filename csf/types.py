@@ -6,6 +6,7 @@ Axis letters used in every shape comment: **N** environments or episodes, **T** 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -117,7 +118,9 @@ class Worlds(Protocol):
     obs_mean: np.ndarray | None
     obs_std: np.ndarray | None
 
-    def reset(self, *, seed: list[int], options: None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode in every world; observations [N, *O], infos with "coord" [N, C]."""
         ...
 
@@ -127,6 +130,10 @@ class Worlds(Protocol):
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Goals as observations [n, *O] and as places [n, C]."""
+        ...
+
+    def render(self) -> Sequence[np.ndarray]:
+        """A picture [H, W, 3] uint8 of every world, if the worlds were made with render_mode="rgb_array"."""
         ...
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class FakeWorlds:
         self.seeds: list[list[int]] = []
         self.steps = 0
 
-    def reset(self, *, seed: list[int], options: None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         self._fail("reset")
         self.seeds.append(seed)
         self.origin = np.array([np.random.default_rng(each).random() for each in seed])
@@ -63,6 +63,9 @@ class FakeWorlds:
         return self._obs(), np.full(WORLDS, float(self.t)), now["terminate"], truncated, info
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def render(self) -> tuple[np.ndarray, ...]:
         raise NotImplementedError
 
     def close(self) -> None:
