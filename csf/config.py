@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -61,6 +63,9 @@ class Config:
     device: Literal["auto", "cpu", "cuda"]
     threads: int  # of PyTorch while learning and of the simulator while collecting; 0: one per core
     wandb: Literal["disabled", "offline", "online"]
+    skills: str | None  # the method whose frozen skills are the actions; null: actions are those of the environment
+    cp_path: str | None  # the run, file or pattern that has them; null: the newest of the method on this environment
+    hold: int | None  # environment steps for which a skill is held
     tree: dict[str, Any]  # the same as plain data, for config.yaml and the checkpoint
 
 
@@ -75,6 +80,9 @@ class _Top:
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural
     wandb: Literal["disabled", "offline", "online"]
+    skills: str | None
+    cp_path: str | None
+    hold: int | None
 
 
 def register_resolvers() -> None:
@@ -111,6 +119,13 @@ def check(overrides: Sequence[str]) -> Config:
             return build(tree)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(str(error), overrides)) from error
+
+
+def recompose(overrides: Sequence[str], chosen: Sequence[str]) -> DictConfig:
+    """The tree of the job that runs, with groups chosen besides those it names; they do not change its folder."""
+    running = GlobalHydra.instance().is_initialized()
+    with nullcontext() if running else initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", [*overrides, *chosen])
 
 
 def _explain(message: str, overrides: Sequence[str] = ()) -> str:
@@ -185,6 +200,9 @@ def build(tree: DictConfig) -> Config:
         device=top.device,
         threads=top.threads,
         wandb=top.wandb,
+        skills=top.skills,
+        cp_path=top.cp_path,
+        hold=top.hold,
         tree=plain,
     )
     _check_values(config)
@@ -259,3 +277,16 @@ def _check_values(config: Config) -> None:
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
             "nothing would ever be learned"
         )
+    _check_skills(config)
+
+
+def _check_skills(config: Config) -> None:
+    """Skills as actions are chosen with all that belongs to them, or not at all."""
+    if config.skills is None:
+        for key in ("cp_path", "hold"):
+            if (value := getattr(config, key)) is not None:
+                raise ConfigError(f"{key} is {value}, but skills is null: no skills are used; set skills=<method>")
+        return
+    _one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
+    if config.hold is None or config.hold < 1:
+        raise ConfigError(f"hold is {config.hold}; an integer of at least 1 is accepted")

@@ -12,18 +12,19 @@ from typing import Any, Literal
 from csf import config as border
 from csf import usage
 from csf.agents import Agent
+from csf.controllers import worlds_of
 from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError
 from csf.evaluation.suite import suite
 from csf.film import film
 from csf.io import checkpoint
 from csf.io.load import about, load
-from csf.io.locate import find, newest
+from csf.io.locate import find, newest, run_of
 from csf.io.logger import png
 from csf.ranges import Count, Natural
 from csf.sampling.rollout import RolloutSampler
 from csf.types import EnvSpec, Evaluation
-from csf.worlds import describe, make_worlds
+from csf.worlds import describe
 
 HEAD = """\
 Measure the skills of a checkpoint: python -m csf.evaluate cp_path=RUN_OR_FILE [KEY=VALUE ...]
@@ -59,9 +60,10 @@ def run(settings: Settings) -> None:
     use_threads(settings.threads)
     path = locate(settings)
     told, agent = about(path), load(path, device)
-    spec = surroundings(told, agent)
+    spec = surroundings(told, path, agent)
     sys.stderr.write(f"evaluating {path}, epoch {told.get('epoch')}\n")
-    found = measure(agent, spec, environment(told, settings), settings)
+    config = told["config"] | {"env": environment(told, settings)}
+    found = measure(agent, spec, config, run_of(path), settings)
     report = {
         "checkpoint": path.name,
         **{key: told.get(key) for key in ("epoch", "env_steps", "gradient_steps")},
@@ -100,13 +102,13 @@ def environment(told: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return env | {"threads": settings.threads} if "threads" in env else env
 
 
-def surroundings(told: dict[str, Any], agent: Agent) -> EnvSpec:
+def surroundings(told: dict[str, Any], path: Path, agent: Agent) -> EnvSpec:
     """The environment as it is here.
 
     Raises:
         CheckpointError: the agent was trained with other observations or actions.
     """
-    worlds = make_worlds(told["config"]["env"], 1)
+    worlds = worlds_of(told["config"], run_of(path), 1, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
     worlds.close()
     for name in ("obs_shape", "action_dim", "discrete"):
@@ -118,13 +120,14 @@ def surroundings(told: dict[str, Any], agent: Agent) -> EnvSpec:
     return here
 
 
-def measure(agent: Agent, spec: EnvSpec, env: dict[str, Any], settings: Settings) -> Evaluation:
+def measure(agent: Agent, spec: EnvSpec, config: dict[str, Any], folder: Path, settings: Settings) -> Evaluation:
     """All that the environment and the method allow to be measured, each in as many worlds as it has episodes."""
     found = Evaluation({}, {})
-    source = make_worlds(env, 1)  # says what can be measured, and draws goals
-    for evaluator in suite(agent, source, settings.skills, settings.goals, settings.seed, env.get("plot_range")):
-        worlds = make_worlds(env, min(MAX_WORLDS, evaluator.episodes))
-        sampler = RolloutSampler(worlds, spec, settings.seed, agent.objective.device())
+    device, plot_range = agent.objective.device(), config["env"].get("plot_range")
+    source = worlds_of(config, folder, 1, device)  # says what can be measured, and draws goals
+    for evaluator in suite(agent, source, settings.skills, settings.goals, settings.seed, plot_range):
+        worlds = worlds_of(config, folder, min(MAX_WORLDS, evaluator.episodes), device)
+        sampler = RolloutSampler(worlds, spec, settings.seed, device)
         metrics, images = evaluator.run(agent, sampler)
         sampler.close()
         found = Evaluation(found.metrics | metrics, found.images | images)

@@ -20,6 +20,7 @@ from csf import config as border
 from csf import usage
 from csf.agents import Agent
 from csf.config import Config
+from csf.controllers import keep_skills, with_skills, worlds_of
 from csf.core.device import pick_device, use_threads
 from csf.data.replay import ReplayBuffer
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
@@ -33,7 +34,7 @@ from csf.learners.on_policy import OnPolicyLearner
 from csf.sampling.rollout import RolloutSampler
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import EnvSpec, Stateful
-from csf.worlds import describe, make_worlds
+from csf.worlds import describe
 
 EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
 MAX_EVAL_WORLDS = 64
@@ -54,8 +55,9 @@ class Run:
         self.cfg = cfg
         torch.manual_seed(cfg.seed)
         task = cfg.task
-        self.worlds = make_worlds(cfg.env, task.episodes_per_epoch)
-        self.eval_worlds = make_worlds(cfg.env, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals)))
+        folder, eval_count = cfg.exp_dir / cfg.run_name, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals))
+        self.worlds = worlds_of(cfg.tree, folder, task.episodes_per_epoch, device)
+        self.eval_worlds = worlds_of(cfg.tree, folder, eval_count, device)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         steps = task.episodes_per_epoch * spec.max_steps
@@ -66,7 +68,8 @@ class Run:
                 f"task.batch_size is {task.batch_size}; agent={cfg.agent.name} as set takes at least {least}"
             )
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
-        self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
+        self.dir = RunDir(folder, cfg.tree)
+        keep_skills(self.worlds, folder, cfg.cp_path)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
         self.parts: dict[str, Stateful] = {
@@ -187,7 +190,7 @@ def launch(tree: DictConfig) -> None:
     """One job: called by Hydra once, or once per point of a sweep."""
     border.register_resolvers()  # a launcher may have started a process of its own
     try:
-        code = run(border.build(tree))
+        code = run(with_skills(border.build(tree), HydraConfig.get().overrides.task))
     except CsfError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then prints this without traceback
             raise CompactHydraException(f"error: {error}") from error

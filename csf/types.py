@@ -119,7 +119,9 @@ class Worlds(Protocol):
     obs_mean: np.ndarray | None
     obs_std: np.ndarray | None
 
-    def reset(self, *, seed: list[int], options: None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode in every world; observations [N, *O], infos with "coord" [N, C]."""
         ...
 

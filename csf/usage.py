@@ -42,7 +42,7 @@ def lines(settings: Any, prefix: str = "") -> Iterator[str]:
 
 def _keys(cfg: Config) -> Iterator[str]:
     comments = _comments(Config)
-    for key in ("seed", "exp_dir", "run_name", "device", "threads", "wandb"):
+    for key in ("seed", "exp_dir", "run_name", "device", "threads", "wandb", "skills", "cp_path", "hold"):
         yield _line(key, getattr(cfg, key), comments.get(key, ""))
     for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
         yield from lines(part, prefix)

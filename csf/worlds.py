@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from gymnasium.error import DependencyNotInstalled
+from gymnasium.spaces import Discrete
 
 import envs
 from csf.errors import ConfigError, MissingDependency
@@ -28,20 +29,26 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
         raise ConfigError(f"env: {error}") from error
 
 
+def base_of(env: Mapping[str, Any]) -> str:
+    """Name of the environment whose skills can be used in that of a section env; not a task's, it is its own."""
+    return envs.base_of(str(env["name"]))
+
+
 def describe(worlds: Worlds, name: str) -> EnvSpec:
     """What may be known of an environment, from its attributes."""
 
     def numbers(values: Any) -> tuple[float, ...] | None:
         return None if values is None else tuple(float(value) for value in values)
 
-    space = worlds.single_observation_space
+    space, actions = worlds.single_observation_space, worlds.single_action_space
+    discrete = isinstance(actions, Discrete)
     return EnvSpec(
         id=name,
         version=worlds.version,
         obs_shape=tuple(space.shape or ()),
         obs_dtype=str(space.dtype),
-        action_dim=int((worlds.single_action_space.shape or (0,))[0]),
-        discrete=False,
+        action_dim=int(actions.n if discrete else actions.shape[0]),
+        discrete=discrete,
         max_steps=worlds.max_steps,
         coord_dim=worlds.coord_dim,
         success_radii=numbers(worlds.success_radii) or (),

@@ -18,7 +18,7 @@ from envs.base import WorldsEnv
 from envs.gl import PACKAGES
 from envs.wrappers import GymnasiumWorlds
 
-__all__ = ["make_vec"]
+__all__ = ["base_of", "make_vec"]
 
 # The module below `envs` and the stem of the class that make an environment.
 _MODULES = {
@@ -79,6 +79,11 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
             f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')!r}, with which mujoco cannot be imported "
             f"({str(error).splitlines()[0]}); unset it, or {PACKAGES}"
         ) from error
+
+
+def base_of(name: str) -> str:
+    """Name of the environment on whose worlds a task is built; of any other environment, its own name."""
+    return str(getattr(load_env_creator(_CLASSES[name]), "base", name)) if name in _CLASSES else name
 
 
 def _make_own(name: str, num_envs: int, settings: dict[str, Any]) -> WorldsEnv:

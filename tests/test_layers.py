@@ -23,12 +23,23 @@ BELOW: dict[str, set[str]] = {
     "csf.agents": LEAVES | {"csf.nets", "csf.core", "csf.mi", "csf.backbones"},
     "csf.learners": LEAVES | {"csf.agents", "csf.data"},
     "csf.evaluation": LEAVES | {"csf.agents"},
-    "csf.hierarchy": LEAVES | {"csf.agents"},
+    "csf.hierarchy": LEAVES | {"csf.agents", "csf.io"},  # whose skills they are
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
 }
-TOP = {"csf.worlds", "csf.film", "csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.report", "csf.export"}
-EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage", "csf.worlds", "csf.film"}
+TOP = {
+    "csf.worlds",
+    "csf.film",
+    "csf.controllers",
+    "csf.config",
+    "csf.usage",
+    "csf.train",
+    "csf.evaluate",
+    "csf.report",
+    "csf.export",
+}
+EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage"}
+EVERYTHING |= {"csf.worlds", "csf.film", "csf.controllers"}
 
 # Names that these modules alone may use.
 RESERVED = {

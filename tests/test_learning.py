@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 METHODS = ["csf", "metra"]  # those with a preset for the plane and a rule to reach goals
@@ -17,16 +19,30 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
-    """Every epoch's numbers of one whole run on the plane."""
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one whole run on the plane."""
     exp = tmp_path_factory.mktemp("exp")
-    words = [f"agent={request.param}", "env=point", "task.epochs=40", f"exp_dir={exp}", "device=cpu", "threads=1"]
+    return train(exp / "run", f"agent={request.param}", "env=point", "task.epochs=40")
+
+
+def train(folder: Path, *words: str) -> Path:
+    """A run by the program that users run."""
+    settings = [*words, f"exp_dir={folder.parent}", f"run_name={folder.name}", "device=cpu", "threads=1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "csf.train", *words]
-    done = subprocess.run(command, cwd=exp, env=environment, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "csf.train", *settings]
+    done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    (metrics,) = exp.rglob("metrics.jsonl")
-    return [json.loads(line) for line in metrics.read_text().splitlines()]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> list[dict[str, float]]:
+    """Every epoch's numbers of that run."""
+    return read(folder)
+
+
+def read(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_it_learns_to_reach_goals_on_the_plane(rows: list[dict[str, float]]) -> None:
@@ -41,3 +57,31 @@ def test_an_untrained_agent_does_not(rows: list[dict[str, float]]) -> None:
 
 def test_its_skills_come_to_cover_the_plane(rows: list[dict[str, float]]) -> None:
     assert rows[-1]["eval/coverage"] > 2 * rows[0]["eval/coverage"]
+
+
+# ---- a controller whose actions are those skills
+
+CONTROLLED = ["env=point_two_goals", "task=hierarchical", "hold=4", "task.epochs=30", "task.eval_every=30"]
+SOLVED = 12.0  # of 40 steps; who goes straight to both goals spends about half of them on the way
+
+
+def test_a_controller_over_its_skills_solves_the_task_of_two_goals(folder: Path) -> None:
+    method = method_of(folder)
+    found = read(train(folder.parent / "controller", *CONTROLLED, f"skills={method}"))
+    assert found[0]["eval/return"] < SOLVED
+    assert found[-1]["eval/return"] > SOLVED
+
+
+def test_a_controller_over_untrained_skills_does_not(folder: Path) -> None:
+    """By the same training, on the policy of a run that collected and never learned."""
+    method = method_of(folder)
+    untrained = train(
+        folder.parent / "untrained", f"agent={method}", "env=point", "task.epochs=1", "task.min_replay_size=10000"
+    )
+    assert read(untrained)[-1]["gradient_steps"] == 0
+    words = [*CONTROLLED, f"skills={method}", f"cp_path={untrained}"]
+    assert read(train(folder.parent / "helpless", *words))[-1]["eval/return"] < SOLVED
+
+
+def method_of(folder: Path) -> str:
+    return str(yaml.safe_load((folder / "config.yaml").read_text())["agent"]["name"])

@@ -47,7 +47,7 @@ class FakeWorlds:
         self.seeds: list[list[int]] = []
         self.steps = 0
 
-    def reset(self, *, seed: list[int], options: None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         self._fail("reset")
         self.seeds.append(seed)
         self.origin = np.array([np.random.default_rng(each).random() for each in seed])

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from csf.config import check
+
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts/lib/python.sh"
 LAUNCHERS = sorted(
@@ -23,6 +25,9 @@ LAUNCHERS = sorted(
     for p in (ROOT / "scripts").rglob("*.sh")
     if p.parent.name != "lib" and p.name != "test.sh"
 )
+
+CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
+METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "visr"]
 
 
 def sh(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +44,7 @@ def test_there_are_launch_scripts() -> None:
 
 @pytest.mark.parametrize("script", LAUNCHERS)
 def test_script_composes_from_anywhere(script: str) -> None:
-    done = sh(ROOT / script, "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
+    done = sh(ROOT / script, *method_for(script), "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
     assert done.returncode == 0, done.stderr
     tree = yaml.safe_load(done.stdout)
     assert tree["seed"] == 3
@@ -47,6 +52,55 @@ def test_script_composes_from_anywhere(script: str) -> None:
     if kind == "pretrain":
         assert name == f"{method}_{tree['env']['name']}.sh"
         assert tree["agent"]["name"] == method
+
+
+def method_for(script: str) -> list[str]:
+    """The words that must stand first."""
+    return ["csf"] if script in CONTROLLERS else []
+
+
+# What the CSF paper trains a controller with, by the task: backbone, episodes and gradient steps of an epoch.
+CONTROLLED = {
+    "ant_multi_goal": ("sac", 8, 50),
+    "half_cheetah_goal": ("ppo", 64, 10),
+    "half_cheetah_hurdle": ("ppo", 64, 10),
+    "point_two_goals": ("sac", 8, 25),
+}
+
+
+def test_every_task_has_a_script() -> None:
+    assert [Path(script).stem for script in CONTROLLERS] == sorted(CONTROLLED)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("script", CONTROLLERS)
+def test_a_controllers_script_takes_a_method(script: str, method: str, tmp_path: Path) -> None:
+    name = Path(script).stem
+    python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\n" "$@"')
+    done = sh(ROOT / script, method, PYTHON=str(python))
+    module, *settings = done.stdout.splitlines()[1:]
+    cfg = check(settings)
+    assert module == "csf.train"
+    backbone, episodes, updates = CONTROLLED[name]
+    if method == "scratch":  # as many steps as the controller's decisions hold, one update for 32 of them
+        backbone, updates = "sac", updates if name == "point_two_goals" else 50 * episodes // 8
+    task = cfg.task
+    found = cfg.agent.name, cfg.env["name"], cfg.backbone.name, task.episodes_per_epoch, task.updates_per_epoch
+    assert found == ("task", name, backbone, episodes, updates)
+    assert cfg.run_name == f"hierarchical/{name}/{method}/sd000"
+    assert (cfg.skills, cfg.cp_path) == (None if method == "scratch" else method, None)
+    assert cfg.hold == (None if method == "scratch" else 4 if name == "point_two_goals" else 25)
+    assert task.terminal_at_limit
+
+
+@pytest.mark.parametrize("words", [[], ["cfs"], ["seed=1"], ["--help"]])
+@pytest.mark.parametrize("script", CONTROLLERS)
+def test_a_controllers_script_names_the_methods(script: str, words: list[str]) -> None:
+    done = sh(ROOT / script, *words, PYTHON=sys.executable)
+    assert (done.returncode, done.stdout) == (1, "")
+    first = words[0] if words else ""
+    accepted = "csf, metra, diayn, dads, cic, visr, scratch"
+    assert done.stderr == f"csf: the method is '{first}'; accepted: {accepted}\n"
 
 
 SHORT = [
@@ -85,7 +139,7 @@ def test_script_passes_the_exit_code_and_its_arguments(script: str, tmp_path: Pa
     python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\\n" "$@"; exit 7')
     link = tmp_path / "with space"
     link.symlink_to(ROOT)
-    done = sh(link / script, "agent.hidden=[8, 8]", "x=*", PYTHON=str(python))
+    done = sh(link / script, *method_for(script), "agent.hidden=[8, 8]", "x=*", PYTHON=str(python))
     assert done.returncode == 7, done.stderr
     assert done.stdout.splitlines()[-2:] == ["agent.hidden=[8, 8]", "x=*"]
 

@@ -7,6 +7,7 @@ import logging
 from csf.agents import Agent
 from csf.evaluation.coverage import StateCoverage
 from csf.evaluation.goals import ZeroShotGoals
+from csf.evaluation.returns import Returns
 from csf.types import Evaluator, Worlds
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ def suite(
     Args:
         agent: to be measured.
         worlds: say what can be measured, and draw the goals.
-        skills: episodes for coverage.
+        skills: episodes for coverage, and for the return of an agent that has no skills.
         goals: of zero-shot goal reaching.
         seed: of skills, goals, worlds and actions.
         plot_range: half the side of pictures of the plane; None: as far as skills go.
@@ -28,6 +29,8 @@ def suite(
     found: list[Evaluator] = []
     if worlds.coord_dim:
         found.append(StateCoverage(skills, seed, plot_range))
+    if not agent.objective.cfg.skill_dim:
+        return [*found, Returns(skills, seed)]
     if not worlds.success_radii:
         return found
     if not agent.objective.reaches_goals():

@@ -16,6 +16,7 @@ from csf.errors import RunDirError
 # What may change when a run goes on: how long and how often, where it computes and who watches.
 MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb"}
 MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # a folder may be moved
+CONFIG = "config.yaml"
 
 
 class RunDir:
@@ -53,17 +54,13 @@ class RunDir:
 
     def _agree(self, config: Mapping[str, Any]) -> None:
         """Refuse another configuration; else write this one."""
-        file = self.path / "config.yaml"
-        if file.exists():
-            try:
-                kept = yaml.safe_load(file.read_text()) or {}
-            except yaml.YAMLError as error:
-                raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
-            if found := differences(kept, config):
-                raise RunDirError(
-                    f"{self.path} holds a run with another configuration: {found}. "
-                    "Give its values, or another run_name or exp_dir"
-                )
+        file = self.path / CONFIG
+        kept = read_config(self.path)
+        if kept is not None and (found := differences(kept, config)):
+            raise RunDirError(
+                f"{self.path} holds a run with another configuration: {found}. "
+                "Give its values, or another run_name or exp_dir"
+            )
         partial = file.with_suffix(".partial")
         try:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
@@ -74,6 +71,23 @@ class RunDir:
     def close(self) -> None:
         """Let another process in."""
         os.close(self._lock)
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration of the run in a folder; None if there is no run.
+
+    Raises:
+        RunDirError: the file is there and cannot be read.
+    """
+    file = folder / CONFIG
+    try:
+        return yaml.safe_load(file.read_text()) or {}
+    except FileNotFoundError:
+        return None
+    except yaml.YAMLError as error:
+        raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
+    except OSError as error:
+        raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

@@ -1,0 +1,14 @@
+#!/bin/sh
+# HalfCheetahHurdle with skills as actions.
+#   sh scripts/hierarchical_control/half_cheetah_hurdle.sh csf          csf, metra, diayn, dads, cic, visr; cp_path=... names their run
+#   sh scripts/hierarchical_control/half_cheetah_hurdle.sh scratch      the same task by SAC on the environment's own actions
+# Anything after the method overrides: seed=1
+set -eu
+cd "$(dirname "$0")/../.."
+. scripts/lib/method.sh
+. scripts/lib/python.sh
+case $METHOD in
+    scratch) set -- task=scratch task.episodes_per_epoch=64 task.updates_per_epoch=400 "$@" ;;
+    *) set -- task=hierarchical_ppo "skills=$METHOD" "$@" ;;
+esac
+exec "$PYTHON" -m csf.train env=half_cheetah_hurdle "$@"
