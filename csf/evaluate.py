@@ -43,8 +43,8 @@ class Settings:
     """What to evaluate, and how long."""
 
     cp_path: str | None  # a run's folder, a policy file, a full checkpoint, or a pattern of them
-    method: str | None  # without cp_path: the newest run of this method
-    env: str | None  # without cp_path: on this environment
+    method: str | None  # that made it; without cp_path, the newest run of this method is taken
+    env: str | None  # on which it was made
     exp_dir: str  # without cp_path: below this folder
     skills: Count  # episodes for coverage and return
     goals: Count  # of zero-shot goal reaching
@@ -60,6 +60,7 @@ def run(settings: Settings) -> None:
     use_threads(settings.threads)
     path = locate(settings)
     told, agent = about(path), load(path, device)
+    agree(told, settings, path)
     spec = surroundings(told, path, agent)
     sys.stderr.write(f"evaluating {path}, epoch {told.get('epoch')}\n")
     config = told["config"] | {"env": environment(told, settings)}
@@ -94,6 +95,18 @@ def locate(settings: Settings) -> Path:
     if settings.method is None or settings.env is None:
         raise ConfigError("which checkpoint? accepted: cp_path=RUN_OR_FILE, or method=METHOD env=ENVIRONMENT")
     return newest(Path(settings.exp_dir), settings.method, settings.env)
+
+
+def agree(told: dict[str, Any], settings: Settings, path: Path) -> None:
+    """Refuse a checkpoint that is not of the method or the environment asked for.
+
+    Raises:
+        CheckpointError: it is of another.
+    """
+    for key, group in (("method", "agent"), ("env", "env")):
+        asked, name = getattr(settings, key), told["config"][group]["name"]
+        if asked not in (None, name):
+            raise CheckpointError(f"{path} is of {group}={name}; accepted here: {asked}, as {key}={asked} says")
 
 
 def environment(told: dict[str, Any], settings: Settings) -> dict[str, Any]:

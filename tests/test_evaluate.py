@@ -65,6 +65,7 @@ def test_it_prints_and_keeps_what_it_finds(
     assert (report["seed"], report["skills"], report["goals"]) == (5, 3, 4)
     assert report["env_version"]
     assert "mujoco" in report["versions"]
+    assert report["results"]["eval/return"] == 0
     for name, value in report["results"].items():
         assert f"  {name.removeprefix('eval/')} " in said.out
         assert np.isfinite(value)
@@ -109,6 +110,10 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: p
     assert "goals is 0; an integer of at least 1" in refusal(monkeypatch, f"cp_path={run}", "goals=0")
     assert "goals: Value 'many'" in refusal(monkeypatch, f"cp_path={run}", "goals=many")
     assert "no such file or folder" in refusal(monkeypatch, f"cp_path={tmp_path}/nowhere")
+    words = [f"cp_path={run}", "method=metra", "env=point"]
+    assert refusal(monkeypatch, *words).endswith(" is of agent=csf; accepted here: metra, as method=metra says")
+    words = [f"cp_path={run}", "method=csf", "env=ant"]
+    assert refusal(monkeypatch, *words).endswith(" is of env=point; accepted here: ant, as env=ant says")
     assert "agent=metra on env=point" in refusal(monkeypatch, "method=metra", "env=point", f"exp_dir={run.parent}")
 
 

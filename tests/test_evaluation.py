@@ -16,9 +16,10 @@ from torch import Tensor
 import envs
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.coverage import StateCoverage, coverage
+from csf.evaluation.coverage import coverage
 from csf.evaluation.goals import ZeroShotGoals, goal_metrics
 from csf.evaluation.isolation import isolated
+from csf.evaluation.rollouts import Rollouts
 from csf.sampling.rollout import RolloutSampler
 from csf.types import EnvSpec, Episodes, Evaluation, Policy
 from csf.worlds import describe
@@ -70,8 +71,8 @@ def make(name: str) -> Agent:
     return Agent(cfg.agent, cfg.backbone, describe(worlds(), "point"))
 
 
-def evaluators(seed: int = 5) -> list[StateCoverage | ZeroShotGoals]:
-    return [StateCoverage(6, seed, 2), ZeroShotGoals(worlds().goals, 5, seed)]
+def evaluators(seed: int = 5) -> list[Rollouts | ZeroShotGoals]:
+    return [Rollouts(6, seed, 2), ZeroShotGoals(worlds().goals, 5, seed)]
 
 
 # ---- coverage
@@ -117,7 +118,7 @@ def test_skills_are_judged_by_their_mode_and_shown_by_the_observation_before_the
 
     monkeypatch.setattr(agent.objective, "represent", represent)
     canned = Canned(found)
-    StateCoverage(3, 7, None).run(agent, canned)
+    Rollouts(3, 7, None).run(agent, canned)
     ((skills, mode, seed),) = canned.calls
     assert (skills.shape, mode, seed) == ((3, 2), True, 7)
     torch.testing.assert_close(seen[0], torch.stack([found.obs[0, 2], found.obs[1, 1], found.obs[2, 0]]))

@@ -178,7 +178,7 @@ def test_the_newest_run_is_sought_by_what_its_files_say(tmp_path: Path) -> None:
 def test_the_newest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
     message = (
         rf"^no run of agent=csf on env=ant under {tmp_path}/ has a policy file; "
-        "train one with agent=csf env=ant, or name one with cp_path=$"
+        "train one: python -m csf.train agent=csf env=ant, or name one with cp_path=$"
     )
     with pytest.raises(CheckpointError, match=message):
         newest(tmp_path, "csf", "ant")

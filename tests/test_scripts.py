@@ -26,6 +26,7 @@ LAUNCHERS = sorted(
     if p.parent.name != "lib" and p.name != "test.sh"
 )
 
+ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
 CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
 METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "visr"]
 
@@ -42,7 +43,7 @@ def test_there_are_launch_scripts() -> None:
     assert "scripts/pretrain/csf/csf_ant.sh" in LAUNCHERS
 
 
-@pytest.mark.parametrize("script", LAUNCHERS)
+@pytest.mark.parametrize("script", [script for script in LAUNCHERS if script not in ZERO_SHOT])
 def test_script_composes_from_anywhere(script: str) -> None:
     done = sh(ROOT / script, *method_for(script), "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
     assert done.returncode == 0, done.stderr
@@ -56,7 +57,16 @@ def test_script_composes_from_anywhere(script: str) -> None:
 
 def method_for(script: str) -> list[str]:
     """The words that must stand first."""
-    return ["csf"] if script in CONTROLLERS else []
+    return ["csf"] if script in CONTROLLERS + ZERO_SHOT else []
+
+
+@pytest.mark.parametrize("script", ZERO_SHOT)
+def test_an_evaluations_script_says_what_to_train_first(script: str, tmp_path: Path) -> None:
+    env = Path(script).stem
+    done = sh(ROOT / script, "csf", f"exp_dir={tmp_path}", PYTHON=sys.executable)
+    assert (done.returncode, done.stdout) == (1, "")
+    train = f"train one: python -m csf.train agent=csf env={env}, or name one with cp_path="
+    assert done.stderr == f"error: no run of agent=csf on env={env} under {tmp_path}/ has a policy file; {train}\n"
 
 
 # What the CSF paper trains a controller with, by the task: backbone, episodes and gradient steps of an epoch.
@@ -94,12 +104,12 @@ def test_a_controllers_script_takes_a_method(script: str, method: str, tmp_path:
 
 
 @pytest.mark.parametrize("words", [[], ["cfs"], ["seed=1"], ["--help"]])
-@pytest.mark.parametrize("script", CONTROLLERS)
-def test_a_controllers_script_names_the_methods(script: str, words: list[str]) -> None:
+@pytest.mark.parametrize("script", CONTROLLERS + ZERO_SHOT)
+def test_a_script_names_the_methods_that_it_takes(script: str, words: list[str]) -> None:
     done = sh(ROOT / script, *words, PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
     first = words[0] if words else ""
-    accepted = "csf, metra, diayn, dads, cic, visr, scratch"
+    accepted = "csf, metra, diayn, dads, cic, visr" + (", scratch" if script in CONTROLLERS else "")
     assert done.stderr == f"csf: the method is '{first}'; accepted: {accepted}\n"
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 
 from csf.agents import Agent
-from csf.evaluation.coverage import StateCoverage
 from csf.evaluation.goals import ZeroShotGoals
-from csf.evaluation.returns import Returns
+from csf.evaluation.rollouts import Rollouts
 from csf.types import Evaluator, Worlds
 
 log = logging.getLogger(__name__)
@@ -21,17 +20,13 @@ def suite(
     Args:
         agent: to be measured.
         worlds: say what can be measured, and draw the goals.
-        skills: episodes for coverage, and for the return of an agent that has no skills.
+        skills: episodes for coverage and return.
         goals: of zero-shot goal reaching.
         seed: of skills, goals, worlds and actions.
         plot_range: half the side of pictures of the plane; None: as far as skills go.
     """
-    found: list[Evaluator] = []
-    if worlds.coord_dim:
-        found.append(StateCoverage(skills, seed, plot_range))
-    if not agent.objective.cfg.skill_dim:
-        return [*found, Returns(skills, seed)]
-    if not worlds.success_radii:
+    found: list[Evaluator] = [Rollouts(skills, seed, plot_range)]
+    if not worlds.success_radii or not agent.objective.cfg.skill_dim:
         return found
     if not agent.objective.reaches_goals():
         log.warning("%s has no rule to reach a goal; eval/goal is left out", agent.objective.cfg.name)

@@ -43,7 +43,7 @@ def newest(exp_dir: Path, method: str, env: str) -> Path:
             return path
     raise CheckpointError(
         f"no run of agent={method} on env={env} under {exp_dir}/ has a policy file; "
-        f"train one with agent={method} env={env}, or name one with cp_path="
+        f"train one: python -m csf.train agent={method} env={env}, or name one with cp_path="
     )
 
 

@@ -5,6 +5,7 @@
 # Anything after the method overrides: seed=1
 set -eu
 cd "$(dirname "$0")/../.."
+METHODS='csf metra diayn dads cic visr scratch'
 . scripts/lib/method.sh
 . scripts/lib/python.sh
 case $METHOD in
