@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ COLORS = ["#4e79a7", "#e8833a", "#59a14f", "#d1555b", "#9c74b5", "#9c755f", "#4a
 LOG = 100.0  # positive values whose largest is so many times the smallest are drawn on a logarithmic axis
 SIZE = (4.2, 2.6)  # inches, at 72 units each
 
+_numbers = itertools.count()  # of figures, for the names of their parts
+
 
 def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[str] = COLORS) -> str:
     """Lines over environment steps, and the band in which they are expected."""
@@ -41,7 +44,7 @@ def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[st
     axes.xaxis.set_major_formatter(_engineering())
     if len(lines) > 1:
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)
-    return _svg(figure, *(line.label for line in lines))
+    return _svg(figure)
 
 
 def scores(table: Mapping[str, Score]) -> str:
@@ -54,7 +57,7 @@ def scores(table: Mapping[str, Score]) -> str:
             axes.barh(i, score.iqm.high - score.iqm.low, 0.62, score.iqm.low, color=color, alpha=0.3)
             axes.plot([score.iqm.value] * 2, [i - 0.31, i + 0.31], color=color, linewidth=2)
     _rows(axes, list(table))
-    return _svg(figure, *table)
+    return _svg(figure)
 
 
 def improvements(pairs: Mapping[str, Estimate]) -> str:
@@ -66,7 +69,7 @@ def improvements(pairs: Mapping[str, Estimate]) -> str:
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlim(-0.03, 1.03)
     _rows(axes, list(pairs))
-    return _svg(figure, *pairs)
+    return _svg(figure)
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:
@@ -125,12 +128,12 @@ def _plain(label: str) -> str:
     return label.replace("$", r"\$").removeprefix("_")
 
 
-def _svg(figure: Figure, *about: str) -> str:
+def _svg(figure: Figure) -> str:
     """The figure's markup for use inside a page, where names of parts must not meet those of other figures."""
     import matplotlib
 
     file = io.StringIO()
-    salt = f"{about}{id(figure)}"
+    salt = str(next(_numbers))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = file.getvalue()

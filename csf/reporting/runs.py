@@ -79,7 +79,7 @@ def read(path: Path) -> Run:
             _series(path / "metrics.jsonl", notes),
             _header(path / "checkpoints", notes),
             _pictures(path / "plots"),
-            sorted(path.rglob("*.webm")),
+            [file for file in sorted(path.rglob("*.webm")) if ".partial" not in file.suffixes],
             {file.relative_to(path).as_posix(): _evaluation(file) for file in sorted(path.rglob("eval*.json"))},
             _started(path),
             datetime.fromtimestamp((path / "metrics.jsonl").stat().st_mtime, UTC),
