@@ -67,7 +67,7 @@ def test_a_fixed_multiplier_is_not_expected_to_fall() -> None:
 
 def test_displacement_is_compared_with_the_run_s_own_start() -> None:
     tree = configure("agent=csf", "env=ant").tree
-    values = {"episode/displacement": np.concatenate([np.full(10, 2.0), np.full(30, 3.9)])}
+    values = {"episode/displacement": np.concatenate([np.full(3, 2.0), np.full(30, 3.9)])}
     assert found(judge(tree, values, 10**6), "episode/displacement") == [("out", 4.0, math.inf)]
     values["episode/displacement"][-10:] = 4.1
     assert found(judge(tree, values, 10**6), "episode/displacement") == [("in", 4.0, math.inf)]

@@ -125,21 +125,40 @@ def test_scores_are_read_at_the_budget_that_all_runs_have(tmp_path: Path) -> Non
     table = tabulate(arena)
     assert table is not None
     assert table.env_steps == 100
-    ours, other = table.scores.values()
-    assert list(table.scores) == ["csf on successor, skill_dim=2", "csf on successor, skill_dim=3"]
-    score = ours["eval/coverage"]
+    assert list(table.scores) == ["eval/coverage"]
+    score, other = table.scores["eval/coverage"].values()
+    assert list(table.scores["eval/coverage"]) == ["csf on successor, skill_dim=2", "csf on successor, skill_dim=3"]
     np.testing.assert_allclose(score.values, [10, 11, 12])
     assert score.mean == 11
     assert score.deviation == pytest.approx(1.0)
     assert score.iqm is not None
     assert 10 <= score.iqm.low <= 11 <= score.iqm.high <= 12
-    assert other["eval/coverage"].iqm is None
-    assert other["eval/coverage"].deviation is None
+    assert other.iqm is None
+    assert other.deviation is None
     assert table.improvements == []
     said = " ".join(table.notes)
     assert "other has been evaluated up to 100 steps only; the others are read there" in said
     assert "skill_dim=3 has one seed: no deviation, no interval" in said
     assert "skill_dim=2 has 3 seeds: below four the interquartile mean is the mean" in said
+
+
+def test_a_metric_is_compared_between_the_methods_that_have_it(tmp_path: Path) -> None:
+    rows = [{"epoch": e, "env_steps": e, "eval/coverage": 1.0, "eval/goal/staying_3": 0.1} for e in range(2)]
+    runs = [
+        read(fake(tmp_path / f"{name}{s}", f"agent={name}", rows=rows, seed=s))
+        for name in ("csf", "metra")
+        for s in (0, 1)
+    ]
+    runs += [read(fake(tmp_path / f"dads{s}", "agent=dads", rows=rows[:1], seed=s)) for s in (0, 1)]
+    for run in runs[-2:]:
+        del run.series["eval/goal/staying_3"]
+    (arena,) = arrange(runs)
+    table = tabulate(arena)
+    assert table is not None
+    assert list(table.scores["eval/coverage"]) == ["csf on successor", "metra on sac", "dads on sac"]
+    assert list(table.scores["eval/goal/staying_3"]) == ["csf on successor", "metra on sac"]
+    assert len(table.improvements) == 3 + 1
+    assert "Not measured in every seed of dads on sac: eval/goal/*." in table.notes
 
 
 def test_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:
@@ -200,10 +219,10 @@ def test_the_same_folder_twice_is_one_run(tmp_path: Path) -> None:
     assert "csf on point, seed 0" in page_of(folder, folder / ".." / "sd000", tmp_path=tmp_path)
 
 
-def test_runs_without_a_common_evaluation_are_shown_without_scores(tmp_path: Path) -> None:
+def test_runs_without_an_evaluation_are_shown_without_scores(tmp_path: Path) -> None:
     rows = [{"epoch": e, "env_steps": e, "loss/critic": 1.0} for e in range(3)]
     text = page_of(*(fake(tmp_path / f"{s}", rows=rows, seed=s) for s in range(2)), tmp_path=tmp_path)
-    assert "No evaluation is common to these runs, so there are no scores to compare." in text
+    assert "Not every run has been evaluated, so there are no scores to compare." in text
     assert "loss/critic" in text
 
 

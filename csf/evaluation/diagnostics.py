@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 RATE = 1e-4  # the learning rate for which budgets are stated; networks that learn faster get there sooner
-WINDOW = 10  # values that are averaged, at the start and at the end
+START, END = 3, 10  # values that are averaged: skills may emerge within the first ten epochs
 SKILLS = 1_000_000  # gradient steps: half of the paper's on Ant. No curve of CSF's first half is published
 CROSSING = 64_000  # gradient steps in which METRA's multiplier, at full speed, falls from 30 to 0.05
 
@@ -68,7 +68,7 @@ def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int)
         concerns = not each.methods or config["agent"]["name"] in each.methods
         if not concerns or (late and not len(values)):
             continue
-        band = each.band(config, float(values[:WINDOW].mean()) if len(values) else math.nan)
+        band = each.band(config, float(values[:START].mean()) if len(values) else math.nan)
         if band is None:
             continue
         value = float(_newest(each.metric, values).mean()) if len(values) else None
@@ -79,7 +79,7 @@ def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int)
 
 def _newest(metric: str, values: np.ndarray) -> np.ndarray:
     """Evaluations are rare and already means; what comes with every epoch is averaged."""
-    return values[-1:] if metric.startswith("eval/") else values[-WINDOW:]
+    return values[-1:] if metric.startswith("eval/") else values[-END:]
 
 
 def _budget(diagnostic: Diagnostic, config: Config) -> int:

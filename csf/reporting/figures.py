@@ -47,15 +47,14 @@ def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[st
     return _svg(figure)
 
 
-def scores(table: Mapping[str, Score]) -> str:
-    """Interquartile mean with its interval, and every seed, for each method."""
+def scores(table: Mapping[str, Score], colors: Mapping[str, str]) -> str:
+    """Interquartile mean with its interval, and every seed, for each method in its color."""
     figure, axes = _canvas(6.4, 0.7 + 0.42 * len(table))
-    for i, score in enumerate(table.values()):
-        color = COLORS[i % len(COLORS)]
-        axes.plot(score.values, np.full(len(score.values), float(i)), "o", color=color, markersize=4, alpha=0.55)
+    for i, (method, score) in enumerate(table.items()):
+        rows = np.full(len(score.values), float(i))
+        axes.plot(score.values, rows, "o", color=colors[method], markersize=4, alpha=0.55)
         if score.iqm is not None:
-            axes.barh(i, score.iqm.high - score.iqm.low, 0.62, score.iqm.low, color=color, alpha=0.3)
-            axes.plot([score.iqm.value] * 2, [i - 0.31, i + 0.31], color=color, linewidth=2)
+            _interval(axes, i, score.iqm, colors[method])
     _rows(axes, list(table))
     return _svg(figure)
 
@@ -64,19 +63,24 @@ def improvements(pairs: Mapping[str, Estimate]) -> str:
     """Probability of improvement with its interval for each pair of methods."""
     figure, axes = _canvas(6.4, 0.7 + 0.42 * len(pairs))
     for i, found in enumerate(pairs.values()):
-        axes.barh(i, found.high - found.low, 0.62, found.low, color=COLORS[0], alpha=0.3)
-        axes.plot([found.value] * 2, [i - 0.31, i + 0.31], color=COLORS[0], linewidth=2)
+        _interval(axes, i, found, COLORS[0])
     axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
-    axes.set_xlim(-0.03, 1.03)
     _rows(axes, list(pairs))
+    axes.set_xlim(-0.03, 1.03)
     return _svg(figure)
+
+
+def _interval(axes: Axes, row: int, found: Estimate, color: str) -> None:
+    axes.barh(row, found.high - found.low, 0.62, found.low, color=color, alpha=0.3)
+    axes.plot([found.value] * 2, [row - 0.31, row + 0.31], color=color, linewidth=2)
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:
     """A row for each label, from the top."""
+    axes.use_sticky_edges = False  # a bar at the edge of the view would look cut off
+    axes.autoscale_view()
     axes.set_yticks(range(len(labels)), [_plain(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.use_sticky_edges = False  # a bar at the edge of the view would look cut off
 
 
 def _dots(points: int) -> dict[str, Any]:

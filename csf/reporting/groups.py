@@ -102,4 +102,4 @@ def _versions(runs: Sequence[Run]) -> list[str]:
 
 def short(path: Path) -> str:
     """The last words of a path, which name task, environment, method and seed."""
-    return "/".join(path.resolve().parts[-4:])
+    return "/".join(path.resolve().parts[1:][-4:])

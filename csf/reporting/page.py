@@ -13,7 +13,7 @@ from csf.evaluation.diagnostics import Band, Finding, judge
 from csf.reporting import curves, figures, media
 from csf.reporting.groups import Arena, arrange, short
 from csf.reporting.runs import Run
-from csf.reporting.scores import Table, tabulate
+from csf.reporting.scores import MAIN, Table, tabulate
 
 
 class Panel(NamedTuple):
@@ -31,6 +31,7 @@ def of_run(run: Run, title: str | None) -> str:
         "run.html",
         title=title or f"{run.config['agent']['name']} on {run.config['env']['name']}, seed {run.seed}",
         facts=_facts(run),
+        folder=short(run.path),
         versions=run.policy.get("versions", {}),
         findings=findings,
         newest=media.newest(run),
@@ -80,7 +81,6 @@ def _facts(run: Run) -> dict[str, Any]:
         "commit": run.policy.get("versions", {}).get("commit", "unknown"),
         "started": f"{run.started:%Y-%m-%d %H:%M} UTC" if run.started else "unknown",
         "last row": f"{run.written:%Y-%m-%d %H:%M} UTC",
-        "folder": short(run.path),
     }
 
 
@@ -114,6 +114,7 @@ def _results(run: Run) -> list[tuple[str, int, float, float]]:
 def _arena(arena: Arena) -> dict[str, Any]:
     """What the page shows of one environment."""
     table = tabulate(arena)
+    bars = _bars(arena, table) if table else []
     verdicts: dict[tuple[str, str], dict[str, Finding]] = {}
     runs = {f"{group.method}, seed {run.seed}": run for group in arena.groups for run in group.runs}
     for label, run in runs.items():
@@ -122,9 +123,10 @@ def _arena(arena: Arena) -> dict[str, Any]:
             verdicts.setdefault(key, {})[label] = finding
     return {
         "arena": arena,
-        "facts": {label: _facts(run) for label, run in runs.items()},
+        "facts": {label: {**_facts(run), "folder": short(run.path)} for label, run in runs.items()},
         "table": table,
-        "bars": _bars(table) if table else [],
+        "bars": [panel for panel in bars if panel.title.startswith(MAIN)],
+        "other_bars": [panel for panel in bars if not panel.title.startswith(MAIN)],
         "chances": _chances(table) if table else [],
         "sections": _arena_sections(arena),
         "verdicts": verdicts,
@@ -132,9 +134,14 @@ def _arena(arena: Arena) -> dict[str, Any]:
     }
 
 
-def _bars(table: Table) -> list[Panel]:
-    columns = {name: {method: scores[name] for method, scores in table.scores.items()} for name in table.metrics}
-    return [Panel(name, figures.scores(column)) for name, column in columns.items()]
+def _colors(arena: Arena) -> dict[str, str]:
+    """A method's color, the same in every figure."""
+    return {group.method: figures.COLORS[i % len(figures.COLORS)] for i, group in enumerate(arena.groups)}
+
+
+def _bars(arena: Arena, table: Table) -> list[Panel]:
+    colors = _colors(arena)
+    return [Panel(name, figures.scores(by_method, colors)) for name, by_method in table.scores.items()]
 
 
 def _chances(table: Table) -> list[Panel]:
@@ -145,16 +152,16 @@ def _chances(table: Table) -> list[Panel]:
 
 
 def _arena_sections(arena: Arena) -> dict[str, list[Panel]]:
-    """Curves of the methods, one metric a panel, a method's color the same in all."""
+    """Curves of the methods, one metric a panel."""
+    colors = _colors(arena)
     names = dict.fromkeys(name for run in arena.runs for name in run.series)
     found: dict[str, list[Panel]] = {}
     for section, panels in curves.sections(names).items():
         for name in [name for members in panels.values() for name in members]:
-            pairs = [(i, curves.of_seeds(group.method, name, group.runs)) for i, group in enumerate(arena.groups)]
-            shown = [(i, line) for i, line in pairs if line is not None]
+            lines = [curves.of_seeds(group.method, name, group.runs) for group in arena.groups]
+            shown = [line for line in lines if line is not None]
             if shown:
-                colors = [figures.COLORS[i % len(figures.COLORS)] for i, _ in shown]
-                svg = figures.curves([line for _, line in shown], None, colors)
+                svg = figures.curves(shown, colors=[colors[line.label] for line in shown])
                 found.setdefault(section, []).append(Panel(name, svg))
     return found
 

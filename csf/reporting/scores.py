@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from csf.reporting.aggregate import Estimate, Score, improvement, summarize
-from csf.reporting.groups import Arena, short
+from csf.reporting.groups import Arena, Group, short
 from csf.reporting.runs import Run
 
 MAIN = ("eval/coverage", "eval/goal/staying", "eval/return")  # higher is better: methods are compared in pairs by these
+
+Scores = dict[str, dict[str, Score]]  # metric -> method -> score
 
 
 @dataclass(frozen=True)
@@ -19,54 +22,77 @@ class Table:
     """Scores of the methods of an arena at one budget."""
 
     env_steps: int
-    metrics: list[str]
-    scores: dict[str, dict[str, Score]]  # method -> metric -> score
+    scores: Scores
     improvements: list[tuple[str, str, str, Estimate]]  # metric, one method, another, P(one > other)
     notes: list[str]  # what is not there, and why
 
 
 def tabulate(arena: Arena) -> Table | None:
-    """Scores at the largest budget at which every run has been evaluated; None if there is no common evaluation."""
-    names = [{name for name in run.series if name.startswith("eval/")} for run in arena.runs]
-    metrics = sorted(set.intersection(*names), key=lambda name: (not name.startswith(MAIN), name))
-    if not metrics:
+    """Scores at the largest budget at which every run has been evaluated; None if one never was."""
+    last = {short(run.path): _last(run) for run in arena.runs}
+    if min(last.values()) < 0:
         return None
-    first = metrics[0]
-    last = {short(run.path): run.series[first].env_steps[-1] for run in arena.runs}
     budget = min(last.values())
-    values = {
-        group.method: np.array([[_at(run, name, budget) for name in metrics] for run in group.runs])
-        for group in arena.groups
-    }
-    scores = {method: dict(zip(metrics, summarize(matrix), strict=True)) for method, matrix in values.items()}
-    pairs = [pair for pair in combinations(values, 2) if all(len(values[method]) > 1 for method in pair)]
-    improvements = [
-        (name, one, other, improvement(values[one][:, m], values[other][:, m]))
-        for m, name in enumerate(metrics)
-        if name.startswith(MAIN)
-        for one, other in pairs
-    ]
-    return Table(int(budget), metrics, scores, improvements, _missing(arena, last, names, metrics))
+    by_method = {group.method: _of_group(group, budget) for group in arena.groups}
+    names = sorted({name for found in by_method.values() for name in found}, key=_importance)
+    scores = {name: {method: found[name] for method, found in by_method.items() if name in found} for name in names}
+    improvements = [each for name in names if name.startswith(MAIN) for each in _pairs(name, scores[name])]
+    return Table(int(budget), scores, improvements, [*_shortest(last), *_few(arena.groups), *_lacking(arena, scores)])
 
 
-def _at(run: Run, name: str, budget: float) -> float:
-    """The newest value that took no more than the budget."""
-    series = run.series[name]
-    return float(series.value[series.env_steps <= budget][-1])
+def _importance(name: str) -> tuple[bool, str]:
+    return not name.startswith(MAIN), name
 
 
-def _missing(arena: Arena, last: dict[str, float], names: list[set[str]], metrics: list[str]) -> list[str]:
-    notes = []
-    shortest = min(last, key=lambda path: last[path])
-    if last[shortest] < max(last.values()):
-        notes.append(
-            f"{shortest} has been evaluated up to {last[shortest]:,.0f} steps only; the others are read there."
-        )
-    for group in arena.groups:
+def _last(run: Run) -> float:
+    """Environment steps of the newest evaluation; -1 before the first."""
+    return max((series.env_steps[-1] for name, series in run.series.items() if name.startswith("eval/")), default=-1.0)
+
+
+def _of_group(group: Group, budget: float) -> dict[str, Score]:
+    """Scores by what all seeds have measured by then."""
+    rows = [_reached(run, budget) for run in group.runs]
+    names = sorted(set.intersection(*(set(row) for row in rows)))
+    values = np.array([[row[name] for name in names] for row in rows])
+    return dict(zip(names, summarize(values), strict=True))
+
+
+def _reached(run: Run, budget: float) -> dict[str, float]:
+    """The newest value of every evaluation that took no more than the budget."""
+    found = {name: series.value[series.env_steps <= budget] for name, series in run.series.items()}
+    return {name: float(values[-1]) for name, values in found.items() if name.startswith("eval/") and len(values)}
+
+
+def _pairs(name: str, scores: Mapping[str, Score]) -> Iterable[tuple[str, str, str, Estimate]]:
+    for one, other in combinations([method for method, score in scores.items() if len(score.values) > 1], 2):
+        yield name, one, other, improvement(scores[one].values, scores[other].values)
+
+
+def _shortest(last: Mapping[str, float]) -> Iterable[str]:
+    path = min(last, key=lambda path: last[path])
+    if last[path] < max(last.values()):
+        yield f"{path} has been evaluated up to {last[path]:,.0f} steps only; the others are read there."
+
+
+def _few(groups: Iterable[Group]) -> Iterable[str]:
+    for group in groups:
         if len(group.runs) < 2:
-            notes.append(f"{group.method} has one seed: no deviation, no interval and no probability for it.")
+            yield f"{group.method} has one seed: no deviation, no interval and no probability for it."
         elif len(group.runs) < 4:
-            notes.append(f"{group.method} has {len(group.runs)} seeds: below four the interquartile mean is the mean.")
-    if partial := sorted(set.union(*names) - set(metrics)):
-        notes.append(f"Not measured in every run, so not compared: {', '.join(partial)}.")
-    return notes
+            yield f"{group.method} has {len(group.runs)} seeds: below four the interquartile mean is the mean."
+
+
+def _lacking(arena: Arena, scores: Scores) -> Iterable[str]:
+    """Methods without a metric that others have, such as those that have no rule to reach a goal."""
+    folders: dict[str, set[str]] = {}
+    for name in scores:
+        folders.setdefault(name.rpartition("/")[0], set()).add(name)
+    methods: dict[str, list[str]] = {}
+    for group in arena.groups:
+        lacking = {name for name, found in scores.items() if group.method not in found}
+        whole = {folder for folder, names in folders.items() if names <= lacking}
+        rest = {name for name in lacking if name.rpartition("/")[0] not in whole}
+        if lacking:
+            methods.setdefault(", ".join(sorted({f"{folder}/*" for folder in whole} | rest)), []).append(group.method)
+    for names, found in methods.items():
+        yield f"Not measured in every seed of {' and '.join(found)}: {names}."
