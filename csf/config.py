@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from csf.agents import ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
 from csf.errors import ConfigError
+from csf.ranges import Count, Natural, Range
 from csf.registry import UnknownName, nearest
 
 _PACKAGED, _CHECKOUT = Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs"
@@ -32,16 +34,17 @@ class TaskConfig:
     """A budget, and what is measured on the way."""
 
     name: str
-    epochs: int
-    episodes_per_epoch: int
-    updates_per_epoch: int  # gradient steps
-    batch_size: int  # transitions
-    replay_size: int  # transitions
-    min_replay_size: int  # transitions; no update before
-    eval_every: int  # epochs; also before the first and after the last
-    save_every: int  # epochs; also after the last
-    coverage_skills: int  # episodes of an evaluation of coverage
-    goals: int  # of an evaluation of zero-shot goal reaching
+    epochs: Count
+    episodes_per_epoch: Count
+    updates_per_epoch: Count  # gradient steps
+    batch_size: Count  # transitions
+    replay_size: Count  # transitions
+    min_replay_size: Count  # transitions; no update before
+    terminal_at_limit: bool  # whether the last step of an episode counts as terminal
+    eval_every: Count  # epochs; also before the first and after the last
+    save_every: Count  # epochs; also after the last
+    coverage_skills: Count  # episodes of an evaluation of coverage
+    goals: Count  # of an evaluation of zero-shot goal reaching
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,12 @@ class Config:
 class _Top:
     """Keys that belong to no group."""
 
-    seed: int
+    seed: Natural
     exp_dir: str
     run_name: str
     variant: str
     device: Literal["auto", "cpu", "cuda"]
-    threads: int
+    threads: Natural
     wandb: Literal["disabled", "offline", "online"]
 
 
@@ -100,6 +103,7 @@ def check(overrides: Sequence[str]) -> Config:
         ConfigError: one line that names the key and what is accepted.
     """
     register_resolvers()
+    _check_choices(overrides)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             tree = compose("train", list(overrides), return_hydra_config=True)
@@ -120,6 +124,14 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
     lines = (line.strip() for line in message.splitlines())
     advice = ("See http", "full_key", "object_type")
     return " ".join(line for line in lines if not line.startswith(advice))
+
+
+def _check_choices(overrides: Sequence[str]) -> None:
+    """Hydra takes other things than names for a choice, and fails on them; an optional group it leaves out."""
+    for word in overrides:
+        group, _, name = word.partition("=")
+        if group in (*GROUPS, "preset") and name not in choices(group):
+            raise ConfigError(_not_accepted(word, name, choices(group)))
 
 
 def choices(group: str) -> list[str]:
@@ -179,6 +191,23 @@ def build(tree: DictConfig) -> Config:
     return config
 
 
+def settings(cls: type, name: str, words: Sequence[str]) -> Any:
+    """A frozen dataclass from configs/<name>.yaml and arguments key=value, for entry points without groups.
+
+    Raises:
+        ConfigError: one line that names the argument and what is accepted.
+    """
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"{word!r} is not understood; accepted: key=value, --help")
+    try:
+        tree = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), OmegaConf.from_dotlist(list(words)))
+        plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(_explain(str(error))) from error
+    return typed(cls, plain, "")
+
+
 def typed(cls: type, node: dict[str, Any], where: str) -> Any:
     """A frozen dataclass from a plain tree.
 
@@ -200,7 +229,21 @@ def typed(cls: type, node: dict[str, Any], where: str) -> Any:
     checked: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
     for key, options in accepted.items():
         _one_of(prefix + key, checked[key], options)
+    for key, hint in get_type_hints(cls, include_extras=True).items():
+        _within(prefix + key, checked[key], hint)
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in checked.items()})
+
+
+def _within(key: str, value: Any, hint: Any) -> None:
+    """Check a number, or each of a list of numbers, against the range in its type."""
+    if isinstance(value, list):
+        for each in value:
+            _within(key, each, get_args(hint)[0])
+        return
+    for extent in getattr(hint, "__metadata__", ()):
+        if isinstance(extent, Range) and value not in extent:
+            kind = "an integer" if isinstance(value, int) else "a number"
+            raise ConfigError(f"{key} is {value}; {kind} {extent} is accepted")
 
 
 def _one_of(key: str, value: str, accepted: Sequence[str]) -> None:
@@ -211,12 +254,6 @@ def _one_of(key: str, value: str, accepted: Sequence[str]) -> None:
 def _check_values(config: Config) -> None:
     """What a type cannot say."""
     task = config.task
-    least = {f"task.{key}": (value, 1) for key, value in vars(task).items() if key != "name"}
-    least["seed"], least["threads"] = (config.seed, 0), (config.threads, 0)
-    least["agent.skill_dim"] = config.agent.skill_dim, 0
-    for key, (value, lowest) in least.items():
-        if value < lowest:
-            raise ConfigError(f"{key} is {value}; an integer of at least {lowest} is accepted")
     if task.min_replay_size > task.replay_size:
         raise ConfigError(
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 import hydra
 import torch
@@ -17,15 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import csf
-import envs
 from csf import config as border
 from csf import usage
 from csf.agents import Agent
 from csf.config import Config
+from csf.core.device import pick_device, use_threads
 from csf.data.replay import ReplayBuffer
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
-from csf.evaluation.coverage import StateCoverage
-from csf.evaluation.goals import ZeroShotGoals
+from csf.evaluation.suite import suite
 from csf.io import checkpoint, policy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
@@ -33,8 +31,9 @@ from csf.io.run_dir import RunDir, differences
 from csf.learners.off_policy import OffPolicyLearner
 from csf.learners.on_policy import OnPolicyLearner
 from csf.sampling.rollout import RolloutSampler
-from csf.trainer import Counters, Evaluator, Schedule, Stop, Trainer
-from csf.types import EnvSpec, Stateful, Worlds
+from csf.trainer import Counters, Schedule, Stop, Trainer
+from csf.types import EnvSpec, Stateful
+from csf.worlds import describe, make_worlds
 
 EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
 MAX_EVAL_WORLDS = 64
@@ -43,7 +42,7 @@ MAX_EVAL_WORLDS = 64
 def run(cfg: Config) -> int:
     """Train one run from where its folder says it is; returns the exit code."""
     device = pick_device(cfg.device)
-    torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
+    use_threads(cfg.threads)
     with Run(cfg, device) as whole:
         return whole.train()
 
@@ -55,16 +54,20 @@ class Run:
         self.cfg = cfg
         torch.manual_seed(cfg.seed)
         task = cfg.task
-        self.worlds = make_worlds(cfg, task.episodes_per_epoch)
-        self.eval_worlds = make_worlds(cfg, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals)))
+        self.worlds = make_worlds(cfg.env, task.episodes_per_epoch)
+        self.eval_worlds = make_worlds(cfg.env, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals)))
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         steps = task.episodes_per_epoch * spec.max_steps
         if task.replay_size < steps and not self.agent.backbone.on_policy:
             raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
+        if task.batch_size < (least := self.agent.objective.least_batch):
+            raise ConfigError(
+                f"task.batch_size is {task.batch_size}; agent={cfg.agent.name} as set takes at least {least}"
+            )
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(cfg.exp_dir / cfg.run_name, cfg.tree)
-        sampler = RolloutSampler(self.worlds, spec, cfg.seed, device)
+        sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
         self.parts: dict[str, Stateful] = {
             "agent": self.agent,
@@ -72,13 +75,14 @@ class Run:
             "logger": self.logger,
             "counters": self.counters,
         }
+        eval_seed = EVAL_SEED + cfg.seed
         learner = self.parts["learner"] = self.make_learner(spec, device)
         self.trainer = Trainer(
             self.agent,
             sampler,
             learner,
-            self.evaluators(),
-            RolloutSampler(self.eval_worlds, spec, EVAL_SEED + cfg.seed, device),
+            suite(self.agent, self.eval_worlds, task.coverage_skills, task.goals, eval_seed, cfg.env.get("plot_range")),
+            RolloutSampler(self.eval_worlds, spec, eval_seed, device),
             self.logger,
             self.counters,
             Schedule(task.epochs, task.episodes_per_epoch, task.eval_every, task.save_every),
@@ -92,22 +96,6 @@ class Run:
             return OnPolicyLearner(self.agent, task.updates_per_epoch, task.batch_size)
         replay = self.parts["replay"] = ReplayBuffer(task.replay_size, spec, self.cfg.agent.skill_dim, device)
         return OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
-
-    def evaluators(self) -> list[Evaluator]:
-        """What the environment allows to be measured."""
-        task, seed = self.cfg.task, EVAL_SEED + self.cfg.seed
-        found: list[Evaluator] = []
-        if self.worlds.coord_dim:
-            found.append(StateCoverage(task.coverage_skills, seed, self.cfg.env.get("plot_range")))
-        if not self.worlds.success_radii:
-            return found
-        if not self.agent.objective.reaches_goals():
-            say(f"{self.cfg.agent.name} has no rule to reach a goal; eval/goal is left out")
-            return found
-        found.append(ZeroShotGoals(self.eval_worlds.goals, task.goals, seed))
-        if self.agent.objective.prior == "one_hot":
-            found.append(ZeroShotGoals(self.eval_worlds.goals, task.goals, seed, single=True))
-        return found
 
     def train(self) -> int:
         """Resume if there is something to resume, train, and say how to go on or where the results are."""
@@ -160,6 +148,7 @@ class Run:
             "gradient_steps": self.trainer.learner.gradient_steps,
             "results": dict(results),
             "config": self.cfg.tree,
+            "spec": dataclasses.asdict(self.agent.spec),
             "versions": self.versions,
         }
         folder, epoch = self.dir.checkpoints, self.counters.epoch
@@ -186,49 +175,6 @@ class Run:
         self.trainer.sampler.close()
         self.trainer.eval_sampler.close()
         self.dir.close()
-
-
-def make_worlds(cfg: Config, count: int) -> Worlds:
-    """N worlds as the configuration has them."""
-    settings = {key: value for key, value in cfg.env.items() if key not in ("name", "plot_range")}
-    try:
-        return cast(Worlds, envs.make_vec(str(cfg.env["name"]), count, **settings))
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"env: {error}") from error
-
-
-def describe(worlds: Worlds, name: str) -> EnvSpec:
-    """What may be known of an environment, from its attributes."""
-
-    def numbers(values: Any) -> tuple[float, ...] | None:
-        return None if values is None else tuple(float(value) for value in values)
-
-    space = worlds.single_observation_space
-    return EnvSpec(
-        id=name,
-        version=worlds.version,
-        obs_shape=tuple(space.shape or ()),
-        obs_dtype=str(space.dtype),
-        action_dim=int((worlds.single_action_space.shape or (0,))[0]),
-        discrete=False,
-        max_steps=worlds.max_steps,
-        coord_dim=worlds.coord_dim,
-        success_radii=numbers(worlds.success_radii) or (),
-        coverage_cell=float(worlds.coverage_cell),
-        obs_mean=numbers(worlds.obs_mean),
-        obs_std=numbers(worlds.obs_std),
-    )
-
-
-def pick_device(name: str) -> torch.device:
-    """The device by its configured name.
-
-    Raises:
-        ConfigError: CUDA is asked for and not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but PyTorch finds no CUDA device here; accepted here: auto, cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def say(text: str) -> None:
@@ -258,6 +204,8 @@ def main() -> None:
     words = sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
     settings = [word for word in words if not word.startswith("-")]
     try:
+        if {"-m", "--multirun"} & set(words) and {"-c", "--cfg", "-i", "--info"} & set(words):
+            raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
         if "--version" in words:
             versions = {"csf": csf.__version__, **checkpoint.provenance()}
             sys.stdout.write("".join(f"{name} {value}\n" for name, value in versions.items()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +18,7 @@ from csf.agents import Agent
 from csf.errors import NonFiniteError
 from csf.io.logger import Logger
 from csf.io.progress import Progress
-from csf.types import Evaluation, Learner, Sampler
-
-
-class Evaluator(Protocol):
-    """Measures an agent and leaves no trace in its training."""
-
-    def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """Numbers with keys "eval/...", and pictures."""
-        ...
+from csf.types import Evaluator, Learner, Sampler
 
 
 @dataclass

@@ -51,7 +51,7 @@ class Episodes(NamedTuple):
     obs: Tensor  # [N, T + 1, *O]
     action: Tensor  # [N, T, A]
     reward: Tensor  # [N, T]
-    terminal: Tensor  # [N, T]; 0 at a time limit
+    terminal: Tensor  # [N, T]; 0 at a time limit unless the task says otherwise
     skill: Tensor  # [N, Z]
     length: Tensor  # [N] int64, 0..T
     coord: Tensor  # [N, T + 1, C] float64, where the body is: the plane for Ant, the line for HalfCheetah
@@ -153,6 +153,16 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Release the worlds; idempotent, and never raises, so it cannot hide the first error."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Measures an agent and leaves no trace in its training."""
+
+    episodes: int
+
+    def run(self, agent: Any, sampler: Sampler) -> Evaluation:
+        """Numbers with keys "eval/...", and pictures."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from csf.config import CONFIGS, GROUPS, Config, choices
 
@@ -31,21 +32,27 @@ def _groups() -> Iterator[str]:
         yield f"  {group:<15} {', '.join(choices(group))}"
 
 
+def lines(settings: Any, prefix: str = "") -> Iterator[str]:
+    """One line for every field of a dataclass but its name: key, value and what the source says of it."""
+    comments = _comments(type(settings))
+    for key, value in vars(settings).items():
+        if key != "name":
+            yield _line(prefix + key, value, comments.get(key, ""))
+
+
 def _keys(cfg: Config) -> Iterator[str]:
     comments = _comments(Config)
     for key in ("seed", "exp_dir", "run_name", "device", "threads", "wandb"):
         yield _line(key, getattr(cfg, key), comments.get(key, ""))
-    for prefix, part in (("agent", cfg.agent), ("agent.backbone", cfg.backbone), ("task", cfg.task)):
-        comments = _comments(type(part))
-        for key, value in vars(part).items():
-            if key != "name":
-                yield _line(f"{prefix}.{key}", value, comments.get(key, ""))
+    for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
+        yield from lines(part, prefix)
     for key, value in cfg.env.items():
         if key != "name":
             yield _line(f"env.{key}", value, "")
 
 
 def _line(key: str, value: object, comment: str) -> str:
+    value = "null" if value is None else value
     shown = "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple | list) else value
     return f"  {f'{key}={shown}':<44} {comment}".rstrip()
 

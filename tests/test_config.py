@@ -60,12 +60,21 @@ def test_values_live_in_yaml_only(cls: Any) -> None:
         assert field.default_factory is dataclasses.MISSING, field.name
 
 
+@pytest.mark.parametrize(("released", "env"), [("true", "ant"), ("true", "point"), ("false", "ant")])
+def test_cic_as_released_takes_time_limits_for_terminals_everywhere(released: str, env: str) -> None:
+    cfg = check(["agent=cic", f"env={env}", f"agent.released={released}"])
+    assert str(cfg.task.terminal_at_limit).lower() == released
+    assert str(cfg.backbone.use_terminal).lower() == released  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", stems("preset"))
 def test_a_preset_belongs_to_a_method_and_an_environment_and_composes_by_itself(name: str) -> None:
     pairs = [(agent, env) for agent in NAMES for env in stems("env") if f"{agent}_{env}" == name]
     ((agent, env),) = pairs
     tree = check([f"agent={agent}", f"env={env}"]).tree
     preset = yaml.safe_load((ROOT / f"configs/preset/{name}.yaml").read_text())
+    for other in preset.pop("defaults", []):
+        assert contains(tree, yaml.safe_load((ROOT / f"configs/preset/{other}.yaml").read_text()))
     assert contains(tree, preset)
 
 
@@ -94,6 +103,7 @@ def test_csf_on_ant_has_the_papers_values() -> None:
         "batch_size": 256,
         "replay_size": 1_000_000,
         "min_replay_size": 10_000,
+        "terminal_at_limit": False,
         "eval_every": 500,
         "save_every": 0,  # ours
         "coverage_skills": 48,
@@ -148,6 +158,16 @@ def test_csf_on_ant_has_the_papers_values() -> None:
         ("device=cdua", r"device is 'cdua'; accepted: auto, cpu, cuda \(did you mean 'cuda'\?\)"),
         ("wandb=off", r"wandb is 'off'; accepted: disabled, offline, online"),
         ("seed=1,2", r"To sweep over it, add --multirun"),
+        ("task=3", r"^task=3 is not known; accepted: pretrain, quick"),
+        ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
+        ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),
+        ("preset=foo", r"^preset=foo is not known; accepted: csf_point"),
+        ("agent.lr=-1", r"^agent\.lr is -1\.0; a number of at least 0 is accepted$"),
+        ("agent.lr=nan", r"^agent\.lr is nan; "),
+        ("agent.hidden=[8,0]", r"^agent\.hidden is 0; an integer of at least 1 is accepted$"),
+        ("agent.skill_dim=0", r"^agent\.skill_dim is 0; an integer of at least 1 is accepted$"),
+        ("agent.backbone.discount=2", r"^agent\.backbone\.discount is 2\.0; .* at least 0 and at most 1 is accepted$"),
+        ("agent.backbone.init_alpha=0", r"^agent\.backbone\.init_alpha is 0\.0; a number above 0 is accepted$"),
     ],
 )
 def test_a_mistake_is_told_in_one_line_that_names_it(override: str, message: str) -> None:
@@ -155,6 +175,20 @@ def test_a_mistake_is_told_in_one_line_that_names_it(override: str, message: str
         configure("agent=csf", override)
     assert re.search(message, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_has_no_skills() -> None:
+    with pytest.raises(ConfigError, match=r"^agent\.skill_dim is 2; an integer of exactly 0 is accepted$"):
+        configure("agent=task", "agent.skill_dim=2")
+
+
+@pytest.mark.parametrize("backbone", stems("agent/backbone"))
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_composes_on_every_backbone(name: str, backbone: str) -> None:
+    cfg = configure(f"agent={name}", f"agent/backbone={backbone}")
+    assert (cfg.agent.name, cfg.backbone.name) == (name, backbone)
+    fixed = name in ("diayn", "dads") and backbone != "ppo"
+    assert (getattr(cfg.backbone, "alpha_lr", None) == 0) == fixed
 
 
 def test_a_misspelt_key_is_answered_with_the_chosen_methods_keys_alone() -> None:
@@ -272,6 +306,11 @@ def test_a_mistake_ends_with_exit_code_1_and_one_line(
     with pytest.raises(SystemExit, match=r"^error: agent\.skil_dim is not known; [^\n]*$"):
         command(monkeypatch, *words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"^error: -m runs every point of a sweep, --cfg shows one"):
+        command(monkeypatch, "-m", "--cfg", "job")
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ from csf.evaluation.coverage import StateCoverage, coverage
 from csf.evaluation.goals import ZeroShotGoals, goal_metrics
 from csf.evaluation.isolation import isolated
 from csf.sampling.rollout import RolloutSampler
-from csf.train import describe
 from csf.types import EnvSpec, Episodes, Evaluation, Policy
+from csf.worlds import describe
 
 Path = list[tuple[float, ...]]
 

@@ -68,6 +68,16 @@ MISTAKES = {
         "task.replay_size is 159",
         "less than the 160 transitions of an epoch",
     ),
+    "batch without neighbors": (
+        ["env=point", "agent=cic", "device=cpu", "threads=1", "task.batch_size=15"],
+        "task.batch_size is 15",
+        "agent=cic as set takes at least 16",
+    ),
+    "batch without variance": (
+        ["env=point", "agent=dads", "device=cpu", "threads=1", "task.batch_size=1"],
+        "task.batch_size is 1",
+        "agent=dads as set takes at least 2",
+    ),
 }
 
 
@@ -231,6 +241,8 @@ def test_the_evidence_is_the_batch_of_the_bad_update(whole: entry.Run, monkeypat
 
 class Evaluator:
     """Finds a number only as long as nothing has been learned."""
+
+    episodes = 1
 
     def __init__(self, counters: Counters) -> None:
         self.counters = counters

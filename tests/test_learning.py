@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-METHODS = ["csf"]  # those with a preset for the plane and a rule to reach goals
+METHODS = ["csf", "metra"]  # those with a preset for the plane and a rule to reach goals
 THRESHOLD = 0.9
 
 pytestmark = pytest.mark.slow

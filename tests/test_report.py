@@ -22,7 +22,7 @@ from csf.errors import CsfError, MissingDependency
 from csf.reporting import aggregate, curves, media
 from csf.reporting.groups import arrange
 from csf.reporting.runs import Series, read
-from csf.reporting.scores import tabulate
+from csf.reporting.scores import afterwards, during_training
 
 SMALL_BOOTSTRAP = 50
 
@@ -122,9 +122,9 @@ def test_scores_are_read_at_the_budget_that_all_runs_have(tmp_path: Path) -> Non
     runs = [read(fake(tmp_path / f"sd{s}", seed=s)) for s in range(3)]
     runs.append(read(fake(tmp_path / "other", "agent.skill_dim=3", rows=short)))
     (arena,) = arrange(runs)
-    table = tabulate(arena)
+    table = during_training(arena)
     assert table is not None
-    assert table.env_steps == 100
+    assert table.about.startswith("Newest evaluation at or before 100 environment steps")
     assert list(table.scores) == ["eval/coverage"]
     score, other = table.scores["eval/coverage"].values()
     assert list(table.scores["eval/coverage"]) == ["csf on successor, skill_dim=2", "csf on successor, skill_dim=3"]
@@ -153,12 +153,39 @@ def test_a_metric_is_compared_between_the_methods_that_have_it(tmp_path: Path) -
     for run in runs[-2:]:
         del run.series["eval/goal/staying_3"]
     (arena,) = arrange(runs)
-    table = tabulate(arena)
+    table = during_training(arena)
     assert table is not None
     assert list(table.scores["eval/coverage"]) == ["csf on successor", "metra on sac", "dads on sac"]
     assert list(table.scores["eval/goal/staying_3"]) == ["csf on successor", "metra on sac"]
     assert len(table.improvements) == 3 + 1
     assert "Not measured in every seed of dads on sac: eval/goal/*." in table.notes
+
+
+def evaluated(folder: Path, staying: float, **conditions: int) -> Path:
+    """With eval.json, as csf.evaluate leaves it."""
+    about = {"env_steps": 300, "skills": 48, "goals": 200, **conditions, "results": {"eval/goal/staying_3": staying}}
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/eval.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_evaluations_of_checkpoints_are_scores_of_their_own(tmp_path: Path) -> None:
+    folders = [evaluated(fake(tmp_path / f"sd{s}", seed=s), 0.1 * s) for s in range(3)]
+    folders.append(fake(tmp_path / "without", seed=3))
+    (arena,) = arrange([read(folder) for folder in folders])
+    table = afterwards(arena)
+    assert table is not None
+    assert table.about == "From eval.json beside the checkpoints: env_steps 300, skills 48, goals 200."
+    assert table.scores["eval/goal/staying_3"]["csf on successor"].mean == pytest.approx(0.1)
+    (note,) = table.notes
+    assert re.fullmatch(r"Without eval.json, so not counted here: .*/without\.", note)
+    assert table.about in page_of(*folders, tmp_path=tmp_path)
+
+
+def test_evaluations_under_other_conditions_are_not_compared(tmp_path: Path) -> None:
+    folders = [evaluated(fake(tmp_path / f"sd{s}", seed=s), 0.1, goals=50 * (s + 1)) for s in range(2)]
+    text = page_of(*folders, tmp_path=tmp_path)
+    assert "The runs&#39; eval.json differ in env_steps, skills, goals: they are not compared." in text
 
 
 def test_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 import envs
 from csf.errors import SamplerError
 from csf.sampling.rollout import RolloutSampler
-from csf.train import describe
 from csf.types import Episodes, Worlds
+from csf.worlds import describe
 
 WORLDS, STEPS = 3, 6
 
@@ -244,6 +244,12 @@ def test_a_terminal_ends_an_episode_and_a_time_limit_is_none() -> None:
     batch = found.transitions()
     assert batch.next_obs[:, 1].tolist() == [1, 2, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6]
     assert batch.terminal.sum() == 2
+
+
+def test_a_time_limit_is_terminal_where_the_task_says_so() -> None:
+    worlds = FakeWorlds(terminate={0: 1}, truncate={1: 3})
+    found = RolloutSampler(worlds, describe(worlds, "fake"), 0, "cpu", True).collect(still, torch.zeros(3, 2))
+    assert found.terminal.tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]]
 
 
 def test_nothing_is_written_behind_the_end_of_an_episode() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -46,6 +47,36 @@ def test_script_composes_from_anywhere(script: str) -> None:
     if kind == "pretrain":
         assert name == f"{method}_{tree['env']['name']}.sh"
         assert tree["agent"]["name"] == method
+
+
+SHORT = [
+    "agent.hidden=[8,8]",
+    "agent.backbone.hidden=[8,8]",
+    "+env.max_steps=20",
+    "threads=1",
+    "device=cpu",
+    "task.epochs=2",
+    "task.episodes_per_epoch=2",
+    "task.updates_per_epoch=2",
+    "task.batch_size=32",
+    "task.replay_size=200",
+    "task.min_replay_size=40",
+    "task.coverage_skills=2",
+    "task.goals=2",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [script for script in LAUNCHERS if "/pretrain/" in script])
+def test_script_trains(script: str, tmp_path: Path) -> None:
+    done = sh(ROOT / script, *SHORT, f"exp_dir={tmp_path}", PYTHON=sys.executable, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert "finished: 2 epochs; results are in " in done.stderr
+    (metrics,) = tmp_path.rglob("metrics.jsonl")
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert {"eval/coverage", "episode/displacement", "loss/critic"} <= set(rows[-1])
+    assert len(list(tmp_path.rglob("policy_000002.safetensors"))) == 1
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)

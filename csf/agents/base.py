@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.core.optim import Minimizer
+from csf.ranges import Count, NotNegative
 from csf.registry import Registry
 from csf.types import Batch, EnvSpec, Metrics
 
@@ -31,9 +32,9 @@ class ObjectiveConfig:
     """Fields that every method has. Values live in configs/agent/<name>.yaml, nowhere else."""
 
     name: str
-    skill_dim: int  # Z
-    hidden: tuple[int, ...]  # widths of the method's own networks
-    lr: float  # of the method's own networks
+    skill_dim: Count  # Z
+    hidden: tuple[Count, ...]  # widths of the method's own networks
+    lr: NotNegative  # of the method's own networks
 
 
 class Objective(nn.Module):
@@ -44,6 +45,7 @@ class Objective(nn.Module):
 
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     prior: Prior = "sphere"  # the law of the skills, which a controller, an export and a reader need to know
+    least_batch: int = 1  # transitions that an update takes at least
     anchor: Tensor
 
     def __init__(self, cfg: Any, spec: EnvSpec) -> None:

@@ -21,6 +21,7 @@ from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
 from csf.core.knn import RunningMoments, nearest_distances
 from csf.nets.mlp import mlp
 from csf.nets.spectral import SpectralLinear
+from csf.ranges import Count, Positive
 from csf.types import Batch, Metrics
 
 CLIP = 5e-4  # distances below are no novelty
@@ -30,8 +31,8 @@ CLIP = 5e-4  # distances below are no novelty
 class CICConfig(ObjectiveConfig):
     """Contrastive intrinsic control."""
 
-    temperature: float  # of the contrast
-    neighbors: int  # k of the particle entropy
+    temperature: Positive  # of the contrast
+    neighbors: Count  # k of the particle entropy
     released: bool  # divide distances by their variance, as the CSF paper's program has it, not by their deviation
 
 
@@ -49,6 +50,7 @@ class CIC(Objective):
         self.skill_net = mlp([dim, *hidden, dim], layer=SpectralLinear)
         self.transition_net = mlp([2 * dim, *hidden, dim])
         self.moments = RunningMoments()
+        self.least_batch = self.cfg.neighbors
         return chain(self.phi.parameters(), self.skill_net.parameters(), self.transition_net.parameters())
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:

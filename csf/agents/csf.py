@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
 from csf.nets.transition import TRANSITIONS
+from csf.ranges import Count, NotNegative
 from csf.types import Batch, Metrics
 
 
@@ -28,8 +29,8 @@ class CSFConfig(ObjectiveConfig):
 
     features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
     negatives: Literal["fresh", "batch"]  # skills drawn at every update, or those of the batch, the positive included
-    num_negatives: int  # of the fresh ones, shared by the batch
-    negative_weight: float  # xi, on the log-sum-exp over the negatives
+    num_negatives: Count  # of the fresh ones, shared by the batch
+    negative_weight: NotNegative  # xi, on the log-sum-exp over the negatives
     reward_contrast: bool  # the reward is the whole bound, d.z - xi log-sum-exp, instead of d.z; not on successor
 
 

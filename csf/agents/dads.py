@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
 from csf.nets.mlp import mlp
+from csf.ranges import Count
 from csf.types import Batch, Metrics
 
 CHUNK = 32  # alternatives per forward pass: bounds memory, changes nothing else
@@ -27,7 +28,7 @@ CHUNK = 32  # alternatives per forward pass: bounds memory, changes nothing else
 class DADSConfig(ObjectiveConfig):
     """Dynamics-aware discovery of skills."""
 
-    num_alternatives: int  # L, skills from the prior that each step is compared with
+    num_alternatives: Count  # L, skills from the prior that each step is compared with
 
 
 @objectives("dads")
@@ -36,6 +37,7 @@ class DADS(Objective):
 
     Config = DADSConfig
     prior: Prior = "box"
+    least_batch = 2  # a batch's own variance is its scale
 
     def build(self) -> Iterable[nn.Parameter]:
         """Make the mean of the dynamics and the norms of its input and target."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
 from csf.core.optim import Minimizer
 from csf.nets.transition import TRANSITIONS
+from csf.ranges import NotNegative, Positive
 from csf.types import Batch, Metrics
 
 
@@ -29,9 +30,9 @@ class METRAConfig(ObjectiveConfig):
 
     prior: Literal["sphere", "one_hot"]
     features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
-    init_multiplier: float  # lambda at the start
-    multiplier_lr: float  # of log lambda; 0 keeps lambda fixed
-    slack: float  # epsilon, the most that an unbinding constraint adds
+    init_multiplier: Positive  # lambda at the start
+    multiplier_lr: NotNegative  # of log lambda; 0 keeps lambda fixed
+    slack: NotNegative  # epsilon, the most that an unbinding constraint adds
     reward_penalty: bool  # the reward has the penalty, d.z + lambda c, instead of d.z; not on successor
 
 

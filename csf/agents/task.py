@@ -7,16 +7,28 @@ policy/alpha with it; on PPO, policy/divergence stays at a few hundredths of a n
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from csf.agents.base import Objective, objectives
+from csf.agents.base import Objective, ObjectiveConfig, objectives
+from csf.ranges import Range
 from csf.types import Batch
+
+
+@dataclass(frozen=True)
+class TaskConfig(ObjectiveConfig):
+    """Nothing to set."""
+
+    skill_dim: Annotated[int, Range(0, 0)]  # none
 
 
 @objectives("task")
 class Task(Objective):
     """Rewards what the task rewards and learns no representation; a backbone does the rest."""
+
+    Config = TaskConfig
 
     def build(self) -> Iterable[nn.Parameter]:
         """Make nothing."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.core.optim import Minimizer
 from csf.nets.mlp import linear, mlp
+from csf.ranges import Count, Fraction, NotNegative, Positive
 from csf.types import Batch, EnvSpec, Metrics, Rewarder, Rollout
 
 EPS = 1e-8  # keeps advantages that are all the same finite
@@ -25,12 +26,12 @@ EPS = 1e-8  # keeps advantages that are all the same finite
 class PPOConfig(BackboneConfig):
     """Proximal policy optimization."""
 
-    hidden: tuple[int, ...]  # widths of policy and value
-    lr: float  # of policy and value
-    discount: float  # gamma
-    gae_lambda: float  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
-    clip: float  # how far from 1 the ratio of new to old density is rewarded
-    entropy_weight: float  # of the entropy bonus
+    hidden: tuple[Count, ...]  # widths of policy and value
+    lr: NotNegative  # of policy and value
+    discount: Fraction  # gamma
+    gae_lambda: Fraction  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
+    clip: Positive  # how far from 1 the ratio of new to old density is rewarded
+    entropy_weight: NotNegative  # of the entropy bonus
 
 
 @backbones("ppo")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.core.optim import Minimizer
 from csf.nets.mlp import EnsembleMLP
+from csf.ranges import Count, Fraction, NotNegative, Positive
 from csf.types import Batch, EnvSpec, Metrics, Rewarder
 
 HEADS = 2
@@ -24,13 +25,13 @@ HEADS = 2
 class SACConfig(BackboneConfig):
     """Soft actor-critic."""
 
-    hidden: tuple[int, ...]  # widths of policy and critics
-    lr: float  # of policy and critics
-    alpha_lr: float  # of log alpha; 0 keeps alpha fixed
-    init_alpha: float  # entropy temperature at the start
+    hidden: tuple[Count, ...]  # widths of policy and critics
+    lr: NotNegative  # of policy and critics
+    alpha_lr: NotNegative  # of log alpha; 0 keeps alpha fixed
+    init_alpha: Positive  # entropy temperature at the start
     target_entropy: float  # nats per action dimension
-    discount: float  # gamma
-    tau: float  # target <- target + tau (online - target), once per update
+    discount: Fraction  # gamma
+    tau: Fraction  # target <- target + tau (online - target), once per update
     use_terminal: bool  # no value beyond a terminal; false while pretraining, as in the paper
 
 

@@ -9,10 +9,18 @@ import torch
 from torch import Tensor
 
 from csf.agents import Agent
+from csf.evaluation import plots
 from csf.evaluation.isolation import isolated
 from csf.types import Episodes, Evaluation, Sampler
 
 Goals = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+def goal_distances(episodes: Episodes, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances to `place` [N, C] after every step [N, T], infinite behind an episode's end, and the last ones [N]."""
+    distance = (episodes.coord[:, 1:] - place[:, None]).norm(dim=-1)
+    final = distance.gather(1, (episodes.length - 1).clamp(min=0)[:, None]).squeeze(1)
+    return distance.where(episodes.steps(), torch.inf), final
 
 
 def goal_metrics(episodes: Episodes, place: Tensor, radii: tuple[float, ...]) -> dict[str, float]:
@@ -22,45 +30,52 @@ def goal_metrics(episodes: Episodes, place: Tensor, radii: tuple[float, ...]) ->
     `distance` at the end, in units of the coordinates. Episodes without a step are left out.
     """
     kept = episodes.length > 0
-    length, real = episodes.length[kept], episodes.steps()[kept]
-    distance = (episodes.coord[kept, 1:] - place[kept, None]).norm(dim=-1)
-    final = distance.gather(1, length[:, None] - 1).squeeze(1)
+    distance, final = (rows[kept] for rows in goal_distances(episodes, place))
     found = {"eval/goal/distance": final.mean().item()}
     for radius in radii:
-        within = (distance <= radius) & real
+        within = distance <= radius
         found[f"eval/goal/hit_{radius:g}"] = within.any(1).double().mean().item()
         found[f"eval/goal/end_{radius:g}"] = (final <= radius).double().mean().item()
-        found[f"eval/goal/staying_{radius:g}"] = (within.sum(1) / length).double().mean().item()
+        found[f"eval/goal/staying_{radius:g}"] = (within.sum(1) / episodes.length[kept]).double().mean().item()
     return found
 
 
 class ZeroShotGoals:
-    """Reaches `count` goals by the skills that the objective infers for them; actions are sampled, as released."""
+    """Reaches goals by the skills that the objective infers for them; actions are sampled, as released."""
 
-    def __init__(self, goals: Goals, count: int, seed: int, single: bool = False) -> None:
+    def __init__(self, goals: Goals, episodes: int, seed: int, single: bool = False) -> None:
         """Draw the same goals at every call.
 
         Args:
             goals: gives n goals as observations [n, *O] and places [n, C].
-            count: how many goals.
+            episodes: how many goals.
             seed: of goals, worlds and actions.
             single: hold the skill inferred at the first step (the paper's "Single"), instead of inferring it anew at
                 every step ("Adaptive").
         """
-        self.goals, self.count, self.seed, self.single = goals, count, seed, single
+        self.goals, self.episodes, self.seed, self.single = goals, episodes, seed, single
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """`eval/goal/...`, or `eval/goal_single/...`; nothing for a method that has no rule to reach a goal."""
+        """`eval/goal/...` and its map, or `eval/goal_single/...`; nothing where no rule leads to a goal."""
         if not agent.objective.reaches_goals():
             return Evaluation({}, {})
-        obs, place = self.goals(self.count, np.random.default_rng(self.seed))
+        obs, place = self.goals(self.episodes, np.random.default_rng(self.seed))
         goal = torch.from_numpy(obs).to(agent.objective.device())
         with isolated(agent, self.seed), torch.no_grad():
             found = sampler.collect(_Seeker(agent, self.single), goal, False, self.seed)
-        metrics = goal_metrics(found, torch.from_numpy(place), sampler.spec.success_radii)
-        if self.single:
-            metrics = {name.replace("eval/goal/", "eval/goal_single/"): value for name, value in metrics.items()}
-        return Evaluation(metrics, {})
+        where, name = torch.from_numpy(place), "goal_single" if self.single else "goal"
+        metrics = goal_metrics(found, where, sampler.spec.success_radii)
+        picture = goal_picture(found, where, sampler.spec.success_radii[0])
+        return Evaluation({key.replace("/goal/", f"/{name}/"): metrics[key] for key in metrics}, {name: picture})
+
+
+def goal_picture(episodes: Episodes, place: Tensor, radius: float) -> np.ndarray:
+    """The goals of the episodes that have a step, as `plots.goal_map` draws them."""
+    kept = episodes.length > 0
+    distance, _ = goal_distances(episodes, place)
+    staying = (distance <= radius).sum(1)[kept] / episodes.length[kept]
+    end = episodes.coord[torch.arange(len(kept)), episodes.length][kept]
+    return plots.goal_map(place[kept].numpy(), end.numpy(), staying.numpy(), radius)
 
 
 class _Seeker:

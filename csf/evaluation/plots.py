@@ -95,6 +95,41 @@ def _line_of_growing_width(axes: Axes, x: np.ndarray, height: float, color: np.n
     axes.autoscale_view()
 
 
+def goal_map(place: np.ndarray, end: np.ndarray, staying: np.ndarray, radius: float) -> np.ndarray:
+    """Where goals were and where the body ended, as [H, W, 3] uint8; one goal a line where there is only x.
+
+    Args:
+        place: of the goals [N, C], in units of the coordinates.
+        end: where the body was after the last step [N, C].
+        staying: the fraction of steps within `radius` [N], which is the color.
+        radius: of success, which is the size.
+    """
+    from matplotlib.collections import EllipseCollection, LineCollection
+
+    flat = place.shape[1] == 1
+    ranks = place[:, :1].argsort(0).argsort(0)
+    place, end = (np.hstack([points, ranks]) if flat else points[:, :2] for points in (place, end))
+    figure, axes = _canvas()
+    axes.add_collection(LineCollection(list(np.stack([place, end], 1)), colors="0.7", linewidths=0.5))
+    width, height = np.full(len(place), 2 * radius), np.full(len(place), 0.8 if flat else 2 * radius)
+    disks = EllipseCollection(width, height, 0 * width, units="xy", offsets=place, offset_transform=axes.transData)
+    disks.set(array=staying, cmap="viridis", clim=(0, 1), alpha=ALPHA)
+    axes.add_collection(disks)
+    axes.plot(*end.T, ".", color="black", markersize=3, zorder=3)
+    axes.set_title("goals, and where the body ended (dots)", fontsize="medium")
+    figure.colorbar(disks, label=f"fraction of steps within {radius:g} of the goal", shrink=0.8)
+    reach = 1.05 * float(np.abs(np.concatenate([place, end])[:, : place.shape[1] - flat]).max()) + radius
+    axes.set_xlim(-reach, reach)
+    axes.set_xlabel("x")
+    if flat:
+        axes.set_yticks([])
+    else:
+        axes.set_ylim(-reach, reach)
+        axes.set_aspect("equal")
+        axes.set_ylabel("y")
+    return _pixels(figure)
+
+
 def features(points: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Representations [N, Z] in their first two dimensions with the unit circle, as [H, W, 3] uint8."""
     from matplotlib.patches import Circle

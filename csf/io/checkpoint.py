@@ -30,18 +30,18 @@ KEEP_POLICY_EVERY = 1000  # epochs; policies between these are kept only as long
 
 def provenance() -> dict[str, str]:
     """Versions of what computes, and the commit of the code where it can be known."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("csf", "torch", "numpy", "gymnasium", "mujoco"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
     folder = Path(__file__).parents[2]
     if (folder / ".git").exists():
         command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
         with suppress(OSError, subprocess.CalledProcessError):  # no git here, or not a folder that it trusts
-            found["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return found
+            versions["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return versions
 
 
 def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
@@ -104,9 +104,9 @@ def load(path: Path) -> dict[str, Any]:
         foreign = isinstance(error, UnpicklingError)
         reason = "it holds more than tensors and plain data" if foreign else _reason(error)[:120]
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({reason})") from error
-    found = state.get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {found}; this version reads {FORMAT}")
+    kept = state.get("format") if isinstance(state, dict) else None
+    if kept != FORMAT:
+        raise CheckpointError(f"{path} has checkpoint format {kept}; this version reads {FORMAT}")
     return state
 
 
@@ -117,7 +117,7 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         CheckpointError: there are checkpoints, and none can be read.
     """
     errors = []
-    for path in reversed(_found(folder, FULL).values()):
+    for path in reversed(found(folder, FULL).values()):
         try:
             return path, load(path)
         except CheckpointError as error:
@@ -139,7 +139,7 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
 
 def prune(folder: Path) -> None:
     """Delete all but the newest full states, and policies that are neither beside one nor milestones."""
-    full, policies = _found(folder, FULL), _found(folder, POLICY)
+    full, policies = found(folder, FULL), found(folder, POLICY)
     kept = list(full)[-KEEP:]
     old = [path for epoch, path in full.items() if epoch not in kept]
     old += [path for epoch, path in policies.items() if epoch not in kept and epoch % KEEP_POLICY_EVERY]
@@ -147,8 +147,13 @@ def prune(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _found(folder: Path, kind: str) -> dict[int, Path]:
-    """Files of a kind by their epoch, oldest first; a name that is not ours, such as of a copy, is passed over."""
+def found(folder: Path, kind: str) -> dict[int, Path]:
+    """Files of a kind (`FULL`, `POLICY`) by their epoch, oldest first; a name that is not ours is passed over."""
     before, after = kind.split("{:06d}")
-    names = {path.name.removeprefix(before).removesuffix(after): path for path in folder.glob(f"{before}*{after}")}
+    names = {path.name.removeprefix(before).removesuffix(after): path for path in folder.glob(pattern(kind))}
     return dict(sorted((int(name), path) for name, path in names.items() if name.isdecimal()))
+
+
+def pattern(kind: str) -> str:
+    """The pattern that the names of a kind of file match."""
+    return kind.replace("{:06d}", "*")

@@ -18,6 +18,7 @@ from csf.io.checkpoint import FORMAT, write
 from csf.types import EnvSpec
 
 HEADER = "csf"  # the key of the JSON document among the file's metadata
+MISFITS = (TypeError, KeyError, RuntimeError)  # how state of another version fails to become an agent
 
 
 def save(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
@@ -55,30 +56,30 @@ def describe(path: Path) -> dict[str, Any]:
     return about
 
 
-def load(path: str | Path) -> Agent:
+def load(path: Path) -> Agent:
     """An agent that acts, draws skills and infers them from goals; what only training needs is as new.
-
-    Args:
-        path: a policy file, as training leaves it in a run's `checkpoints/`.
 
     Raises:
         CheckpointError: no such file, a damaged or foreign one, or another format.
     """
-    path = Path(path)
     about = describe(path)
     try:
-        plain = dict(about["config"]["agent"])
-        backbone = plain.pop("backbone")
-        spec = EnvSpec(**_tuples(about["spec"]))
-        configs = objectives[plain["name"]].Config, backbones[backbone["name"]].Config
-        agent = Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), spec)
+        agent = rebuild(about)
         found = agent.load_state_dict(safetensors.torch.load_file(path), strict=False)
-    except (safetensors.SafetensorError, TypeError, KeyError, RuntimeError) as error:
+    except (safetensors.SafetensorError, *MISFITS) as error:
         raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
     lacking = sorted(set(agent.policy_state()) & set(found.missing_keys)) + list(found.unexpected_keys)
     if lacking:
         raise CheckpointError(f"{path} does not fit this version: {', '.join(lacking)}")
     return agent.eval()
+
+
+def rebuild(about: Mapping[str, Any]) -> Agent:
+    """A new agent of the configuration and the environment that a checkpoint tells of; raises one of `MISFITS`."""
+    plain = dict(about["config"]["agent"])
+    backbone = plain.pop("backbone")
+    configs = objectives[plain["name"]].Config, backbones[backbone["name"]].Config
+    return Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), EnvSpec(**_tuples(about["spec"])))
 
 
 def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Score(NamedTuple):
 
 def summarize(values: np.ndarray) -> list[Score]:
     """Scores of M metrics from their values [S, M] over S seeds."""
+    if not values.size:
+        return []
     means = values.mean(0)
     if len(values) < 2:
         return [Score(values[:, m], float(mean), None, None) for m, mean in enumerate(means)]

@@ -40,6 +40,11 @@ def earlier(run: Run) -> dict[str, list[Medium]]:
     return found
 
 
+def of_files(files: Sequence[Path], root: Path) -> list[Medium]:
+    """Pictures by their names below `root`."""
+    return [_picture(file.relative_to(root).as_posix(), file, LARGE) for file in files]
+
+
 def _even(count: int, most: int) -> list[int]:
     """At most so many indices of a sequence, both ends among them."""
     if count <= most:

@@ -13,7 +13,7 @@ from csf.evaluation.diagnostics import Band, Finding, judge
 from csf.reporting import curves, figures, media
 from csf.reporting.groups import Arena, arrange, short
 from csf.reporting.runs import Run
-from csf.reporting.scores import MAIN, Table, tabulate
+from csf.reporting.scores import MAIN, Table, afterwards, during_training
 
 
 class Panel(NamedTuple):
@@ -40,6 +40,7 @@ def of_run(run: Run, title: str | None) -> str:
         sections=_run_sections(run, findings),
         results=_results(run),
         evaluations=run.evaluations,
+        evaluation_pictures=media.of_files(run.evaluation_pictures, run.path),
         config=yaml.safe_dump(run.config, sort_keys=False),
         notes=notes,
     )
@@ -113,8 +114,6 @@ def _results(run: Run) -> list[tuple[str, int, float, float]]:
 
 def _arena(arena: Arena) -> dict[str, Any]:
     """What the page shows of one environment."""
-    table = tabulate(arena)
-    bars = _bars(arena, table) if table else []
     verdicts: dict[tuple[str, str], dict[str, Finding]] = {}
     runs = {f"{group.method}, seed {run.seed}": run for group in arena.groups for run in group.runs}
     for label, run in runs.items():
@@ -124,10 +123,7 @@ def _arena(arena: Arena) -> dict[str, Any]:
     return {
         "arena": arena,
         "facts": {label: {**_facts(run), "folder": short(run.path)} for label, run in runs.items()},
-        "table": table,
-        "bars": [panel for panel in bars if panel.title.startswith(MAIN)],
-        "other_bars": [panel for panel in bars if not panel.title.startswith(MAIN)],
-        "chances": _chances(table) if table else [],
+        "tables": [_table(arena, table) for table in (during_training(arena), afterwards(arena)) if table],
         "sections": _arena_sections(arena),
         "verdicts": verdicts,
         "portraits": {group.method: media.portraits(group.runs) for group in arena.groups},
@@ -139,9 +135,16 @@ def _colors(arena: Arena) -> dict[str, str]:
     return {group.method: figures.COLORS[i % len(figures.COLORS)] for i, group in enumerate(arena.groups)}
 
 
-def _bars(arena: Arena, table: Table) -> list[Panel]:
+def _table(arena: Arena, table: Table) -> dict[str, Any]:
+    """Scores with their figures."""
     colors = _colors(arena)
-    return [Panel(name, figures.scores(by_method, colors)) for name, by_method in table.scores.items()]
+    bars = [Panel(name, figures.scores(by_method, colors)) for name, by_method in table.scores.items()]
+    return {
+        "table": table,
+        "main": [panel for panel in bars if panel.title.startswith(MAIN)],
+        "other": [panel for panel in bars if not panel.title.startswith(MAIN)],
+        "chances": _chances(table),
+    }
 
 
 def _chances(table: Table) -> list[Panel]:

@@ -41,6 +41,7 @@ class Run:
     pictures: dict[str, dict[int, Path]]  # name -> epoch -> file, oldest first
     videos: list[Path]
     evaluations: dict[str, dict[str, Any]]  # eval*.json -> its leaves by their path
+    evaluation_pictures: list[Path]  # eval_*.png
     started: datetime | None
     written: datetime  # when the newest row was
     notes: list[str] = field(default_factory=list)  # what is missing, and why
@@ -81,6 +82,7 @@ def read(path: Path) -> Run:
             _pictures(path / "plots"),
             [file for file in sorted(path.rglob("*.webm")) if ".partial" not in file.suffixes],
             {file.relative_to(path).as_posix(): _evaluation(file) for file in sorted(path.rglob("eval*.json"))},
+            sorted(path.rglob("eval_*.png")),
             _started(path),
             datetime.fromtimestamp((path / "metrics.jsonl").stat().st_mtime, UTC),
             notes,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,30 +16,50 @@ from csf.reporting.runs import Run
 
 MAIN = ("eval/coverage", "eval/goal/staying", "eval/return")  # higher is better: methods are compared in pairs by these
 
+EVALUATION = "checkpoints/eval.json"
+
+Row = dict[str, float]  # metric -> value, of one run
 Scores = dict[str, dict[str, Score]]  # metric -> method -> score
+
+
+CONDITIONS = ("env_steps", "skills", "goals")  # of csf.evaluate, which must agree
 
 
 @dataclass(frozen=True)
 class Table:
     """Scores of the methods of an arena at one budget."""
 
-    env_steps: int
+    about: str  # what they are
     scores: Scores
     improvements: list[tuple[str, str, str, Estimate]]  # metric, one method, another, P(one > other)
     notes: list[str]  # what is not there, and why
 
 
-def tabulate(arena: Arena) -> Table | None:
+def during_training(arena: Arena) -> Table | None:
     """Scores at the largest budget at which every run has been evaluated; None if one never was."""
     last = {short(run.path): _last(run) for run in arena.runs}
-    if min(last.values()) < 0:
-        return None
     budget = min(last.values())
-    by_method = {group.method: _of_group(group, budget) for group in arena.groups}
-    names = sorted({name for found in by_method.values() for name in found}, key=_importance)
-    scores = {name: {method: found[name] for method, found in by_method.items() if name in found} for name in names}
-    improvements = [each for name in names if name.startswith(MAIN) for each in _pairs(name, scores[name])]
-    return Table(int(budget), scores, improvements, [*_shortest(last), *_few(arena.groups), *_lacking(arena, scores)])
+    if budget < 0:
+        return None
+    scores = _scores(arena, {run.path: _reached(run, budget) for run in arena.runs})
+    about = f"Newest evaluation at or before {budget:,.0f} environment steps, to which every run has come."
+    notes = [*_shortest(last), *_few(arena.groups), *_lacking(arena, scores)]
+    return Table(about, scores, list(_improvements(scores)), notes)
+
+
+def afterwards(arena: Arena) -> Table | None:
+    """Scores by eval.json, as csf.evaluate leaves it beside a checkpoint; None if no run has it."""
+    found = {run.path: run.evaluations[EVALUATION] for run in arena.runs if EVALUATION in run.evaluations}
+    if not found:
+        return None
+    conditions = {tuple(leaves.get(key) for key in CONDITIONS) for leaves in found.values()}
+    if len(conditions) > 1:
+        return Table("", {}, [], [f"The runs' eval.json differ in {', '.join(CONDITIONS)}: they are not compared."])
+    words = ", ".join(f"{key} {value}" for key, value in zip(CONDITIONS, *conditions, strict=True))
+    scores = _scores(arena, {path: _results(leaves) for path, leaves in found.items()})
+    lacking = [short(run.path) for run in arena.runs if run.path not in found]
+    notes = [f"Without eval.json, so not counted here: {', '.join(lacking)}."] if lacking else []
+    return Table(f"From eval.json beside the checkpoints: {words}.", scores, list(_improvements(scores)), notes)
 
 
 def _importance(name: str) -> tuple[bool, str]:
@@ -49,18 +71,36 @@ def _last(run: Run) -> float:
     return max((series.env_steps[-1] for name, series in run.series.items() if name.startswith("eval/")), default=-1.0)
 
 
-def _of_group(group: Group, budget: float) -> dict[str, Score]:
-    """Scores by what all seeds have measured by then."""
-    rows = [_reached(run, budget) for run in group.runs]
+def _reached(run: Run, budget: float) -> Row:
+    """The newest value of every evaluation that took no more than the budget."""
+    found = {name: series.value[series.env_steps <= budget] for name, series in run.series.items()}
+    return {name: float(values[-1]) for name, values in found.items() if name.startswith("eval/") and len(values)}
+
+
+def _results(leaves: Mapping[str, Any]) -> Row:
+    """The numbers of eval.json that are results."""
+    found = {key.removeprefix("results."): value for key, value in leaves.items() if key.startswith("results.eval/")}
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+
+def _scores(arena: Arena, rows: Mapping[Path, Row]) -> Scores:
+    """By what all seeds of a method have measured, the main metrics first."""
+    by_method = {group.method: [rows[run.path] for run in group.runs if run.path in rows] for group in arena.groups}
+    found = {method: _of_method(seeds) for method, seeds in by_method.items() if seeds}
+    names = sorted({name for scores in found.values() for name in scores}, key=_importance)
+    return {name: {method: scores[name] for method, scores in found.items() if name in scores} for name in names}
+
+
+def _of_method(rows: Sequence[Row]) -> dict[str, Score]:
     names = sorted(set.intersection(*(set(row) for row in rows)))
     values = np.array([[row[name] for name in names] for row in rows])
     return dict(zip(names, summarize(values), strict=True))
 
 
-def _reached(run: Run, budget: float) -> dict[str, float]:
-    """The newest value of every evaluation that took no more than the budget."""
-    found = {name: series.value[series.env_steps <= budget] for name, series in run.series.items()}
-    return {name: float(values[-1]) for name, values in found.items() if name.startswith("eval/") and len(values)}
+def _improvements(scores: Scores) -> Iterable[tuple[str, str, str, Estimate]]:
+    for name, by_method in scores.items():
+        if name.startswith(MAIN):
+            yield from _pairs(name, by_method)
 
 
 def _pairs(name: str, scores: Mapping[str, Score]) -> Iterable[tuple[str, str, str, Estimate]]:

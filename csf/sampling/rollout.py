@@ -24,9 +24,20 @@ class RolloutSampler:
     state a checkpoint has to keep is that number.
     """
 
-    def __init__(self, env: Worlds, spec: EnvSpec, seed: int, device: torch.device | str) -> None:
-        """Take over the worlds; `device` is where the policy computes."""
+    def __init__(
+        self, env: Worlds, spec: EnvSpec, seed: int, device: torch.device | str, terminal_at_limit: bool = False
+    ) -> None:
+        """Take over the worlds.
+
+        Args:
+            env: N worlds.
+            spec: what is known of them.
+            seed: of all rounds.
+            device: where the policy computes.
+            terminal_at_limit: whether a time limit counts as terminal, as the released program has it.
+        """
         self.env, self.spec, self.seed, self.device = env, spec, seed, torch.device(device)
+        self.terminal_at_limit = terminal_at_limit
         self.rounds = 0
 
     @torch.no_grad()
@@ -67,7 +78,8 @@ class RolloutSampler:
         for t in range(steps):
             action = policy(torch.from_numpy(obs).to(self.device), skill, mode).cpu().numpy()
             obs, reward, terminated, truncated, info = self._ask(self.env.step, action)
-            rows.put(t, alive, action, obs, reward, terminated, info)
+            terminal = terminated | truncated if self.terminal_at_limit else terminated
+            rows.put(t, alive, action, obs, reward, terminal, info)
             diverged = info["diverged"] & alive
             for world in np.flatnonzero(diverged[:n]):
                 log.warning("world %d diverged at step %d; its episode is discarded", world, t)
@@ -123,11 +135,11 @@ class _Rows:
         action: np.ndarray,
         obs: np.ndarray,
         reward: np.ndarray,
-        terminated: np.ndarray,
+        terminal: np.ndarray,
         info: dict[str, Any],
     ) -> None:
         self.action[alive, t], self.obs[alive, t + 1] = action[alive], obs[alive]
-        self.reward[alive, t], self.terminal[alive, t] = reward[alive], terminated[alive]
+        self.reward[alive, t], self.terminal[alive, t] = reward[alive], terminal[alive]
         self.coord[alive, t + 1] = info["coord"][alive]
         self.length[alive] = t + 1
 

@@ -30,8 +30,9 @@ from csf.data.replay import ReplayBuffer
 from csf.io import checkpoint
 from csf.learners.off_policy import OffPolicyLearner
 from csf.sampling.rollout import RolloutSampler
-from csf.train import Run, describe, make_worlds
+from csf.train import Run
 from csf.types import EnvSpec, Episodes
+from csf.worlds import describe, make_worlds
 
 RELEASED = {"collect": 1.33, "learn": 7.2}  # seconds, two cores of this kind: environment, 50 gradient steps
 
@@ -58,7 +59,7 @@ def main() -> None:
 
 def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
     """An epoch's episodes; with all PyTorch threads; and their physics alone."""
-    worlds = make_worlds(cfg, cfg.task.episodes_per_epoch)
+    worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
     agent = Agent(cfg.agent, cfg.backbone, spec)
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
@@ -92,7 +93,7 @@ def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
 
 def learning(cfg: Any) -> dict[str, Callable[[], object]]:
     """An epoch's gradient steps, and the large matrix products in them."""
-    worlds = make_worlds(cfg, cfg.task.episodes_per_epoch)
+    worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
     agent = Agent(cfg.agent, cfg.backbone, spec)
     replay = ReplayBuffer(cfg.task.replay_size, spec, cfg.agent.skill_dim, "cpu")

@@ -1,0 +1,165 @@
+"""Entry point: python -m csf.evaluate cp_path=RUN_OR_FILE key=value ... measures the skills of any checkpoint."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from csf import config as border
+from csf import usage
+from csf.agents import Agent
+from csf.core.device import pick_device, use_threads
+from csf.errors import CheckpointError, ConfigError, CsfError
+from csf.evaluation.suite import suite
+from csf.io import checkpoint
+from csf.io.load import about, load
+from csf.io.locate import find, newest
+from csf.io.logger import png
+from csf.ranges import Count, Natural
+from csf.sampling.rollout import RolloutSampler
+from csf.types import EnvSpec, Evaluation
+from csf.worlds import describe, make_worlds
+
+HEAD = """\
+Measure the skills of a checkpoint: python -m csf.evaluate cp_path=RUN_OR_FILE [KEY=VALUE ...]
+
+State coverage, return and zero-shot goal reaching: prints a table, and writes eval.json and pictures beside the
+checkpoint. With method= and env= in place of cp_path, the newest run of that method on that environment is taken.
+
+Keys, with their values:
+"""
+MAX_WORLDS = 256  # as many episodes at once; more would take memory and save no time
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to evaluate, and how long."""
+
+    cp_path: str | None  # a run's folder, a policy file, a full checkpoint, or a pattern of them
+    method: str | None  # without cp_path: the newest run of this method
+    env: str | None  # without cp_path: on this environment
+    exp_dir: str  # without cp_path: below this folder
+    skills: Count  # episodes for coverage and return
+    goals: Count  # of zero-shot goal reaching
+    seed: Natural  # of skills, goals, worlds and actions
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Natural  # of PyTorch and of the simulator; 0: one per core
+
+
+def run(settings: Settings) -> None:
+    """Evaluate, print a table, and write what was found beside the checkpoint."""
+    device = pick_device(settings.device)
+    use_threads(settings.threads)
+    path = locate(settings)
+    told, agent = about(path), load(path, device)
+    spec = surroundings(told, agent)
+    sys.stderr.write(f"evaluating {path}, epoch {told.get('epoch')}\n")
+    found = measure(agent, spec, environment(told, settings), settings)
+    report = {
+        "checkpoint": path.name,
+        **{key: told.get(key) for key in ("epoch", "env_steps", "gradient_steps")},
+        "method": told["config"]["agent"]["name"],
+        "env": spec.id,
+        "env_version": spec.version,
+        **{key: getattr(settings, key) for key in ("seed", "skills", "goals")},
+        "results": found.metrics,
+        "versions": checkpoint.provenance(),
+    }
+    sys.stdout.write("\n".join(table(report)) + "\n")
+    keep(path, report, found)
+
+
+def locate(settings: Settings) -> Path:
+    """The checkpoint that is meant.
+
+    Raises:
+        ConfigError: neither a path, nor method and environment are given.
+        CheckpointError: there is no such checkpoint.
+    """
+    if settings.cp_path is not None:
+        return find(settings.cp_path)
+    if settings.method is None or settings.env is None:
+        raise ConfigError("which checkpoint? accepted: cp_path=RUN_OR_FILE, or method=METHOD env=ENVIRONMENT")
+    return newest(Path(settings.exp_dir), settings.method, settings.env)
+
+
+def environment(told: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The section env of the run's configuration, with the threads of this machine."""
+    env = dict(told["config"]["env"])
+    return env | {"threads": settings.threads} if "threads" in env else env
+
+
+def surroundings(told: dict[str, Any], agent: Agent) -> EnvSpec:
+    """The environment as it is here.
+
+    Raises:
+        CheckpointError: the agent was trained with other observations or actions.
+    """
+    worlds = make_worlds(told["config"]["env"], 1)
+    here, there = describe(worlds, agent.spec.id), agent.spec
+    worlds.close()
+    for name in ("obs_shape", "action_dim", "discrete"):
+        a, b = getattr(there, name), getattr(here, name)
+        if a != b:
+            raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")
+    if there.version != here.version:
+        sys.stderr.write(f"trained on {there.id} {there.version}; evaluated on {here.version}\n")
+    return here
+
+
+def measure(agent: Agent, spec: EnvSpec, env: dict[str, Any], settings: Settings) -> Evaluation:
+    """All that the environment and the method allow to be measured, each in as many worlds as it has episodes."""
+    found = Evaluation({}, {})
+    source = make_worlds(env, 1)  # says what can be measured, and draws goals
+    for evaluator in suite(agent, source, settings.skills, settings.goals, settings.seed, env.get("plot_range")):
+        worlds = make_worlds(env, min(MAX_WORLDS, evaluator.episodes))
+        sampler = RolloutSampler(worlds, spec, settings.seed, agent.objective.device())
+        metrics, images = evaluator.run(agent, sampler)
+        sampler.close()
+        found = Evaluation(found.metrics | metrics, found.images | images)
+    source.close()
+    return found
+
+
+def table(report: dict[str, Any]) -> Iterator[str]:
+    """What was found, as lines of text."""
+    yield (
+        f"{report['method']} on {report['env']} ({report['env_version']}), epoch {report['epoch']}, "
+        f"{report['env_steps']:,} env steps; seed {report['seed']}, {report['skills']} skills, {report['goals']} goals"
+    )
+    for name, value in report["results"].items():
+        yield f"  {name.removeprefix('eval/'):<24} {value:10.4g}"
+
+
+def keep(path: Path, report: dict[str, Any], found: Evaluation) -> None:
+    """Write eval.json and eval_<picture>.png beside the checkpoint.
+
+    Raises:
+        CheckpointError: a file cannot be written.
+    """
+    pictures = {f"eval_{name}.png": png(image) for name, image in found.images.items()}
+    files = {"eval.json": json.dumps(report, indent=2).encode() + b"\n", **pictures}
+    for name, content in files.items():
+        checkpoint.write(path.with_name(name), lambda file, content=content: file.write(content))  # type: ignore[misc]
+    sys.stderr.write(f"written to {path.parent}: {', '.join(files)}\n")
+
+
+def main() -> None:
+    """Read the arguments; a mistake is told in one line."""
+    words = sys.argv[1:]
+    try:
+        if {"-h", "--help"} & set(words):
+            defaults = border.settings(Settings, "evaluate", [])
+            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
+        else:
+            run(border.settings(Settings, "evaluate", words))
+    except CsfError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The one door to the package envs: batches of worlds, and what may be known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import envs
+from csf.errors import ConfigError
+from csf.types import EnvSpec, Worlds
+
+
+def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
+    """N worlds as a configuration's section env has them.
+
+    Raises:
+        ConfigError: an environment, a setting or a value that is not accepted.
+    """
+    settings = {key: value for key, value in env.items() if key not in ("name", "plot_range")}
+    try:
+        return cast(Worlds, envs.make_vec(str(env["name"]), count, **settings))
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"env: {error}") from error
+
+
+def describe(worlds: Worlds, name: str) -> EnvSpec:
+    """What may be known of an environment, from its attributes."""
+
+    def numbers(values: Any) -> tuple[float, ...] | None:
+        return None if values is None else tuple(float(value) for value in values)
+
+    space = worlds.single_observation_space
+    return EnvSpec(
+        id=name,
+        version=worlds.version,
+        obs_shape=tuple(space.shape or ()),
+        obs_dtype=str(space.dtype),
+        action_dim=int((worlds.single_action_space.shape or (0,))[0]),
+        discrete=False,
+        max_steps=worlds.max_steps,
+        coord_dim=worlds.coord_dim,
+        success_radii=numbers(worlds.success_radii) or (),
+        coverage_cell=float(worlds.coverage_cell),
+        obs_mean=numbers(worlds.obs_mean),
+        obs_std=numbers(worlds.obs_std),
+    )

@@ -1,0 +1,133 @@
+"""python -m csf.evaluate: what it measures is what a plain loop finds, and where it goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from runs import train
+
+import csf
+import envs
+from csf import evaluate
+from csf.io import checkpoint, policy
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exp") / "run"
+    child = train(folder, "task.epochs=2")
+    assert child.wait() == 0, child.said
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["csf.evaluate", *words])
+    evaluate.main()
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        command(monkeypatch, *words)
+    message = str(ended.value)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+def found(run: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((run / "checkpoints/eval.json").read_text())
+    return report
+
+
+def test_it_prints_and_keeps_what_it_finds(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(monkeypatch, f"cp_path={run}", "goals=4", "skills=3", "seed=5", "threads=1")
+    said, report = capsys.readouterr(), found(run)
+    assert said.out.splitlines()[0].startswith("csf on point (v0")
+    assert "epoch 2, 40 env steps; seed 5, 3 skills, 4 goals" in said.out
+    about = {"checkpoint": "policy_000002.safetensors", "epoch": 2, "env_steps": 40, "method": "csf", "env": "point"}
+    assert {key: report[key] for key in about} == about
+    assert (report["seed"], report["skills"], report["goals"]) == (5, 3, 4)
+    assert report["env_version"]
+    assert "mujoco" in report["versions"]
+    for name, value in report["results"].items():
+        assert f"  {name.removeprefix('eval/')} " in said.out
+        assert np.isfinite(value)
+    pictures = {path.name for path in (run / "checkpoints").glob("eval_*.png")}
+    assert pictures == {"eval_trajectories.png", "eval_phi.png", "eval_goal.png"}
+
+
+@pytest.mark.parametrize("file", ["policy_000002.safetensors", "epoch_000002.pt"])
+def test_goals_are_those_of_a_plain_loop(file: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, count, seed = run / "checkpoints" / file, 6, 3
+    command(monkeypatch, f"cp_path={path}", f"goals={count}", "skills=2", f"seed={seed}", "threads=1")
+    agent, worlds = csf.load(path), envs.make_vec("point", count, max_steps=5)
+    goal, place = worlds.goals(count, np.random.default_rng(seed))
+    words = np.random.SeedSequence((seed, 0)).generate_state(count)
+    obs, _ = worlds.reset(seed=[int(word) >> 1 for word in words])
+    torch.manual_seed(seed)
+    inside = []
+    for _ in range(5):
+        skill = agent.goal_skill(torch.from_numpy(obs), torch.from_numpy(goal))
+        assert skill is not None
+        obs, _, _, _, info = worlds.step(agent.act(torch.from_numpy(obs), skill).numpy())
+        inside.append(np.linalg.norm(info["coord"] - place, axis=1) <= 0.3)
+    results = found(run)["results"]
+    assert results["eval/goal/staying_0.3"] == np.mean(inside)
+    assert results["eval/goal/hit_0.3"] == np.any(inside, axis=0).mean()
+    assert results["eval/goal/distance"] == pytest.approx(np.linalg.norm(info["coord"] - place, axis=1).mean(), 1e-12)
+
+
+def test_a_run_is_found_by_method_and_environment(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["goals=2", "skills=2", "threads=1"]
+    command(monkeypatch, "method=csf", "env=point", f"exp_dir={run.parent}", *few)
+    assert f"evaluating {run}/checkpoints/policy_000002.safetensors, epoch 2\n" in capsys.readouterr().err
+
+
+def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "accepted: cp_path=RUN_OR_FILE, or method=METHOD env=ENV" in refusal(monkeypatch)
+    assert "accepted: cp_path=" in refusal(monkeypatch, "method=csf")
+    assert "'ant' is not understood; accepted: key=value" in refusal(monkeypatch, "ant")
+    assert "accepted: cp_path, method, env" in refusal(monkeypatch, "goal=3")
+    assert "goals is 0; an integer of at least 1" in refusal(monkeypatch, f"cp_path={run}", "goals=0")
+    assert "goals: Value 'many'" in refusal(monkeypatch, f"cp_path={run}", "goals=many")
+    assert "no such file or folder" in refusal(monkeypatch, f"cp_path={tmp_path}/nowhere")
+    assert "agent=metra on env=point" in refusal(monkeypatch, "method=metra", "env=point", f"exp_dir={run.parent}")
+
+
+def test_a_checkpoint_of_other_observations_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run / "checkpoints/policy_000002.safetensors"
+    agent, told = csf.load(path), policy.describe(path)
+    told["config"]["env"] = {"name": "half_cheetah", "threads": 1}
+    policy.save(path, agent, told)
+    message = refusal(monkeypatch, f"cp_path={path}")
+    assert message.startswith("error: env=point: obs_shape is (2,) in the checkpoint, (18,) here (v0, mujoco ")
+
+
+def test_what_cannot_be_written_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "checkpoints/eval.json").mkdir()
+    message = refusal(monkeypatch, f"cp_path={run}", "goals=2", "skills=2", "threads=1")
+    assert message.startswith(f"error: cannot write {run}/checkpoints/eval.json: Is a directory")
+    assert not list((run / "checkpoints").glob(f"*{checkpoint.PARTIAL}"))
+
+
+def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command(monkeypatch, "--help")
+    said = capsys.readouterr().out
+    assert "  goals=200 " in said
+    assert "of zero-shot goal reaching" in said
