@@ -83,3 +83,10 @@ def test_what_is_not_measured_yet_is_not_yet_and_what_never_is_has_no_place() ->
 def test_other_methods_bands_do_not_apply() -> None:
     metrics = {each.diagnostic.metric for each in judge(configure("agent=diayn").tree, {}, 0)}
     assert metrics == {"discriminator/accuracy", "reward/mean"}
+
+
+def test_a_configuration_of_another_version_leaves_out_what_it_cannot_say() -> None:
+    tree = configure("agent=csf").tree
+    del tree["agent"]["negative_weight"]
+    metrics = {each.diagnostic.metric for each in judge(tree, {}, 0)}
+    assert metrics == {"phi/alignment", "episode/displacement"}

@@ -188,7 +188,7 @@ def test_a_planted_violation_is_found(module: str, source: str) -> None:
         ("csf.core.compile", "import torch\nf = torch.compile(f)"),
         ("csf.core.optim", "import torch\nadam = torch.optim.Adam([])"),
         ("csf.io.checkpoint", "from csf import __version__"),
-        ("csf.report", "from csf.reporting import page"),
+        ("csf.report", "from csf.reporting import comparison, single"),
         ("csf.reporting.page", "from csf.evaluation.diagnostics import judge\nfrom csf.io.run_dir import flat"),
     ],
 )

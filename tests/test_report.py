@@ -21,8 +21,9 @@ from csf import report
 from csf.errors import CsfError, MissingDependency
 from csf.reporting import aggregate, curves, media
 from csf.reporting.groups import arrange
-from csf.reporting.runs import Series, read
+from csf.reporting.runs import read
 from csf.reporting.scores import afterwards, during_training
+from csf.reporting.series import Series
 
 SMALL_BOOTSTRAP = 50
 
@@ -290,6 +291,11 @@ def test_a_broken_row_is_named(tmp_path: Path, line: str, reason: str) -> None:
         ("config.yaml", b"{", "config.yaml is not readable as yaml"),
         ("config.yaml", b"\xff\xfe\x00", "config.yaml is not readable as yaml"),
         ("config.yaml", b"seed: 1", "it lacks agent.name, agent.backbone.name, env.name"),
+        (
+            "config.yaml",
+            b"{seed: many, agent: {name: csf, backbone: {name: sac}}, env: {name: ant}}",
+            "seed is 'many', not a whole number",
+        ),
         ("eval.json", b"{", "eval.json is not readable as JSON"),
         ("plots/phi_000001.png", b"no picture", "phi_000001.png is not a readable picture"),
     ],

@@ -68,7 +68,10 @@ def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int)
         concerns = not each.methods or config["agent"]["name"] in each.methods
         if not concerns or (late and not len(values)):
             continue
-        band = each.band(config, float(values[:START].mean()) if len(values) else math.nan)
+        try:
+            band = each.band(config, float(values[:START].mean()) if len(values) else math.nan)
+        except KeyError:  # a configuration of another version lacks what the band depends on
+            continue
         if band is None:
             continue
         value = float(_newest(each.metric, values).mean()) if len(values) else None

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csf.reporting.runs import Run, Series
+from csf.reporting.runs import Run
+from csf.reporting.series import Series
 
 BINS = 250  # points of a line; longer series are averaged in bins
 
