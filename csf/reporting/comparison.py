@@ -43,7 +43,7 @@ def _arena(arena: Arena) -> dict[str, Any]:
         "arena": arena,
         "facts": {label: {**facts(run), "folder": short(run.path)} for label, run in runs.items()},
         "tables": [_table(arena, table) for table in (during_training(arena), afterwards(arena)) if table],
-        "sections": _arena_sections(arena),
+        "sections": _sections(arena),
         "verdicts": verdicts,
         "portraits": {group.method: media.portraits(group.runs) for group in arena.groups},
     }
@@ -73,7 +73,7 @@ def _chances(table: Table) -> list[Panel]:
     return [Panel(name, figures.improvements(pairs)) for name, pairs in found.items()]
 
 
-def _arena_sections(arena: Arena) -> dict[str, list[Panel]]:
+def _sections(arena: Arena) -> dict[str, list[Panel]]:
     """Curves of the methods, one metric a panel."""
     colors = _colors(arena)
     names = dict.fromkeys(name for run in arena.runs for name in run.series)

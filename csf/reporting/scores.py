@@ -119,7 +119,8 @@ def _few(groups: Iterable[Group]) -> Iterable[str]:
         if len(group.runs) < 2:
             yield f"{group.method} has one seed: no deviation, no interval and no probability for it."
         elif len(group.runs) < 4:
-            yield f"{group.method} has {len(group.runs)} seeds: below four the interquartile mean is the mean."
+            few = "below four the interquartile mean is the mean, and an interval hardly more than the range"
+            yield f"{group.method} has {len(group.runs)} seeds: {few}."
 
 
 def _lacking(arena: Arena, scores: Scores) -> Iterable[str]:
