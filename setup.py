@@ -12,7 +12,7 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    "pixels": ["dm_control>=1.0.50,<1.1", "opencv-python-headless>=4.10"],
+    "pixels": ["dm_control>=1.0.50,<1.1"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
@@ -59,6 +59,7 @@ setup(
         "hydra-core>=1.3.2,<1.4",
         "tensorboard>=2.16",
         "matplotlib>=3.9",
+        "opencv-python-headless>=4.10",
         "safetensors>=0.4",
         "tqdm>=4.66",
     ],

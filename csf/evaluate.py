@@ -15,6 +15,7 @@ from csf.agents import Agent
 from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError
 from csf.evaluation.suite import suite
+from csf.film import film
 from csf.io import checkpoint
 from csf.io.load import about, load
 from csf.io.locate import find, newest
@@ -32,6 +33,7 @@ checkpoint. With method= and env= in place of cp_path, the newest run of that me
 
 Keys, with their values:
 """
+VIDEO = "eval_skills.webm"
 MAX_WORLDS = 256  # as many episodes at once; more would take memory and save no time
 
 
@@ -48,6 +50,7 @@ class Settings:
     seed: Natural  # of skills, goals, worlds and actions
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural  # of PyTorch and of the simulator; 0: one per core
+    video: bool  # whether to film the skills too
 
 
 def run(settings: Settings) -> None:
@@ -71,6 +74,10 @@ def run(settings: Settings) -> None:
     }
     sys.stdout.write("\n".join(table(report)) + "\n")
     keep(path, report, found)
+    if settings.video:
+        sys.stderr.write("filming the skills\n")
+        film(path.with_name(VIDEO), agent, spec, environment(told, settings), settings.seed)
+        sys.stderr.write(f"written to {path.parent}: {VIDEO}\n")
 
 
 def locate(settings: Settings) -> Path:

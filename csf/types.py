@@ -6,6 +6,7 @@ Axis letters used in every shape comment: **N** environments or episodes, **T** 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -107,6 +108,7 @@ class Worlds(Protocol):
     """A batch of N worlds: a Gymnasium `VectorEnv` without autoreset, with what the package envs adds to it."""
 
     num_envs: int
+    metadata: dict[str, Any]  # "render_fps", where there are pictures
     single_observation_space: Any
     single_action_space: Any
     version: str
@@ -127,6 +129,10 @@ class Worlds(Protocol):
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Goals as observations [n, *O] and as places [n, C]."""
+        ...
+
+    def render(self) -> Sequence[np.ndarray]:
+        """A picture [H, W, 3] uint8 of every world, if the worlds were made with render_mode="rgb_array"."""
         ...
 
     def close(self) -> None:

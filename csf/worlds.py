@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from gymnasium.error import DependencyNotInstalled
+
 import envs
-from csf.errors import ConfigError
+from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
 
 
@@ -15,10 +17,13 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
 
     Raises:
         ConfigError: an environment, a setting or a value that is not accepted.
+        MissingDependency: the environment needs a package that is not installed.
     """
     settings = {key: value for key, value in env.items() if key not in ("name", "plot_range")}
     try:
         return cast(Worlds, envs.make_vec(str(env["name"]), count, **settings))
+    except DependencyNotInstalled as error:
+        raise MissingDependency(str(error)) from error
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"env: {error}") from error
 

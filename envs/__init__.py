@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
+import sys
 from typing import Any, cast
 
 import gymnasium
@@ -13,6 +15,7 @@ from gymnasium.error import DependencyNotInstalled, Error
 from gymnasium.vector import AutoresetMode
 
 from envs.base import WorldsEnv
+from envs.gl import PACKAGES
 from envs.wrappers import GymnasiumWorlds
 
 __all__ = ["make_vec"]
@@ -67,6 +70,14 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
         raise DependencyNotInstalled(
             f"environment {name!r} needs {error.name!r}, which is not installed: "
             f"pip install {_PINS.get(package, package)}"
+        ) from error
+    except (AttributeError, RuntimeError) as error:
+        if "mujoco" in sys.modules:
+            raise
+        # The import of MuJoCo itself failed: it looks for the library that MUJOCO_GL names.
+        raise ValueError(
+            f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')!r}, with which mujoco cannot be imported "
+            f"({str(error).splitlines()[0]}); unset it, or {PACKAGES}"
         ) from error
 
 

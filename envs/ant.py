@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from envs.base import Array, choice
+from envs.render import View
 from envs.single import one_world
 from envs.vector import MujocoVectorEnv, gymnasium_asset
 
@@ -36,6 +37,7 @@ class AntVectorEnv(MujocoVectorEnv):
     coord_dim = 2  # x, y in meters
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
+    view = View(distance=5.5, elevation=-35.0, height=0.4)
 
     def __init__(
         self,
@@ -46,6 +48,8 @@ class AntVectorEnv(MujocoVectorEnv):
         goal_range: float = 50.0,
         contact_margin: str = "reference",
         max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
     ) -> None:
         """Builds the worlds; see `MujocoVectorEnv` for the other arguments.
 
@@ -56,6 +60,8 @@ class AntVectorEnv(MujocoVectorEnv):
             goal_range: R; goals are drawn from U(-R, R)^2.
             contact_margin: "reference" for the contacts of the paper's engine, "as_is" for those of the file.
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
@@ -69,6 +75,8 @@ class AntVectorEnv(MujocoVectorEnv):
             normalizer=normalizer,
             goal_range=goal_range,
             max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
         )
 
     def _reward(self, before: Array, after: Array, action: Array) -> Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 StepResult: TypeAlias = tuple[Array, Array, Array, Array, dict[str, Any]]
+T = TypeVar("T")
 
 
 class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
@@ -34,9 +35,15 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         obs_std: [O] float64 by which they were then divided, or None.
         version: Version of the environment and of the engine below it.
         generators: One NumPy generator per world.
+        render_mode: "rgb_array" if pictures may be taken, else None.
+        render_size: Side of a picture in pixels.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "autoreset_mode": AutoresetMode.DISABLED,
+        "render_modes": ["rgb_array"],
+        "render_fps": 20,
+    }
     reset_options: ClassVar[tuple[str, ...]] = ("reset_mask", "state")
     coord_dim: ClassVar[int]
     success_radii: ClassVar[tuple[float, ...]]
@@ -45,7 +52,16 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
     obs_mean: Array | None = None
     obs_std: Array | None = None
 
-    def __init__(self, num_envs: int, max_steps: int, goal_range: float, obs_dim: int, bounds: Array) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        max_steps: int,
+        goal_range: float,
+        obs_dim: int,
+        bounds: Array,
+        render_mode: str | None = None,
+        render_size: int = 200,
+    ) -> None:
         """Sets up spaces, counters and generators.
 
         Args:
@@ -54,6 +70,8 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
             goal_range: R; goals are drawn from U(-R, R) in every coordinate.
             obs_dim: O, the length of an observation.
             bounds: [A, 2] lowest and highest action of the world itself; [-1, 1] is mapped onto it.
+            render_mode: "rgb_array" if `render` will be called, else None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
@@ -63,6 +81,8 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         if not isinstance(goal_range, int | float) or not 0 < goal_range < np.inf:
             raise ValueError(f"goal_range is {goal_range!r}; a positive finite number is accepted")
         self.goal_range = float(goal_range)
+        self.render_mode = choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.render_size = at_least("render_size", render_size, 16)
         self.single_observation_space = Box(-np.inf, np.inf, (obs_dim,), np.float32)
         self.single_action_space = Box(-1.0, 1.0, (len(bounds),), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -95,6 +115,10 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
     @abstractmethod
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draws goals: observations [n, O] float32 as the agent would see them, places [n, C] float64."""
+
+    @abstractmethod
+    def _pictures(self, goal: Array | None) -> Iterable[Array]:
+        """Takes pictures [H, W, 3] uint8 of all worlds; places [N, C] to be marked, or None."""
 
     def _reward(self, before: Array, after: Array, action: Array) -> Array:
         """Coordinates before and after a step [N, C], actions [N, A] within bounds -> rewards [N] float64."""
@@ -160,9 +184,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         Raises:
             ValueError: If actions have the wrong shape or are not finite.
         """
-        self._check_open()
-        if not self._begun.all():
-            raise ResetNeeded(f"call reset() first: worlds {np.flatnonzero(~self._begun).tolist()} need it")
+        self._check_begun()
         action = map_action(actions, self.num_envs, self.bounds[:, 0], self.bounds[:, 1])
         before = self._coord()
         diverged = self._advance(action)
@@ -173,6 +195,20 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         terminated = np.zeros(self.num_envs, bool)
         infos = batch_infos(coord=after, diverged=diverged, **self._more_infos())
         return self._obs(), reward, terminated, self._steps >= self.max_steps, infos
+
+    def render(self) -> tuple[Array, ...]:
+        """Takes a picture of every world as it stands; changes nothing.
+
+        Returns:
+            N pictures [H, W, 3] uint8.
+
+        Raises:
+            ValueError: If `render_mode` is None.
+            DependencyNotInstalled: If there is no OpenGL library; the message names the packages that have one.
+        """
+        check_render_mode(self.render_mode)
+        self._check_begun()
+        return tuple(self._pictures(None))
 
     def _masked(self, mask: Array | None) -> Array:
         if mask is None:
@@ -196,6 +232,11 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         if part.shape[:1] != (self.num_envs,):
             raise ValueError(f"state has a part of shape {part.shape}; accepted: ({self.num_envs}, ...)")
         return part
+
+    def _check_begun(self) -> None:
+        self._check_open()
+        if not self._begun.all():
+            raise ResetNeeded(f"call reset() first: worlds {np.flatnonzero(~self._begun).tolist()} need it")
 
     def _check_open(self) -> None:
         if self.closed:
@@ -221,7 +262,17 @@ def map_action(actions: Array, num_envs: int, low: Array, high: Array) -> Array:
     return np.clip(low + (action + 1.0) * 0.5 * (high - low), low, high)
 
 
-def choice(name: str, value: str, accepted: Sequence[str]) -> str:
+def check_render_mode(mode: str | None) -> None:
+    """Checks that pictures may be taken.
+
+    Raises:
+        ValueError: If not.
+    """
+    if mode != "rgb_array":
+        raise ValueError(f"render_mode is {mode!r}; make the environment with render_mode='rgb_array' to take pictures")
+
+
+def choice(name: str, value: T, accepted: Sequence[T]) -> T:
     """Returns `value` if it is one of `accepted`.
 
     Raises:

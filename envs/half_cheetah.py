@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from envs.base import Array
+from envs.render import View
 from envs.single import one_world
 from envs.vector import MujocoVectorEnv, gymnasium_asset
 
@@ -36,6 +37,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
     coord_dim = 1  # x in meters
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
+    view = View(distance=4.0, elevation=-15.0, height=0.6)
     hurdles: ClassVar[tuple[float, ...]] = ()  # x in meters of boxes that lie in the way
 
     def __init__(
@@ -46,6 +48,8 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
         normalizer: str = "preset",
         goal_range: float = 100.0,
         max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
     ) -> None:
         """Builds the worlds; see `MujocoVectorEnv` for the arguments.
 
@@ -55,6 +59,8 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
             normalizer: "preset" or "off".
             goal_range: R; goals are drawn from U(-R, R).
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
@@ -68,6 +74,8 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
             normalizer=normalizer,
             goal_range=goal_range,
             max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
         )
 
     def _reward(self, before: Array, after: Array, action: Array) -> Array:

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from envs.base import Array, WorldsEnv
+from envs.plane import picture
 from envs.single import one_world
 
 
 class PointVectorEnv(WorldsEnv):
     """N points: observation [2] = position, action [2] = velocity; every episode starts at the origin."""
 
+    metadata = WorldsEnv.metadata | {"render_fps": 10}
     coord_dim = 2  # x, y
     success_radii = (0.3,)
     coverage_cell = 0.25
 
-    def __init__(self, num_envs: int = 1, *, goal_range: float = 1.5, max_steps: int = 20) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        goal_range: float = 1.5,
+        max_steps: int = 20,
+        render_mode: str | None = None,
+        render_size: int = 200,
+    ) -> None:
         """Builds the worlds.
 
         Args:
             num_envs: N, the number of worlds.
             goal_range: R; goals are drawn from U(-R, R)^2.
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
         """
-        super().__init__(num_envs, max_steps, goal_range, obs_dim=2, bounds=np.array([[-1.0, 1.0]] * 2))
+        bounds = np.array([[-1.0, 1.0]] * 2)
+        super().__init__(num_envs, max_steps, goal_range, 2, bounds, render_mode, render_size)
         self._position = np.zeros((num_envs, 2))
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -43,6 +58,11 @@ class PointVectorEnv(WorldsEnv):
     def _advance(self, action: Array) -> Array:
         self._position += 0.1 * action
         return np.zeros(self.num_envs, bool)
+
+    def _pictures(self, goal: Array | None) -> Iterator[Array]:
+        reach = 0.1 * self.max_steps  # no episode gets beyond
+        for i, position in enumerate(self._position):
+            yield picture(self.render_size, reach, position, None if goal is None else goal[i], self.success_radii[0])
 
     def _obs(self) -> Array:
         return self._position.astype(np.float32)

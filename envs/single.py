@@ -18,8 +18,6 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
         worlds: The vector environment.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-
     def __init__(self, worlds: WorldsEnv) -> None:
         """Wraps `worlds`, which this environment owns from now on.
 
@@ -34,6 +32,7 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
         self.worlds = worlds
         self.observation_space = worlds.single_observation_space
         self.action_space = worlds.single_action_space
+        self.metadata, self.render_mode = worlds.metadata, worlds.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
         """Starts a new episode.
@@ -57,6 +56,10 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
         """Action [A] in [-1, 1] -> observation [O] float32, reward, terminated, truncated, info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+
+    def render(self) -> Array:
+        """Takes a picture [H, W, 3] uint8 of the world as it stands; see `WorldsEnv.render`."""
+        return self.worlds.render()[0]
 
     def close(self) -> None:
         """Frees the world."""

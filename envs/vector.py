@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
 from envs.base import Array, WorldsEnv, at_least, choice
+from envs.render import Camera, View
 
 # Counters by which MuJoCo tells that it found a bad state and replaced it by the model's default.
 _BAD_STATE = [
@@ -33,7 +36,12 @@ class MujocoVectorEnv(WorldsEnv):
 
     The defaults of the methods are those of Ant and HalfCheetah: the observation is qpos and qvel, the
     coordinates are the first C numbers of qpos.
+
+    Attributes:
+        view: From where pictures show a world.
     """
+
+    view: ClassVar[View]
 
     def __init__(
         self,
@@ -46,6 +54,8 @@ class MujocoVectorEnv(WorldsEnv):
         normalizer: str,
         goal_range: float,
         max_steps: int,
+        render_mode: str | None,
+        render_size: int,
     ) -> None:
         """Builds the worlds.
 
@@ -58,17 +68,21 @@ class MujocoVectorEnv(WorldsEnv):
             normalizer: "preset" or "off".
             goal_range: R; goals are drawn from U(-R, R) in every coordinate.
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
         """
-        super().__init__(num_envs, max_steps, goal_range, len(preset[0]), model.actuator_ctrlrange)
+        bounds = model.actuator_ctrlrange
+        super().__init__(num_envs, max_steps, goal_range, len(preset[0]), bounds, render_mode, render_size)
         if choice("normalizer", normalizer, ("preset", "off")) == "preset":
             self.obs_mean, self.obs_std = preset
         self.version = f"v0, mujoco {mujoco.__version__}"
         self.model = model
         self.dt = float(model.opt.timestep) * frame_skip  # seconds per environment step
         self._frame_skip = frame_skip
+        self._camera: Camera | None = None  # made for the first picture
         threads = at_least("threads", threads, 0) or min(_usable_cores(), num_envs)
         self._batch = Batch(model, num_envs, threads, persistent=True)
         self._qpos, self._qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
@@ -87,8 +101,10 @@ class MujocoVectorEnv(WorldsEnv):
         return self._normalized(self._raw_obs(qpos, qvel)), place
 
     def close_extras(self) -> None:
-        """Ends the threads and frees the worlds."""
+        """Ends the threads and frees the worlds, and what took pictures of them."""
         del self._batch, self._qpos, self._qvel, self._ctrl
+        if self._camera is not None:
+            self._camera.close()
 
     def _restart(self, ids: Array) -> None:
         starts = [self._draw(self.generators[i]) for i in ids]
@@ -110,6 +126,14 @@ class MujocoVectorEnv(WorldsEnv):
         if diverged.any():
             self._batch.reset(np.flatnonzero(diverged))
         return diverged
+
+    def _pictures(self, goal: Array | None) -> Iterator[Array]:
+        if self._camera is None:
+            self._camera = Camera(self.model, self.view, self.render_size)
+        if goal is None:
+            return map(self._camera.picture, self._qpos)
+        place = np.pad(goal, ((0, 0), (0, 2 - self.coord_dim)))  # on the line, y is 0
+        return (self._camera.picture(*world, self.success_radii[0]) for world in zip(self._qpos, place, strict=True))
 
     def _draw(self, rng: np.random.Generator) -> tuple[Array, Array]:
         """Returns qpos [nq] and qvel [nv] of a start: the model's default with the paper's noise."""

@@ -10,7 +10,8 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from envs.base import Array, StepResult, batch_infos, map_action
+from envs.base import Array, StepResult, batch_infos, check_render_mode, map_action
+from envs.gl import settle
 
 
 class GymnasiumWorlds(VectorWrapper[Array, Array, Array, Array, Array]):
@@ -71,6 +72,16 @@ class GymnasiumWorlds(VectorWrapper[Array, Array, Array, Array, Array]):
         self._finished = terminated | truncated
         more = batch_infos(coord=np.zeros((self.num_envs, 0)), diverged=np.zeros(self.num_envs, bool))
         return obs.astype(np.float32), reward, terminated, truncated, infos | more
+
+    def render(self) -> tuple[Array, ...]:
+        """Takes a picture [H, W, 3] uint8 of every world, as the environment itself draws it.
+
+        Raises:
+            ValueError: If the environment was made without `render_mode="rgb_array"`.
+        """
+        check_render_mode(self.render_mode)
+        settle()
+        return tuple(np.asarray(frame) for frame in self.env.render() or ())
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Refuses: Gymnasium's environments define no goals.

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import DependencyNotInstalled
 from runs import train
 
 import csf
@@ -131,3 +133,21 @@ def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "  goals=200 " in said
     assert "of zero-shot goal reaching" in said
+
+
+def test_skills_are_filmed_on_demand(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(monkeypatch, f"cp_path={run}", "goals=2", "skills=2", "threads=1", "video=true")
+    reader = cv2.VideoCapture(str(run / "checkpoints/eval_skills.webm"))
+    assert reader.get(cv2.CAP_PROP_FRAME_COUNT) in (6, -1)
+    count = 0
+    while reader.grab():
+        count += 1
+    assert count == 6  # the start, and five steps
+
+
+def test_a_missing_package_of_an_environment_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise DependencyNotInstalled("environment 'point' needs 'wings', which is not installed: pip install wings")
+
+    monkeypatch.setattr(envs, "make_vec", lacking)
+    assert refusal(monkeypatch, f"cp_path={run}").endswith("pip install wings")

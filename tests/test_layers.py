@@ -29,8 +29,8 @@ BELOW: dict[str, set[str]] = {
     "csf.reporting": LEAVES | {"csf.io", "csf.evaluation"},
     "csf.report": LEAVES | {"csf.reporting"},  # an entry point that needs neither configurations nor worlds
 }
-TOP = {"csf.worlds", "csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.export"}
-EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage", "csf.worlds"}
+TOP = {"csf.worlds", "csf.film", "csf.config", "csf.usage", "csf.train", "csf.evaluate", "csf.export"}
+EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage", "csf.worlds", "csf.film"}
 
 # Names that these modules alone may use.
 RESERVED = {

@@ -27,6 +27,7 @@ class FakeWorlds:
     """
 
     num_envs, max_steps, coord_dim = WORLDS, STEPS, 1
+    metadata: dict[str, Any] = {}  # noqa: RUF012
     version, coverage_cell = "0", 1.0
     success_radii: tuple[float, ...] = ()
     obs_mean: np.ndarray | None = None
@@ -63,6 +64,9 @@ class FakeWorlds:
         return self._obs(), np.full(WORLDS, float(self.t)), now["terminate"], truncated, info
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def render(self) -> tuple[np.ndarray, ...]:
         raise NotImplementedError
 
     def close(self) -> None:

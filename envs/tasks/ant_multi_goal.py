@@ -37,6 +37,8 @@ class AntMultiGoalVectorEnv(GoalTask):
         num_goal_steps: int = 50,
         contact_margin: str = "reference",
         max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
     ) -> None:
         """Builds the worlds; see `AntVectorEnv` for the arguments that are not here.
 
@@ -54,6 +56,8 @@ class AntMultiGoalVectorEnv(GoalTask):
             num_goal_steps: Steps of a goal's turn.
             contact_margin: "reference" for the contacts of the paper's engine, "as_is" for those of the file.
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
@@ -67,6 +71,8 @@ class AntMultiGoalVectorEnv(GoalTask):
             goal_range=goal_range,
             contact_margin=contact_margin,
             max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
         )
         # With the last step comes one more, so that the limit of steps looks like any other change of goals.
         super().__init__(worlds, max_steps // num_goal_steps + 1, num_goal_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,16 @@ class TaskEnv(WorldsEnv):
             parts: G.
         """
         (seen,) = worlds.single_observation_space.shape or (0,)
-        super().__init__(worlds.num_envs, worlds.max_steps, worlds.goal_range, seen + self.goal_dim, worlds.bounds)
+        super().__init__(
+            worlds.num_envs,
+            worlds.max_steps,
+            worlds.goal_range,
+            seen + self.goal_dim,
+            worlds.bounds,
+            worlds.render_mode,
+            worlds.render_size,
+        )
+        self.metadata = worlds.metadata
         if worlds.obs_mean is not None and worlds.obs_std is not None:
             self.obs_mean = np.append(worlds.obs_mean, np.zeros(self.goal_dim))
             self.obs_std = np.append(worlds.obs_std, np.ones(self.goal_dim))
@@ -73,6 +83,9 @@ class TaskEnv(WorldsEnv):
 
     def _coord(self) -> Array:
         return self._worlds._coord()
+
+    def _pictures(self, goal: Array | None) -> Iterable[Array]:
+        return self._worlds._pictures(goal)
 
 
 class GoalTask(TaskEnv):
@@ -156,6 +169,9 @@ class GoalTask(TaskEnv):
 
     def _columns(self) -> Array:
         return self._goal
+
+    def _pictures(self, goal: Array | None) -> Iterable[Array]:
+        return super()._pictures(self._goal if goal is None else goal)
 
     def _more_infos(self) -> dict[str, Array]:
         return {**super()._more_infos(), "goal": self._goal.copy()}

@@ -29,6 +29,8 @@ class HalfCheetahGoalVectorEnv(GoalTask):
         normalizer: str = "preset",
         goal_range: float = 100.0,
         max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
     ) -> None:
         """Builds the worlds.
 
@@ -38,12 +40,20 @@ class HalfCheetahGoalVectorEnv(GoalTask):
             normalizer: "preset" or "off".
             goal_range: R in meters; an episode's goal is drawn from U(-R, R).
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
         """
         worlds = HalfCheetahVectorEnv(
-            num_envs, threads=threads, normalizer=normalizer, goal_range=goal_range, max_steps=max_steps
+            num_envs,
+            threads=threads,
+            normalizer=normalizer,
+            goal_range=goal_range,
+            max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
         )
         super().__init__(worlds, num_goals=1, num_goal_steps=max_steps)
 

@@ -66,6 +66,8 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
         threads: int = 0,
         normalizer: str = "preset",
         max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
     ) -> None:
         """Builds the worlds.
 
@@ -74,11 +76,20 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
             threads: Threads that step the worlds; 0 chooses.
             normalizer: "preset" or "off".
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
         """
-        self._cheetahs = HurdledCheetahs(num_envs, threads=threads, normalizer=normalizer, max_steps=max_steps)
+        self._cheetahs = HurdledCheetahs(
+            num_envs,
+            threads=threads,
+            normalizer=normalizer,
+            max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
+        )
         super().__init__(self._cheetahs, len(_PAYING))
         self._passed = np.zeros(self._staying.shape, bool)
 

@@ -20,18 +20,34 @@ class PointTwoGoalsVectorEnv(GoalTask):
     success_radii = PointVectorEnv.success_radii
     coverage_cell = PointVectorEnv.coverage_cell
 
-    def __init__(self, num_envs: int = 1, *, goal_range: float = 1.5, max_steps: int = 40) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        goal_range: float = 1.5,
+        max_steps: int = 40,
+        render_mode: str | None = None,
+        render_size: int = 200,
+    ) -> None:
         """Builds the worlds.
 
         Args:
             num_envs: N, the number of worlds.
             goal_range: R; both goals are drawn from U(-R, R)^2.
             max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures, or None.
+            render_size: Side of a picture in pixels.
 
         Raises:
             ValueError: If a value is not accepted.
         """
-        worlds = PointVectorEnv(num_envs, goal_range=goal_range, max_steps=max_steps)
+        worlds = PointVectorEnv(
+            num_envs,
+            goal_range=goal_range,
+            max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
+        )
         super().__init__(worlds, num_goals=2, num_goal_steps=20)
 
 

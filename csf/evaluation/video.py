@@ -1,0 +1,134 @@
+"""Videos of skills: every skill acts in a world of its own, and a cell of a grid shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csf.agents import Agent
+from csf.errors import SamplerError
+from csf.evaluation.isolation import isolated
+from csf.evaluation.webm import opencv
+from csf.types import Sampler
+
+COUNT = 9  # skills of a prior that has too many to show all
+SHOWN = 4  # entries of a skill that its label has room for
+GAP = 2  # pixels between cells
+BACKGROUND = RIM = (24, 28, 34)
+TEXT = (255, 255, 255)
+
+Render = Callable[[], Sequence[np.ndarray]]
+
+
+def video_skills(agent: Agent, seed: int) -> Tensor:
+    """The skills [n, Z] that a video shows, in the order of the grid's rows.
+
+    All one-hot skills. In the plane eight directions around 0, each where it points; their length is 1, or 1.5 under a
+    Gaussian prior. Else nine skills drawn from the prior.
+    """
+    objective, dim = agent.objective, agent.objective.cfg.skill_dim
+    if objective.prior == "one_hot":
+        return torch.eye(dim, device=objective.device())
+    if dim == 2:
+        angle = torch.tensor([3, 2, 1, 4, 0, 0, 5, 6, 7], device=objective.device()) * (math.pi / 4)
+        skills = torch.stack([angle.cos(), angle.sin()], 1)
+        skills[4] = 0
+        return 1.5 * skills if objective.prior == "gaussian" else skills
+    with isolated(agent, seed):
+        return agent.sample_skills(COUNT)
+
+
+def record(
+    agent: Agent, sampler: Sampler, render: Render, skills: Tensor, seed: int, height: int = 200
+) -> list[np.ndarray]:
+    """An episode of every skill, by the policy's modes, as frames [H, W, 3] uint8 of a labelled grid.
+
+    There is a frame for the start and for every step of the longest episode; one that ended before keeps its last.
+
+    Args:
+        agent: who acts.
+        sampler: runs the episodes, on worlds made with `render_mode="rgb_array"`.
+        render: the method of these worlds; there must be at least as many of them as skills.
+        skills: [n, Z].
+        seed: of the worlds and of all that is drawn.
+        height: of a cell in pixels; pictures are scaled to it.
+
+    Raises:
+        SamplerError: the worlds take no pictures; the message says what is missing.
+        MissingDependency: OpenCV is not installed.
+    """
+    if not len(skills):
+        raise ValueError("a video of no skills")
+    opencv()  # if it is missing, that is told before the episodes
+    shots: list[list[np.ndarray]] = []
+
+    def shoot() -> None:
+        try:
+            pictures = render()
+        except Exception as error:  # environments of others draw with anything, which may fail anyhow
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SamplerError(f"the environment {sampler.spec.id} takes no pictures: {reason}") from error
+        if len(pictures) < len(skills):
+            raise ValueError(f"{len(skills)} skills need as many worlds; there are {len(pictures)}")
+        shots.append([_scaled(picture, height) for picture in pictures[: len(skills)]])
+
+    def act(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
+        shoot()
+        return agent.act(obs, skill, mode)
+
+    with isolated(agent, seed):
+        found = sampler.collect(act, skills, True, seed)
+    shoot()
+    labels = skill_labels(skills.cpu().numpy(), agent.objective.prior == "one_hot")
+    last = found.length.tolist()
+    return [
+        grid([shots[min(t, end)][i] for i, end in enumerate(last)], labels) for t in range(int(found.length.max()) + 1)
+    ]
+
+
+def skill_labels(skills: np.ndarray, one_hot: bool) -> list[str]:
+    """What is written on the cells of skills [n, Z]: the number of a one-hot skill, else its first entries."""
+    if one_hot:
+        return [f"skill {index}" for index in skills.argmax(1)]
+    more = ", .." if skills.shape[1] > SHOWN else ""
+    rounded = skills[:, :SHOWN].round(2) + 0.0  # no -0.00
+    return [", ".join(f"{value:.2f}" for value in skill) + more for skill in rounded]
+
+
+def grid(pictures: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
+    """Pictures [h, w, 3] uint8 with labels, row by row in a grid as square as can be, [H, W, 3] uint8."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    height, width, _ = pictures[0].shape
+    frame = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), BACKGROUND, np.uint8)
+    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        top, left = i // columns * (height + GAP), i % columns * (width + GAP)
+        frame[top : top + height, left : left + width] = _labelled(picture, label)
+    return frame
+
+
+def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
+    if len(picture) == height:
+        return picture
+    width = round(picture.shape[1] * height / len(picture))
+    cv2 = opencv()
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+
+
+def _labelled(picture: np.ndarray, label: str) -> np.ndarray:
+    """White text with a dark rim in the lower left corner, small enough to fit."""
+    cv2 = opencv()
+    height, width, _ = picture.shape
+    font, margin = cv2.FONT_HERSHEY_SIMPLEX, height // 25
+    (length, _), _ = cv2.getTextSize(label, font, 1.0, 1)
+    scale = min(max(0.4, height / 400), (width - 2 * margin) / max(length, 1))
+    picture = picture.copy()
+    x, y = margin, height - margin
+    for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+        cv2.putText(picture, label, (x + dx, y + dy), font, scale, RIM, 1, cv2.LINE_AA)
+    cv2.putText(picture, label, (x, y), font, scale, TEXT, 1, cv2.LINE_AA)
+    return picture
