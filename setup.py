@@ -15,6 +15,8 @@ EXTRAS = {
     "pixels": ["dm_control>=1.0.50,<1.1"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
+    # rliable needs arch below 8, which cannot be imported beside pandas 3.
+    "report": ["rliable>=1.2,<2", "pandas>=2.2,<3", "jinja2>=3.1,<4"],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.6",
@@ -24,6 +26,7 @@ EXTRAS = {
         "stable-baselines3>=2.7",
         "setuptools>=70.1",
         "packaging>=24",
+        "websockets>=14",
         "types-PyYAML",
         "types-tqdm",
         "pre-commit>=4",
@@ -43,7 +46,12 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=[*find_packages(include=["csf", "csf.*", "envs", "envs.*"]), "csf.configs"],
     package_dir={"csf.configs": "configs"},
-    package_data={"csf": ["py.typed"], "csf.configs": ["**/*.yaml"], "envs": ["py.typed"]},
+    package_data={
+        "csf": ["py.typed"],
+        "csf.configs": ["**/*.yaml"],
+        "csf.reporting": ["templates/*"],
+        "envs": ["py.typed"],
+    },
     install_requires=[
         "torch>=2.6",
         "numpy>=2",

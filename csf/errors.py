@@ -25,6 +25,10 @@ class RunDirError(CsfError):
     """A run's folder that cannot be used."""
 
 
+class ReportError(CsfError):
+    """A page that cannot be made of these runs, or not be written."""
+
+
 class MissingDependency(CsfError):
     """An optional package is not installed."""
 

@@ -26,6 +26,8 @@ BELOW: dict[str, set[str]] = {
     "csf.hierarchy": LEAVES | {"csf.agents", "csf.io"},  # whose skills they are
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
+    "csf.reporting": LEAVES | {"csf.io", "csf.evaluation"},
+    "csf.report": LEAVES | {"csf.reporting"},  # an entry point that needs neither configurations nor worlds
 }
 TOP = {
     "csf.worlds",
@@ -35,7 +37,6 @@ TOP = {
     "csf.usage",
     "csf.train",
     "csf.evaluate",
-    "csf.report",
     "csf.export",
 }
 EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage"}
@@ -46,6 +47,8 @@ RESERVED = {
     "hydra": {"csf.config", "csf.train"},
     "omegaconf": {"csf.config", "csf.train"},
     "envs": {"csf.worlds"},
+    "jinja2": {"csf.reporting.page"},
+    "rliable": {"csf.reporting.aggregate"},
     "torch.compile": {"csf.core.compile"},
     "torch.cuda.graph": {"csf.core.compile"},
     "torch.cuda.graphs": {"csf.core.compile"},
@@ -157,6 +160,12 @@ def test_imports_point_down() -> None:
         ("csf.trainer", "from csf.config import Config"),
         ("csf.trainer", "from csf.evaluation.goals import ZeroShotGoals"),
         ("csf.config", "from csf.train import run"),
+        ("csf.report", "from csf.agents import Agent"),
+        ("csf.report", "import envs"),
+        ("csf.reporting.runs", "from csf.agents import Agent"),
+        ("csf.reporting.runs", "from csf.config import Config"),
+        ("csf.reporting.scores", "from rliable import metrics"),
+        ("csf.evaluation.diagnostics", "from csf.io.run_dir import flat"),
         ("csf.newcomer", "import torch"),
         ("csf.agents.base", "from omegaconf import OmegaConf"),
         ("csf.usage", "import hydra.utils"),
@@ -189,6 +198,8 @@ def test_a_planted_violation_is_found(module: str, source: str) -> None:
         ("csf.core.compile", "import torch\nf = torch.compile(f)"),
         ("csf.core.optim", "import torch\nadam = torch.optim.Adam([])"),
         ("csf.io.checkpoint", "from csf import __version__"),
+        ("csf.report", "from csf.reporting import comparison, single"),
+        ("csf.reporting.page", "from csf.evaluation.diagnostics import judge\nfrom csf.io.run_dir import flat"),
     ],
 )
 def test_what_is_allowed_is_not_found(module: str, source: str) -> None:

@@ -90,16 +90,17 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error
 
 
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+def flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of nested mappings by their path: {"agent.lr": 1e-4}."""
     if not isinstance(tree, Mapping):
         return {path: tree}
-    leaves = (_flat(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items())
+    leaves = (flat(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items())
     return {key: value for part in leaves for key, value in part.items()}
 
 
 def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """What a run may not change between two plain configurations, as text; empty if nothing differs."""
-    old, new = _flat(kept), _flat(config)
+    old, new = flat(kept), flat(config)
     found = []
     for key in dict.fromkeys([*new, *old]):
         a, b = old.get(key, "absent"), new.get(key, "absent")

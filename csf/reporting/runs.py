@@ -1,0 +1,129 @@
+"""Reads a run's folder, whatever wrote it: nothing in it is executed, and what is broken is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from csf.errors import CheckpointError, RunDirError
+from csf.io import policy
+from csf.io.run_dir import flat
+from csf.reporting.series import Series, read_series
+
+LAYOUT = "a run is a folder such as exp/<task>/<env>/<method>/sd<seed>, with config.yaml and metrics.jsonl"
+NAMED = ("agent.name", "agent.backbone.name", "env.name", "seed")  # what a configuration must say
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a page shows of a run."""
+
+    path: Path
+    config: dict[str, Any]
+    series: dict[str, Series]
+    policy: dict[str, Any]  # header of the newest policy file; empty before the first save
+    pictures: dict[str, dict[int, Path]]  # name -> epoch -> file, oldest first
+    videos: list[Path]
+    evaluations: dict[str, dict[str, Any]]  # eval*.json -> its leaves by their path
+    evaluation_pictures: list[Path]  # eval_*.png
+    started: datetime | None
+    written: datetime  # when the newest row was
+    notes: list[str] = field(default_factory=list)  # what is missing, and why
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.config["seed"])
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch."""
+        return int(self.series["env_steps"].epoch[-1])
+
+    def newest(self, name: str) -> float:
+        """The last value of a metric."""
+        return float(self.series[name].value[-1])
+
+
+def read(path: Path) -> Run:
+    """A run from its folder.
+
+    Raises:
+        RunDirError: no such folder, not a run's, or a broken file in it.
+    """
+    if not path.is_dir():
+        raise RunDirError(f"no run {path}; {LAYOUT}")
+    for name in ("config.yaml", "metrics.jsonl"):
+        if not (path / name).is_file():
+            raise RunDirError(f"{path} is not a run: it has no {name}; {LAYOUT}")
+    notes: list[str] = []
+    try:
+        return Run(
+            path,
+            _config(path / "config.yaml"),
+            read_series(path / "metrics.jsonl", notes),
+            _header(path / "checkpoints", notes),
+            _pictures(path / "plots"),
+            [file for file in sorted(path.rglob("*.webm")) if ".partial" not in file.suffixes],
+            {file.relative_to(path).as_posix(): _evaluation(file) for file in sorted(path.rglob("eval*.json"))},
+            sorted(path.rglob("eval_*.png")),
+            _started(path),
+            datetime.fromtimestamp((path / "metrics.jsonl").stat().st_mtime, UTC),
+            notes,
+        )
+    except OSError as error:
+        raise RunDirError(f"cannot read the run {path}: {error.strerror or error}") from error
+
+
+def _config(file: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunDirError(f"{file} is not readable as yaml") from error
+    leaves = flat(config)
+    if lacking := [key for key in NAMED if key not in leaves]:
+        raise RunDirError(f"{file} is not the configuration of a run: it lacks {', '.join(lacking)}")
+    if not isinstance(leaves["seed"], int):
+        raise RunDirError(f"{file}: seed is {leaves['seed']!r}, not a whole number")
+    assert isinstance(config, dict)  # it has the keys
+    return config
+
+
+def _header(folder: Path, notes: list[str]) -> dict[str, Any]:
+    files = sorted(folder.glob("policy_*.safetensors"))
+    if not files:
+        notes.append("No policy has been saved yet, so versions and commit are not known.")
+        return {}
+    try:
+        return policy.describe(files[-1])
+    except CheckpointError as error:
+        notes.append(f"Versions and commit are not known: {error}.")
+        return {}
+
+
+def _pictures(folder: Path) -> dict[str, dict[int, Path]]:
+    found: dict[str, dict[int, Path]] = {}
+    for file in sorted(folder.glob("*_*.png")):
+        name, _, epoch = file.stem.rpartition("_")
+        if epoch.isdecimal():
+            found.setdefault(name, {})[int(epoch)] = file
+    return {name: dict(sorted(by_epoch.items())) for name, by_epoch in sorted(found.items(), reverse=True)}
+
+
+def _evaluation(file: Path) -> dict[str, Any]:
+    try:
+        return flat(json.loads(file.read_text()))
+    except ValueError as error:
+        raise RunDirError(f"{file} is not readable as JSON: {error}") from error
+
+
+def _started(path: Path) -> datetime | None:
+    """From the name of the oldest file of events."""
+    times = [re.match(r"events\.out\.tfevents\.(\d{1,11})\.", file.name) for file in path.glob("events.out.tfevents.*")]
+    return min((datetime.fromtimestamp(int(found[1]), UTC) for found in times if found), default=None)

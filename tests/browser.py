@@ -1,0 +1,103 @@
+"""A page as headless Chromium sees it, over the DevTools protocol: it works without a script in the page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+SECONDS = 90.0  # after which the browser is taken to hang
+PROGRAM = shutil.which("chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--remote-debugging-port=0"]
+FLAGS += ["--autoplay-policy=no-user-gesture-required"]
+
+
+class Page:
+    """A tab; what the page says and asks for is kept."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket, self.numbers = socket, count(1)
+        self.session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The answer to a command; events that come before it are kept."""
+        number = next(self.numbers)
+        session = {"sessionId": self.session} if self.session else {}
+        self.socket.send(json.dumps({"id": number, "method": method, "params": params, **session}))
+        while (message := self._next()).get("id") != number:
+            pass
+        assert "result" in message, message
+        return message["result"]
+
+    def _next(self) -> dict[str, Any]:
+        message = json.loads(self.socket.recv(SECONDS))
+        if "method" in message:
+            self.events.append(message)
+        return dict(message)
+
+    def open(self, file: Path, width: int = 1200) -> None:
+        """Load a file and wait until it is there."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.events.clear()
+        self.call("Page.navigate", url=file.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self._next()
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression, awaited."""
+        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def complaints(self) -> list[str]:
+        """What the console has of errors and warnings."""
+        kinds = {"Runtime.exceptionThrown": "exceptionDetails", "Log.entryAdded": "entry"}
+        told = [event["params"][kinds[event["method"]]] for event in self.events if event["method"] in kinds]
+        spoken = [event["params"] for event in self.events if event["method"] == "Runtime.consoleAPICalled"]
+        return [json.dumps(each) for each in (*told, *spoken)]
+
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, with the page's own content left out."""
+        sent = [
+            event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
+        ]
+        return [address for address in sent if not address.startswith("data:")]
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Page]:
+    """A browser with a profile of its own."""
+    assert PROGRAM is not None
+    command = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port, path = _address(profile / "DevToolsActivePort", process)
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
+            yield Page(socket)
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def _address(file: Path, process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    end = time.monotonic() + SECONDS
+    while not file.exists() or len(words := file.read_text().split()) < 2:
+        assert process.poll() is None, f"chromium ended with {process.returncode}"
+        assert time.monotonic() < end, "chromium opens no port"
+        time.sleep(0.05)
+    return words[0], words[1]
