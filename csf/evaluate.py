@@ -79,7 +79,7 @@ def run(settings: Settings) -> None:
     keep(path, report, found)
     if settings.video:
         sys.stderr.write("filming the skills\n")
-        film(path.with_name(VIDEO), agent, spec, environment(told, settings), settings.seed)
+        film(path.with_name(VIDEO), agent, config, run_of(path), settings.seed)
         sys.stderr.write(f"written to {path.parent}: {VIDEO}\n")
 
 

@@ -15,9 +15,10 @@ import yaml
 from csf.agents import Agent, objectives
 from csf.errors import CheckpointError, CsfError
 from csf.film import film
+from csf.hierarchy.pretrained import KEPT
 from csf.io import policy
 from csf.io.load import about, load
-from csf.io.locate import find
+from csf.io.locate import find, run_of
 
 POLICY, CARD, CONFIG, RESULTS, VIDEO = "policy.safetensors", "README.md", "config.yaml", "eval.json", "skills.webm"
 SEED = 0  # of the video
@@ -36,8 +37,10 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
         results = copy_results(path, folder) or told.get("results", {})
         policy.save(folder / POLICY, agent, {key: told[key] for key in told if key not in ("format", "spec", "prior")})
         (folder / CONFIG).write_text(yaml.safe_dump(told["config"], sort_keys=False))
+        if (skills := run_of(path) / KEPT).is_file():  # of a controller
+            shutil.copyfile(skills, folder / KEPT)
         if video:
-            film(folder / VIDEO, agent, agent.spec, told["config"]["env"], SEED)
+            film(folder / VIDEO, agent, told["config"], run_of(path), SEED)
         text = card(agent, told, results, license, VIDEO if video else None)
         (folder / CARD).write_text(text)
     except OSError as error:
@@ -99,10 +102,10 @@ A repertoire of skills that was learned without reward: a policy of observation 
 ## Use
 
 ```python
-import csf, envs, torch
+import csf, envs, torch{more}
 
 agent = csf.load("policy.safetensors")  # tensors and JSON: nothing in the file can run
-worlds = envs.make_vec({env!r}, 1{arguments})
+worlds = envs.make_vec({env!r}, 1{arguments}){over}
 skill = agent.sample_skills(1)
 obs, info = worlds.reset(seed=0)
 for step in range(worlds.max_steps):
@@ -111,6 +114,10 @@ for step in range(worlds.max_steps):
 
 `config.yaml` holds every setting of the run.
 """
+
+
+OVER_SKILLS = """
+worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # an action is a skill, which it holds"""
 
 
 def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], license: str, video: str | None) -> str:
@@ -137,6 +144,8 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
         **{key: told.get(key, 0) for key in ("epoch", "env_steps", "gradient_steps")},
         versions=", ".join(f"{name} {version}" for name, version in told.get("versions", {}).items()),
         results="\n".join(["| measure | value |", "|---|---|", *rows]) if rows else "Not evaluated.",
+        more="\nfrom csf.hierarchy import SkillVectorEnv" if config.get("skills") else "",
+        over=OVER_SKILLS.format(hold=config["hold"]) if config.get("skills") else "",
         arguments="".join(f", {key}={value!r}" for key, value in env.items()),
     )
 

@@ -7,33 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from csf.agents import Agent
+from csf.controllers import worlds_of
 from csf.evaluation import video, webm
+from csf.hierarchy import SkillVectorEnv
 from csf.sampling.rollout import RolloutSampler
-from csf.types import EnvSpec
-from csf.worlds import make_worlds
 
 CELL, SMALL_CELL = 200, 100  # pixels
 FEW = 16  # skills that are shown large
 
 
-def film(path: Path, agent: Agent, spec: EnvSpec, env: Mapping[str, Any], seed: int) -> None:
+def film(path: Path, agent: Agent, config: Mapping[str, Any], folder: Path, seed: int) -> None:
     """Write a WebM of one deterministic episode of every skill that `video.video_skills` names.
 
     Args:
         path: of the file, .webm.
-        agent: who acts.
-        spec: of the environment.
-        env: the section env of a configuration.
+        agent: who acts; of a controller over skills, every step that a skill is held is to be seen.
+        config: of the agent's run, plain.
+        folder: of the run, where a controller's copy of its skills is.
         seed: of the worlds and of skills that are drawn.
 
     Raises:
         CsfError: the environment takes no pictures here, or the file cannot be written; one line says why.
     """
-    skills = video.video_skills(agent, seed)
-    worlds = make_worlds({**env, "render_mode": "rgb_array"}, len(skills))
-    sampler = RolloutSampler(worlds, spec, seed, agent.objective.device())
+    skills, device = video.video_skills(agent, seed), agent.objective.device()
+    filmed = {**config, "env": {**config["env"], "render_mode": "rgb_array"}}
+    worlds = worlds_of(filmed, folder, len(skills), device)
+    sampler = RolloutSampler(worlds, agent.spec, seed, device)
+    holder = worlds if isinstance(worlds, SkillVectorEnv) else None
+    height = CELL if len(skills) <= FEW else SMALL_CELL
     try:
-        frames = video.record(agent, sampler, worlds.render, skills, seed, CELL if len(skills) <= FEW else SMALL_CELL)
+        frames = video.record(agent, sampler, worlds.render, skills, seed, height, holder)
         webm.write(path, frames, worlds.metadata["render_fps"])
     finally:
         sampler.close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -21,8 +23,12 @@ from csf.agents import Agent
 from csf.config import Config, check
 from csf.controllers import with_skills, worlds_of
 from csf.errors import CheckpointError, ConfigError, RunDirError
+from csf.export import export
+from csf.film import film
 from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint, policy
+from csf.io.load import about, load
+from csf.io.locate import find
 from csf.train import Run
 from csf.types import Worlds
 from csf.worlds import describe
@@ -248,6 +254,28 @@ def test_a_controller_is_evaluated_on_its_skills(
     report = json.loads((folder / "checkpoints/eval.json").read_text())
     assert {"eval/coverage", "eval/return", "eval/return_std"} <= report["results"].keys()
     assert "return" in capsys.readouterr().out
+
+
+def test_a_film_of_a_controller_shows_every_step_below(tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    folder = run(tmp_path, "task.epochs=1")
+    film(tmp_path / "a.webm", load(folder), about(find(folder))["config"], folder, 0)
+    reader, count = cv2.VideoCapture(str(tmp_path / "a.webm")), 0
+    while reader.grab():
+        count += 1
+    assert count == 1 + 4 * 10
+
+
+@pytest.mark.slow
+def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
+    path = pretrained(tmp_path)
+    export(str(run(tmp_path, "task.epochs=1")), tmp_path / "hub", "mit", video=False)
+    path.unlink()
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "hub/README.md").read_text(), re.DOTALL)
+    line = [sys.executable, "-c", code + "print(step + 1, truncated)"]
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, cwd=tmp_path / "hub", env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "4 [ True]\n", done.stderr
 
 
 # ---- mistakes

@@ -3,7 +3,8 @@
 phi is learned by contrast between skills and transitions; the reward is the particle entropy of phi alone, as in the
 paper's final method. It has no rule to reach a goal.
 
-Healthy: contrast/accuracy leaves chance (1 / batch size) within the first epochs; entropy/distance grows with coverage.
+Healthy: contrast/accuracy leaves chance (1 / batch size) within the first epochs; reward/mean, the
+entropy, is positive.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,14 @@ GAP = 2  # pixels between cells
 BACKGROUND = RIM = (24, 28, 34)
 TEXT = (255, 255, 255)
 
+Shutter = Callable[[], None]
 Render = Callable[[], Sequence[np.ndarray]]
+
+
+class Holder(Protocol):
+    """Worlds that make many steps of one action, such as `csf.hierarchy.SkillVectorEnv`."""
+
+    watch: Shutter | None  # called before every step
 
 
 def video_skills(agent: Agent, seed: int) -> Tensor:
@@ -43,7 +51,13 @@ def video_skills(agent: Agent, seed: int) -> Tensor:
 
 
 def record(
-    agent: Agent, sampler: Sampler, render: Render, skills: Tensor, seed: int, height: int = 200
+    agent: Agent,
+    sampler: Sampler,
+    render: Render,
+    skills: Tensor,
+    seed: int,
+    height: int = 200,
+    holder: Holder | None = None,
 ) -> list[np.ndarray]:
     """An episode of every skill, by the policy's modes, as frames [H, W, 3] uint8 of a labelled grid.
 
@@ -56,6 +70,7 @@ def record(
         skills: [n, Z].
         seed: of the worlds and of all that is drawn.
         height: of a cell in pixels; pictures are scaled to it.
+        holder: worlds that make many steps of one action, all of which are to be seen.
 
     Raises:
         SamplerError: the worlds take no pictures; the message says what is missing.
@@ -77,21 +92,28 @@ def record(
         shots.append([_scaled(picture, height) for picture in pictures[: len(skills)]])
 
     def act(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
-        shoot()
+        if holder is None:
+            shoot()
         return agent.act(obs, skill, mode)
 
+    if holder is not None:
+        holder.watch = shoot
     with isolated(agent, seed):
         found = sampler.collect(act, skills, True, seed)
     shoot()
     labels = skill_labels(skills.cpu().numpy(), agent.objective.prior == "one_hot")
-    last = found.length.tolist()
-    return [
-        grid([shots[min(t, end)][i] for i, end in enumerate(last)], labels) for t in range(int(found.length.max()) + 1)
-    ]
+    steps = (len(shots) - 1) / int(found.length.max())  # more than 1 under a holder
+    last = (found.length * steps).round().int().tolist()
+    return [grid([shots[min(t, end)][i] for i, end in enumerate(last)], labels) for t in range(len(shots))]
 
 
 def skill_labels(skills: np.ndarray, one_hot: bool) -> list[str]:
-    """What is written on the cells of skills [n, Z]: the number of a one-hot skill, else its first entries."""
+    """What is written on the cells of skills [n, Z]: the number of a one-hot skill, else its first entries.
+
+    Episodes of an agent without skills are counted.
+    """
+    if not skills.shape[1]:
+        return [f"episode {number}" for number in range(1, len(skills) + 1)]
     if one_hot:
         return [f"skill {index}" for index in skills.argmax(1)]
     more = ", .." if skills.shape[1] > SHOWN else ""

@@ -5,7 +5,7 @@ Source: the controller of the CSF paper's released program (arXiv 2412.08021), f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -49,6 +49,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         if isinstance(hold, bool) or not isinstance(hold, int) or hold < 1:
             raise ValueError(f"hold is {hold!r}; an integer of at least 1 is accepted")
         check_fit(worlds, agent)
+        self.metadata = {**worlds.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.worlds, self.agent, self.hold = worlds, agent.eval(), hold
         self.num_envs, self.version = worlds.num_envs, worlds.version
         self.max_steps = -(-worlds.max_steps // hold)
@@ -60,6 +61,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         space: gymnasium.Space[Any] = action_space(self.prior, self.skill_dim)
         self.single_action_space, self.action_space = space, batch_space(space, self.num_envs)
+        self.watch: Callable[[], None] | None = None  # called before every step of the worlds, such as to film it
         self._obs: Array | None = None
 
     def reset(
@@ -93,6 +95,8 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             alive = ~(terminated | truncated | lost)
             if not alive.any():
                 break
+            if self.watch is not None:
+                self.watch()
             below = self.worlds.step(self._act(obs, skill))
             obs, reward = _where(alive, below[0], obs), reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
