@@ -272,7 +272,7 @@ def test_an_update_leaves_the_batch_alone(case: str) -> None:
 
 @every_method
 def test_an_update_fits_any_number_of_skills_and_any_batch(name: str) -> None:
-    agent = make(name, "agent.skill_dim=7")
+    agent = make(name, *(["agent.skill_dim=7"] if name != "task" else []))
     metrics = agent.update(batch(agent, 20))
     assert all(torch.isfinite(value) for value in metrics.values())
 

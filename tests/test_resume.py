@@ -143,7 +143,8 @@ def test_worlds_with_random_starts_go_on_where_they_were(tmp_path: Path) -> None
     """A point always starts at the origin, so it would not notice that its seeds begin anew."""
     folder, reference = tmp_path / "run", tmp_path / "reference"
     for path, epochs in ((reference, 6), (folder, 3), (folder, 6)):
-        done = train(path, "env.name=Pendulum-v1", f"task.epochs={epochs}", "task.save_every=3")
+        words = ["env.name=Pendulum-v1", f"task.epochs={epochs}", "task.save_every=3", "task.eval_every=3"]
+        done = train(path, *words)
         assert done.wait() == 0, done.said
     assert different(states(folder), states(reference)) == ["/epoch_000003.pt/config/task/epochs"]
     assert timeless(folder) == timeless(reference)
