@@ -190,6 +190,15 @@ def test_a_run_keeps_its_skills_and_goes_on_with_them(tmp_path: Path) -> None:
     assert different(*states) == []
 
 
+def test_a_run_goes_on_with_skills_of_a_run_whose_name_has_brackets(tmp_path: Path) -> None:
+    lender = tmp_path / "csf-hidden=[8,8]"
+    path = pretrained(lender)
+    folder = run(tmp_path, "task.epochs=1", f"cp_path='{lender}'")
+    pretrained(lender, epoch=20)
+    assert run(tmp_path, "task.epochs=1", f"cp_path='{lender}'") == folder
+    assert config_of(folder)["cp_path"] == str(path)
+
+
 def test_other_skills_are_refused_in_a_run_that_has_some(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
     run(tmp_path, "task.epochs=1")
