@@ -278,13 +278,25 @@ def test_a_film_of_a_controller_shows_every_step_below(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
-    export(str(run(tmp_path, "task.epochs=1")), tmp_path / "hub", "mit", video=False)
+    folder = run(tmp_path, "task.epochs=1")
+    export(str(folder), tmp_path / "hub", "mit", video=False)
     path.unlink()
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "hub/README.md").read_text(), re.DOTALL)
+    text = (tmp_path / "hub/README.md").read_text()
+    assert "| skills | none |" in text
+    assert "A policy that was learned from the environment's reward." in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     line = [sys.executable, "-c", code + "print(step + 1, truncated)"]
     env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=tmp_path / "hub", env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout == "4 [ True]\n", done.stderr
+
+
+def test_a_controller_is_not_exported_without_its_skills(tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    folder = run(tmp_path, "task.epochs=1")
+    (folder / "skills.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=rf"^{folder}/skills\.safetensors is missing, whose skills are this "):
+        export(str(folder), tmp_path / "hub", "mit", video=False)
 
 
 # ---- mistakes

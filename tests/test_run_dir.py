@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from conftest import configure
 from runs import fork
 
 from csf.errors import RunDirError
-from csf.io.run_dir import RunDir, differences
+from csf.io.run_dir import RunDir, differences, read_config
 
 
 def tree_of(*overrides: str) -> dict[str, Any]:
@@ -95,13 +96,16 @@ def test_the_simulators_threads_may_change() -> None:
     assert differences(one, two) == ""
 
 
-@pytest.mark.parametrize("content", ["", "a: [1", "just words"], ids=["empty", "broken", "words"])
-def test_a_config_that_is_none_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(RunDirError) as raised:
-        RunDir(tmp_path, tree_of())
+@pytest.mark.parametrize("read", [lambda folder: RunDir(folder, tree_of()), read_config], ids=["enter", "read"])
+@pytest.mark.parametrize("content", [b"", b"a: [1", b"just words", b"\xff\xfe\x00"])
+def test_a_config_that_is_none_is_refused_in_one_line(
+    content: bytes, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(RunDirError, match=r"config\.yaml is not .*; mend it, or give another run_name$") as raised:
+        read(tmp_path)
     assert len(str(raised.value).splitlines()) == 1
-    assert (tmp_path / "config.yaml").read_text() == content
+    assert (tmp_path / "config.yaml").read_bytes() == content
 
 
 # ---- processes

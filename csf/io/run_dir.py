@@ -81,13 +81,16 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / CONFIG
     try:
-        return yaml.safe_load(file.read_text()) or {}
+        config = yaml.safe_load(file.read_text())
     except FileNotFoundError:
         return None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error
+    if not isinstance(config, dict):
+        raise RunDirError(f"{file} is not the configuration of a run; mend it, or give another run_name")
+    return config
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
