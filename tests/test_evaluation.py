@@ -20,6 +20,7 @@ from csf.evaluation.coverage import coverage
 from csf.evaluation.goals import ZeroShotGoals, goal_metrics
 from csf.evaluation.isolation import isolated
 from csf.evaluation.rollouts import Rollouts
+from csf.evaluation.suite import suite
 from csf.sampling.rollout import RolloutSampler
 from csf.types import EnvSpec, Episodes, Evaluation, Policy
 from csf.worlds import describe
@@ -122,6 +123,18 @@ def test_skills_are_judged_by_their_mode_and_shown_by_the_observation_before_the
     ((skills, mode, seed),) = canned.calls
     assert (skills.shape, mode, seed) == ((3, 2), True, 7)
     torch.testing.assert_close(seen[0], torch.stack([found.obs[0, 2], found.obs[1, 1], found.obs[2, 0]]))
+
+
+def test_the_return_is_the_mean_over_episodes_of_the_sum_of_their_real_steps() -> None:
+    """The second ends early, and what stands behind its end is not a reward; the third was discarded."""
+    found = episodes([(0.0,)] * 4, [(0.0,)] * 2, [(0.0,)] * 4, lost=(2,))
+    reward = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
+    assert Rollouts(3, 7, None).run(make("task"), Canned(found._replace(reward=reward))).metrics["eval/return"] == 5.0
+
+
+def test_who_has_no_skills_is_not_measured_by_goals() -> None:
+    kinds = {name: [type(each) for each in suite(make(name), worlds(), 2, 2, 0, None)] for name in ("task", "csf")}
+    assert kinds == {"task": [Rollouts], "csf": [Rollouts, ZeroShotGoals]}
 
 
 # ---- goals

@@ -29,18 +29,10 @@ BELOW: dict[str, set[str]] = {
     "csf.reporting": LEAVES | {"csf.io", "csf.evaluation"},
     "csf.report": LEAVES | {"csf.reporting"},  # an entry point that needs neither configurations nor worlds
 }
-TOP = {
-    "csf.worlds",
-    "csf.film",
-    "csf.controllers",
-    "csf.config",
-    "csf.usage",
-    "csf.train",
-    "csf.evaluate",
-    "csf.export",
-}
-EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | {"csf.config", "csf.usage"}
-EVERYTHING |= {"csf.worlds", "csf.film", "csf.controllers"}
+# For entry points, and themselves not for what lies below.
+MIDDLE = {"csf.config", "csf.usage", "csf.worlds", "csf.film", "csf.controllers"}
+TOP = MIDDLE | {"csf.train", "csf.evaluate", "csf.export"}
+EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 
 # Names that these modules alone may use.
 RESERVED = {
