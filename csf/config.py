@@ -158,7 +158,9 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
 def _check_choices(overrides: Sequence[str]) -> None:
     """Hydra takes other things than names for a choice, and fails on them; an optional group it leaves out."""
     for word in overrides:
-        group, _, name = word.partition("=")
+        group, sign, name = word.partition("=")
+        if sign and not group:
+            raise ConfigError(f"{word!r} is not understood; accepted: key=value")
         if group in (*GROUPS, "preset", "preset/all_envs") and name not in choices(group):
             raise ConfigError(_not_accepted(word, name, choices(group)))
 

@@ -202,6 +202,7 @@ def test_controllers_have_the_papers_values() -> None:
         ("device=cdua", r"device is 'cdua'; accepted: auto, cpu, cuda \(did you mean 'cuda'\?\)"),
         ("wandb=off", r"wandb is 'off'; accepted: disabled, offline, online"),
         ("seed=1,2", r"To sweep over it, add --multirun"),
+        ("=3", r"^'=3' is not understood; accepted: key=value$"),
         ("task=3", r"^task=3 is not known; accepted: .*pretrain, quick"),
         ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
         ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),

@@ -91,6 +91,14 @@ def test_a_value_written_out_is_the_same_configuration(tmp_path: Path) -> None:
     RunDir(tmp_path, tree_of("agent.lr=1e-3")).close()
 
 
+def test_a_run_goes_on_when_a_setting_has_come_that_it_does_not_use() -> None:
+    now = tree_of()
+    before = {key: value for key, value in now.items() if key not in ("skills", "cp_path", "hold")}
+    assert differences(before, now) == differences(now, before) == ""
+    assert differences(before, {**now, "hold": 4}) == "hold is absent there, 4 here"
+    assert differences({**now, "hold": 4}, now) == "hold is 4 there, None here"
+
+
 def test_the_simulators_threads_may_change() -> None:
     one, two = {"env": {"threads": 1}}, {"env": {"threads": 2}}
     assert differences(one, two) == ""

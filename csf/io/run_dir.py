@@ -102,11 +102,13 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What a run may not change between two plain configurations, as text; empty if nothing differs."""
+    """What a run may not change between two plain configurations, as text; empty if nothing differs.
+
+    What is null may be absent, so that a run goes on when a setting has come that it does not use.
+    """
     old, new = flat(kept), flat(config)
     found = []
     for key in dict.fromkeys([*new, *old]):
-        a, b = old.get(key, "absent"), new.get(key, "absent")
-        if a != b and key not in MAY_CHANGE:
-            found.append(f"{key} is {a} there, {b} here")
+        if old.get(key) != new.get(key) and key not in MAY_CHANGE:
+            found.append(f"{key} is {old.get(key, 'absent')} there, {new.get(key, 'absent')} here")
     return "; ".join(found)
