@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,13 +23,14 @@ from omegaconf.errors import OmegaConfBaseException
 from csf.agents import ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
 from csf.errors import ConfigError
-from csf.ranges import Count, Natural, Range
+from csf.ranges import Count, Natural, Range, Seed
 from csf.registry import UnknownName, nearest
 
 _PACKAGED, _CHECKOUT = Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "env", "task")
+PATHS = ("cp_path", "exp_dir", "run_name")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Config:
 class _Top:
     """Keys that belong to no group."""
 
-    seed: Natural
+    seed: Seed
     exp_dir: str
     run_name: str
     variant: str
@@ -83,6 +85,18 @@ class _Top:
     skills: str | None
     cp_path: str | None
     hold: int | None
+
+
+def quoted(word: str) -> str:
+    """An override as Hydra takes it: names of runs have in them what its grammar does not, such as = and [8,8]."""
+    key, _, value = word.partition("=")
+    if key not in PATHS or "'" in value:
+        return word
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return f"{key}='{value}'"
+    return word
 
 
 def register_resolvers() -> None:
@@ -144,8 +158,10 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
 def _check_choices(overrides: Sequence[str]) -> None:
     """Hydra takes other things than names for a choice, and fails on them; an optional group it leaves out."""
     for word in overrides:
-        group, _, name = word.partition("=")
-        if group in (*GROUPS, "preset") and name not in choices(group):
+        group, sign, name = word.partition("=")
+        if sign and not group:
+            raise ConfigError(f"{word!r} is not understood; accepted: key=value")
+        if group in (*GROUPS, "preset", "preset/all_envs") and name not in choices(group):
             raise ConfigError(_not_accepted(word, name, choices(group)))
 
 
@@ -215,14 +231,12 @@ def settings(cls: type, name: str, words: Sequence[str]) -> Any:
     Raises:
         ConfigError: one line that names the argument and what is accepted.
     """
+    plain: dict[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     for word in words:
-        if "=" not in word:
+        key, sign, value = word.partition("=")
+        if not sign:
             raise ConfigError(f"{word!r} is not understood; accepted: key=value, --help")
-    try:
-        tree = OmegaConf.merge(OmegaConf.load(CONFIGS / f"{name}.yaml"), OmegaConf.from_dotlist(list(words)))
-        plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(_explain(str(error))) from error
+        plain[key] = None if value in ("", "null") else value  # as it is: paths are full of what means more in yaml
     return typed(cls, plain, "")
 
 
@@ -277,6 +291,9 @@ def _check_values(config: Config) -> None:
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
             "nothing would ever be learned"
         )
+    reach = config.env.get("plot_range")
+    if reach is not None and not (isinstance(reach, int | float) and 0 < reach < math.inf):
+        raise ConfigError(f"env.plot_range is {reach}; a number above 0 is accepted, or null")
     _check_skills(config)
 
 

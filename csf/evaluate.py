@@ -21,7 +21,7 @@ from csf.io import checkpoint
 from csf.io.load import about, load
 from csf.io.locate import find, newest, run_of
 from csf.io.logger import png
-from csf.ranges import Count, Natural
+from csf.ranges import Count, Natural, Seed
 from csf.sampling.rollout import RolloutSampler
 from csf.types import EnvSpec, Evaluation
 from csf.worlds import describe
@@ -48,7 +48,7 @@ class Settings:
     exp_dir: str  # without cp_path: below this folder
     skills: Count  # episodes for coverage and return
     goals: Count  # of zero-shot goal reaching
-    seed: Natural  # of skills, goals, worlds and actions
+    seed: Seed  # of skills, goals, worlds and actions
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural  # of PyTorch and of the simulator; 0: one per core
     video: bool  # whether to film the skills too

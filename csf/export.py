@@ -34,13 +34,13 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
     told, agent = about(path), load(path)
     prepare(folder)
     try:
+        if video:  # first, since it is what may fail: then the folder is still empty, and can be given again
+            film(folder / VIDEO, agent, told["config"], run_of(path), SEED)
         results = copy_results(path, folder) or told.get("results", {})
         policy.save(folder / POLICY, agent, {key: told[key] for key in told if key not in ("format", "spec", "prior")})
         (folder / CONFIG).write_text(yaml.safe_dump(told["config"], sort_keys=False))
-        if (skills := run_of(path) / KEPT).is_file():  # of a controller
-            shutil.copyfile(skills, folder / KEPT)
-        if video:
-            film(folder / VIDEO, agent, told["config"], run_of(path), SEED)
+        if told["config"].get("skills"):
+            copy_skills(run_of(path), folder)
         text = card(agent, told, results, license, VIDEO if video else None)
         (folder / CARD).write_text(text)
     except OSError as error:
@@ -63,16 +63,35 @@ def prepare(folder: Path) -> None:
 
 
 def copy_results(path: Path, folder: Path) -> Mapping[str, Any] | None:
-    """What `csf.evaluate` has found of this very checkpoint, copied; None if it has not been asked."""
+    """What `csf.evaluate` has found of this very checkpoint, copied; None if it has not been asked.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     source = path.with_name(RESULTS)
     if not source.is_file():
         return None
-    report = json.loads(source.read_text())
-    if report.get("checkpoint") != path.name:
+    try:
+        report = json.loads(source.read_text())
+        checkpoint, results = report["checkpoint"], report["results"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{source} is not what csf.evaluate writes; run it again, or delete the file") from error
+    if checkpoint != path.name:
         return None
     shutil.copyfile(source, folder / RESULTS)
-    results: Mapping[str, Any] = report["results"]
-    return results
+    return dict(results)
+
+
+def copy_skills(run: Path, folder: Path) -> None:
+    """The skills that are a controller's actions.
+
+    Raises:
+        CheckpointError: they are not where its run keeps them.
+    """
+    kept = run / KEPT
+    if not kept.is_file():
+        raise CheckpointError(f"{kept} is missing, whose skills are this controller's actions; accepted: a whole run")
+    shutil.copyfile(kept, folder / KEPT)
 
 
 CARD_TEXT = """\
@@ -83,14 +102,14 @@ tags: [reinforcement-learning, unsupervised-skill-discovery, {method}, {env}]
 ---
 # {title} on {env}
 
-A repertoire of skills that was learned without reward: a policy of observation and skill. {summary}
+{kind} {summary}
 {video}
 | | |
 |---|---|
 | environment | `{env}`, {env_version} |
 | settings of the environment | {env_settings} |
 | method | `{method}`, on `{backbone}` |
-| skills | {skill_dim} dimensions, {prior} |
+| skills | {skills} |
 | seed | {seed} |
 | training | {epoch:,} epochs, {env_steps:,} environment steps, {gradient_steps:,} gradient steps |
 | made with | {versions} |
@@ -115,14 +134,15 @@ for step in range(worlds.max_steps):
 `config.yaml` holds every setting of the run.
 """
 
-
+REPERTOIRE = "A repertoire of skills that was learned without reward: a policy of observation and skill."
+RL = "A policy that was learned from the environment's reward."
 OVER_SKILLS = """
 worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # an action is a skill, which it holds"""
 
 
 def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], license: str, video: str | None) -> str:
     """The model card: what it is, where it comes from, how good it is, how to load it."""
-    config, spec = told["config"], agent.spec
+    config, spec, dim = told["config"], agent.spec, agent.objective.cfg.skill_dim
     method = config["agent"]["name"]
     module = sys.modules[objectives[method].__module__].__doc__ or ""
     title, _, summary = module.partition("\n")[0].partition(": ")
@@ -133,13 +153,13 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
         method=method,
         env=spec.id,
         title=title,
+        kind=REPERTOIRE if dim else RL,
         summary=summary[:1].upper() + summary[1:],
         video=f'\n<video controls muted loop src="{video}"></video>\n' if video else "",
         env_version=spec.version,
         env_settings=", ".join(f"{key}={value}" for key, value in env.items()) or "none",
         backbone=config["agent"]["backbone"]["name"],
-        skill_dim=agent.objective.cfg.skill_dim,
-        prior=agent.objective.prior,
+        skills=f"{dim} dimensions, {agent.objective.prior}" if dim else "none",
         seed=config["seed"],
         **{key: told.get(key, 0) for key in ("epoch", "env_steps", "gradient_steps")},
         versions=", ".join(f"{name} {version}" for name, version in told.get("versions", {}).items()),

@@ -19,13 +19,14 @@ class Range:
 
     def __str__(self) -> str:
         if self.low == self.high:
-            return f"of exactly {self.low:g}"
-        low = f"{'above' if self.above else 'of at least'} {self.low:g}"
-        return low if self.high == float("inf") else f"{low} and at most {self.high:g}"
+            return f"of exactly {self.low}"
+        low = f"{'above' if self.above else 'of at least'} {self.low}"
+        return low if self.high == float("inf") else f"{low} and at most {self.high}"
 
 
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # PyTorch takes more, but seeds of other things are sums with this one
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

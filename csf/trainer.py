@@ -125,7 +125,7 @@ class Trainer:
         metrics = self.learner.learn(episodes)
         end = time.perf_counter()
         self.counters.epoch += 1
-        self.counters.env_steps += int(episodes.length.sum())
+        self.counters.env_steps += int(episodes.length.sum()) * self.sampler.spec.hold
         kept = episodes.length > 0
         final = episodes.coord[torch.arange(len(kept)), episodes.length]
         displacement = (final - episodes.coord[:, 0]).norm(dim=-1)

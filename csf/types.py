@@ -90,6 +90,7 @@ class EnvSpec:
     coverage_cell: float  # side of a cell of state coverage, in units of the coordinates
     obs_mean: tuple[float, ...] | None  # of the fixed normalizer, already applied to what the agent sees
     obs_std: tuple[float, ...] | None
+    hold: int = 1  # steps of the world that an action lasts, if the episode does; budgets are counted in them
 
     @property
     def obs_dim(self) -> int:

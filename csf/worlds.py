@@ -55,4 +55,5 @@ def describe(worlds: Worlds, name: str) -> EnvSpec:
         coverage_cell=float(worlds.coverage_cell),
         obs_mean=numbers(worlds.obs_mean),
         obs_std=numbers(worlds.obs_std),
+        hold=int(getattr(worlds, "hold", 1)),  # worlds whose actions are skills have it
     )

@@ -17,7 +17,7 @@ from conftest import NAMES, ROOT, configure
 from csf import train
 from csf.agents import objectives
 from csf.backbones import backbones
-from csf.config import Config, TaskConfig, check
+from csf.config import Config, TaskConfig, check, quoted
 from csf.errors import ConfigError
 
 
@@ -190,6 +190,9 @@ def test_controllers_have_the_papers_values() -> None:
         ("task.batch_size=0", r"task\.batch_size is 0; an integer of at least 1 is accepted"),
         ("task.replay_size=100", r"task\.min_replay_size is 160, more than task\.replay_size \(100\)"),
         ("seed=-1", r"seed is -1; an integer of at least 0"),
+        ("seed=4294967296", r"^seed is 4294967296; an integer of at least 0 and at most 4294967295 is accepted$"),
+        ("env.plot_range=0", r"^env\.plot_range is 0; a number above 0 is accepted, or null$"),
+        ("env.plot_range=far", r"^env\.plot_range is far; a number above 0"),
         ("agent=cfs", r"agent=cfs is not known; accepted: .*csf.*\(did you mean 'csf'\?\)"),
         ("agent/backbone=sca", r"agent/backbone=sca is not known; accepted: .*sac, successor \(did you mean 'sac'\?\)"),
         ("agent.backbone=sac", r"agent\.backbone is 'sac'; choose with agent/backbone=.*sac\|successor"),
@@ -199,10 +202,12 @@ def test_controllers_have_the_papers_values() -> None:
         ("device=cdua", r"device is 'cdua'; accepted: auto, cpu, cuda \(did you mean 'cuda'\?\)"),
         ("wandb=off", r"wandb is 'off'; accepted: disabled, offline, online"),
         ("seed=1,2", r"To sweep over it, add --multirun"),
+        ("=3", r"^'=3' is not understood; accepted: key=value$"),
         ("task=3", r"^task=3 is not known; accepted: .*pretrain, quick"),
         ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
         ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),
         ("preset=foo", r"^preset=foo is not known; accepted: csf_point"),
+        ("preset/all_envs=foo", r"^preset/all_envs=foo is not known; accepted: cic$"),
         ("agent.lr=-1", r"^agent\.lr is -1\.0; a number of at least 0 is accepted$"),
         ("agent.lr=nan", r"^agent\.lr is nan; "),
         ("agent.hidden=[8,0]", r"^agent\.hidden is 0; an integer of at least 1 is accepted$"),
@@ -347,6 +352,22 @@ def test_a_mistake_ends_with_exit_code_1_and_one_line(
     with pytest.raises(SystemExit, match=r"^error: agent\.skil_dim is not known; [^\n]*$"):
         command(monkeypatch, *words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["exp/csf-hidden=[8,8]/sd000", "exp/*=4/sd[0-9]*", "exp/plain", "exp/a b(c"])
+def test_a_path_needs_no_quotes_of_hydras(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names of runs have what its grammar does not take: the command line of a shell is quoted for the shell alone."""
+    words = ["env=point_two_goals", "task=hierarchical", f"cp_path={path}", f"exp_dir={path}"]
+    command(monkeypatch, *words, "--cfg", "job")
+    tree = yaml.safe_load(capsys.readouterr().out)
+    assert (tree["cp_path"], tree["exp_dir"]) == (path, path)
+
+
+def test_a_quoted_path_and_a_sweep_of_paths_stay_as_they_are() -> None:
+    for word in ("cp_path='a=b'", "cp_path=a,b", 'cp_path="a=[b"', "agent.lr=1=2"):
+        assert quoted(word) == word
 
 
 def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

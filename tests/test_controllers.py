@@ -190,6 +190,15 @@ def test_a_run_keeps_its_skills_and_goes_on_with_them(tmp_path: Path) -> None:
     assert different(*states) == []
 
 
+def test_a_run_goes_on_with_skills_of_a_run_whose_name_has_brackets(tmp_path: Path) -> None:
+    lender = tmp_path / "csf-hidden=[8,8]"
+    path = pretrained(lender)
+    folder = run(tmp_path, "task.epochs=1", f"cp_path='{lender}'")
+    pretrained(lender, epoch=20)
+    assert run(tmp_path, "task.epochs=1", f"cp_path='{lender}'") == folder
+    assert config_of(folder)["cp_path"] == str(path)
+
+
 def test_other_skills_are_refused_in_a_run_that_has_some(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
     run(tmp_path, "task.epochs=1")
@@ -215,7 +224,8 @@ def test_learning_starts_with_the_replay_buffer_that_is_asked_for(tmp_path: Path
     folder = run(tmp_path)
     learned = [row["epoch"] for row in rows(folder) if "loss/critic" in row]
     assert learned == [4, 5, 6]
-    assert [row["env_steps"] for row in rows(folder)] == [8 * epoch for epoch in range(7)]
+    # A budget is counted in steps of the world, as that of a run from scratch.
+    assert [row["env_steps"] for row in rows(folder)] == [80 * epoch for epoch in range(7)]
     late = run(tmp_path, "run_name=late", "task.replay_size=1000000", "task.min_replay_size=10000")
     assert not any("loss/critic" in row for row in rows(late))
 
@@ -269,13 +279,25 @@ def test_a_film_of_a_controller_shows_every_step_below(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
-    export(str(run(tmp_path, "task.epochs=1")), tmp_path / "hub", "mit", video=False)
+    folder = run(tmp_path, "task.epochs=1")
+    export(str(folder), tmp_path / "hub", "mit", video=False)
     path.unlink()
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "hub/README.md").read_text(), re.DOTALL)
+    text = (tmp_path / "hub/README.md").read_text()
+    assert "| skills | none |" in text
+    assert "A policy that was learned from the environment's reward." in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     line = [sys.executable, "-c", code + "print(step + 1, truncated)"]
     env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=tmp_path / "hub", env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout == "4 [ True]\n", done.stderr
+
+
+def test_a_controller_is_not_exported_without_its_skills(tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    folder = run(tmp_path, "task.epochs=1")
+    (folder / "skills.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=rf"^{folder}/skills\.safetensors is missing, whose skills are this "):
+        export(str(folder), tmp_path / "hub", "mit", video=False)
 
 
 # ---- mistakes

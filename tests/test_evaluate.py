@@ -156,3 +156,12 @@ def test_a_missing_package_of_an_environment_is_told(run: Path, monkeypatch: pyt
 
     monkeypatch.setattr(envs, "make_vec", lacking)
     assert refusal(monkeypatch, f"cp_path={run}").endswith("pip install wings")
+
+
+def test_a_path_is_taken_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No character of it means anything but to a pattern."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("*", "[a]*", "{a: b", "${foo}", "a: b #c", "1e3", "x" * 300):
+        assert refusal(monkeypatch, f"cp_path={path}").startswith(f"error: cp_path={path}: no such file or folder; ")
+    assert refusal(monkeypatch, "cp_path=").startswith("error: which checkpoint? accepted: ")
+    assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith("error: seed is 4294967296; an integer of ")

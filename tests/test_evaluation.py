@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from unittest.mock import patch
 
 import golden_map
 import numpy as np
@@ -65,10 +66,10 @@ def sampler() -> RolloutSampler:
     return RolloutSampler(worlds(), describe(worlds(), "point"), 0, "cpu")
 
 
-def make(name: str) -> Agent:
+def make(name: str, *settings: str) -> Agent:
     """A small agent of a method for the plane."""
     torch.manual_seed(0)
-    cfg = configure(f"agent={name}", *SMALL)
+    cfg = configure(f"agent={name}", *SMALL, *settings)
     return Agent(cfg.agent, cfg.backbone, describe(worlds(), "point"))
 
 
@@ -135,6 +136,20 @@ def test_the_return_is_the_mean_over_episodes_of_the_sum_of_their_real_steps() -
 def test_who_has_no_skills_is_not_measured_by_goals() -> None:
     kinds = {name: [type(each) for each in suite(make(name), worlds(), 2, 2, 0, None)] for name in ("task", "csf")}
     assert kinds == {"task": [Rollouts], "csf": [Rollouts, ZeroShotGoals]}
+
+
+def test_a_skill_is_held_where_it_is_one_hot_and_would_change_on_the_way() -> None:
+    """As the paper has it for METRA: "Single" beside "Adaptive". DIAYN's is the same from everywhere."""
+    agents = [make("metra", "agent.prior=one_hot", "agent.skill_dim=4"), make("metra"), make("diayn")]
+    found = [suite(agent, worlds(), 2, 4, 0, None)[1:] for agent in agents]
+    assert [len(each) for each in found] == [2, 1, 1]
+    asked = []
+    for evaluator in found[0]:
+        with patch.object(agents[0].objective, "goal_skill", wraps=agents[0].objective.goal_skill) as rule:
+            metrics = evaluator.run(agents[0], sampler()).metrics
+        asked.append((next(iter(metrics)).split("/")[1], rule.call_count))
+    steps, rounds = sampler().spec.max_steps, -(-4 // sampler().env.num_envs)
+    assert asked == [("goal", steps * rounds), ("goal_single", rounds)]
 
 
 # ---- goals

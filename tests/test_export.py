@@ -17,6 +17,7 @@ from runs import train
 
 import csf
 from csf import export
+from csf.errors import SamplerError
 from csf.io.load import about
 
 
@@ -83,6 +84,28 @@ def test_a_video_is_in_the_folder_and_on_the_card(run: Path, tmp_path: Path, mon
     command(monkeypatch, run, tmp_path / "hub")
     assert (tmp_path / "hub/skills.webm").stat().st_size > 1000
     assert '<video controls muted loop src="skills.webm"></video>' in (tmp_path / "hub/README.md").read_text()
+
+
+def test_an_evaluation_that_is_damaged_is_told_in_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    for number, content in enumerate(("{", "[]", '{"checkpoint": "policy_000002.safetensors"}')):
+        (copy / "checkpoints/eval.json").write_text(content)
+        message = refusal(monkeypatch, copy, tmp_path / f"hub{number}", "--no-video")
+        assert message.startswith(f"error: {copy}/checkpoints/eval.json is not what csf.evaluate writes; run it again")
+
+
+def test_a_video_that_fails_leaves_the_folder_as_it_was(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise SamplerError("no screen")
+
+    monkeypatch.setattr(export, "film", fail)
+    assert refusal(monkeypatch, run, tmp_path / "hub") == "error: no screen"
+    command(monkeypatch, run, tmp_path / "hub", "--no-video")
+    assert (tmp_path / "hub/README.md").is_file()
 
 
 @pytest.mark.slow

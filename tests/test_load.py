@@ -120,6 +120,30 @@ def test_a_full_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("kind", ["p", "f"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"config": None},
+        {"config": {"agent": "csf"}},
+        {"spec": None},
+        {"spec": dataclasses.asdict(SPEC) | {"obs_shape": []}},
+    ],
+)
+def test_a_file_that_tells_what_nothing_can_be_made_of_is_refused(
+    wrong: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    path, agent = tmp_path / {"p": "a.safetensors", "f": "a.pt"}[kind], make("csf")
+    told = facts("csf") | wrong
+    if kind == "p":
+        policy.save(path, agent, told)
+    else:
+        checkpoint.save(path, {"agent": agent}, told)
+    with pytest.raises(CheckpointError, match=rf"^{path} does not fit this version: .+") as raised:
+        load(path)
+    assert len(str(raised.value).splitlines()) == 1
+
+
 # ---- which file
 
 

@@ -234,6 +234,26 @@ def test_each_environment_stands_by_itself(tmp_path: Path) -> None:
     }
 
 
+def test_controllers_over_different_skills_are_different_methods(tmp_path: Path) -> None:
+    """The files that have the skills are not: each seed may have its own."""
+    over = ["task=hierarchical", "env=point_two_goals"]
+    runs = [
+        read(fake(tmp_path / f"{skills}{s}", "agent=task", *over, f"skills={skills}", f"cp_path={s}", seed=s))
+        for skills in ("csf", "metra")
+        for s in (0, 1)
+    ]
+    runs.append(read(fake(tmp_path / "longer", "agent=task", *over, "skills=csf", "hold=50")))
+    runs.append(read(fake(tmp_path / "scratch", "agent=task", "task=scratch", over[1])))
+    (arena,) = arrange(runs)
+    assert {group.method: [run.seed for run in group.runs] for group in arena.groups} == {
+        "task on sac over csf, hold=25": [0, 1],
+        "task on sac over metra": [0, 1],
+        "task on sac over csf, hold=50": [0],
+        "task on sac": [0],
+    }
+    assert not arena.notes
+
+
 def test_a_seed_that_comes_twice_counts_once(tmp_path: Path) -> None:
     longer = [{"epoch": e, "env_steps": 100 * e, "eval/coverage": 1.0} for e in range(9)]
     runs = [read(fake(tmp_path / "a")), read(fake(tmp_path / "b", rows=longer))]

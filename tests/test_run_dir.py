@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from conftest import configure
 from runs import fork
 
 from csf.errors import RunDirError
-from csf.io.run_dir import RunDir, differences
+from csf.io.run_dir import RunDir, differences, read_config
 
 
 def tree_of(*overrides: str) -> dict[str, Any]:
@@ -90,18 +91,29 @@ def test_a_value_written_out_is_the_same_configuration(tmp_path: Path) -> None:
     RunDir(tmp_path, tree_of("agent.lr=1e-3")).close()
 
 
+def test_a_run_goes_on_when_a_setting_has_come_that_it_does_not_use() -> None:
+    now = tree_of()
+    before = {key: value for key, value in now.items() if key not in ("skills", "cp_path", "hold")}
+    assert differences(before, now) == differences(now, before) == ""
+    assert differences(before, {**now, "hold": 4}) == "hold is absent there, 4 here"
+    assert differences({**now, "hold": 4}, now) == "hold is 4 there, None here"
+
+
 def test_the_simulators_threads_may_change() -> None:
     one, two = {"env": {"threads": 1}}, {"env": {"threads": 2}}
     assert differences(one, two) == ""
 
 
-@pytest.mark.parametrize("content", ["", "a: [1", "just words"], ids=["empty", "broken", "words"])
-def test_a_config_that_is_none_is_refused_in_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(RunDirError) as raised:
-        RunDir(tmp_path, tree_of())
+@pytest.mark.parametrize("read", [lambda folder: RunDir(folder, tree_of()), read_config], ids=["enter", "read"])
+@pytest.mark.parametrize("content", [b"", b"a: [1", b"just words", b"\xff\xfe\x00"])
+def test_a_config_that_is_none_is_refused_in_one_line(
+    content: bytes, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(RunDirError, match=r"config\.yaml is not .*; mend it, or give another run_name$") as raised:
+        read(tmp_path)
     assert len(str(raised.value).splitlines()) == 1
-    assert (tmp_path / "config.yaml").read_text() == content
+    assert (tmp_path / "config.yaml").read_bytes() == content
 
 
 # ---- processes

@@ -46,6 +46,7 @@ class Objective(nn.Module):
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     prior: Prior = "sphere"  # the law of the skills, which a controller, an export and a reader need to know
     least_batch: int = 1  # transitions that an update takes at least
+    goal_from_here: ClassVar[bool] = True  # whether the skill to a goal depends on where the agent is
     anchor: Tensor
 
     def __init__(self, cfg: Any, spec: EnvSpec) -> None:

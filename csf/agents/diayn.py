@@ -22,6 +22,7 @@ class DIAYN(Objective):
     """Rewards log q(z|s') + log K, q a softmax over K one-hot skills."""
 
     prior: Prior = "one_hot"
+    goal_from_here = False
 
     def build(self) -> Iterable[nn.Parameter]:
         """Make the discriminator's logits: [B, O] -> [B, K]."""

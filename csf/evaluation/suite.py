@@ -32,6 +32,6 @@ def suite(
         log.warning("%s has no rule to reach a goal; eval/goal is left out", agent.objective.cfg.name)
         return found
     found.append(ZeroShotGoals(worlds.goals, goals, seed))
-    if agent.objective.prior == "one_hot":
+    if agent.objective.prior == "one_hot" and agent.objective.goal_from_here:
         found.append(ZeroShotGoals(worlds.goals, goals, seed, single=True))
     return found

@@ -71,5 +71,6 @@ def _is_kept(folder: Path, cp_path: str) -> bool:
 
 def _names(cp_path: str, file: str) -> bool:
     """Whether a path or a pattern names a file or a folder around it."""
-    named, whole = str(Path(cp_path).expanduser().resolve()), str(Path(file).resolve())
-    return whole == named or fnmatch(whole, named) or fnmatch(whole, f"{named}/*")
+    named, whole = Path(cp_path).expanduser().resolve(), Path(file).resolve()
+    by_letter = named in (whole, *whole.parents)  # a run whose name has [8,8] in it is no pattern
+    return by_letter or fnmatch(str(whole), str(named)) or fnmatch(str(whole), f"{named}/*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def find(cp_path: str | Path) -> Path:
         CheckpointError: there is no such file.
     """
     named = Path(cp_path).expanduser()
-    matches = [named] if named.exists() else [Path(match) for match in glob.glob(str(named), recursive=True)]
+    # Not Path.exists, which raises where a name is too long or a folder may not be entered.
+    matches = [named] if os.path.exists(named) else [Path(match) for match in glob.glob(str(named), recursive=True)]
     if not matches:
         raise CheckpointError(f"cp_path={cp_path}: no such file or folder; {ACCEPTED}")
     files = [file for match in matches if (file := _newest_in(match))]

@@ -18,7 +18,8 @@ from csf.io.checkpoint import FORMAT, write
 from csf.types import EnvSpec
 
 HEADER = "csf"  # the key of the JSON document among the file's metadata
-MISFITS = (TypeError, KeyError, RuntimeError)  # how state of another version fails to become an agent
+# How state of another version fails to become an agent.
+MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def save(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:

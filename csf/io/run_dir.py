@@ -81,13 +81,16 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / CONFIG
     try:
-        return yaml.safe_load(file.read_text()) or {}
+        config = yaml.safe_load(file.read_text())
     except FileNotFoundError:
         return None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error
+    if not isinstance(config, dict):
+        raise RunDirError(f"{file} is not the configuration of a run; mend it, or give another run_name")
+    return config
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
@@ -99,11 +102,13 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What a run may not change between two plain configurations, as text; empty if nothing differs."""
+    """What a run may not change between two plain configurations, as text; empty if nothing differs.
+
+    What is null may be absent, so that a run goes on when a setting has come that it does not use.
+    """
     old, new = flat(kept), flat(config)
     found = []
     for key in dict.fromkeys([*new, *old]):
-        a, b = old.get(key, "absent"), new.get(key, "absent")
-        if a != b and key not in MAY_CHANGE:
-            found.append(f"{key} is {a} there, {b} here")
+        if old.get(key) != new.get(key) and key not in MAY_CHANGE:
+            found.append(f"{key} is {old.get(key, 'absent')} there, {new.get(key, 'absent')} here")
     return "; ".join(found)

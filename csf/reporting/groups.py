@@ -12,6 +12,7 @@ from csf.reporting.runs import Run
 
 SEEDED = {"seed", "env.goal_seed"}  # differ between seeds of the same thing
 DRAWN = {"env.plot_range"}  # changes pictures only
+ACTIONS = ("skills", "hold")  # of a controller; which file has the skills may differ between seeds
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,16 @@ def arrange(runs: Sequence[Run]) -> list[Arena]:
 
 
 def _method_name(run: Run) -> str:
-    return f"{run.config['agent']['name']} on {run.config['agent']['backbone']['name']}"
+    agent, skills = run.config["agent"], run.config.get("skills")
+    return f"{agent['name']} on {agent['backbone']['name']}" + (f" over {skills}" if skills else "")
 
 
 def _method(run: Run) -> dict[str, Any]:
     """What makes two runs seeds of one method, by path."""
-    keys = {key: value for key, value in flat(run.config).items() if key.startswith(("agent.", "task."))}
-    return {key: value for key, value in keys.items() if key not in MAY_CHANGE}
+    leaves = flat(run.config)
+    keys = {key: value for key, value in leaves.items() if key.startswith(("agent.", "task."))}
+    actions = {key: leaves[key] for key in ACTIONS if leaves.get(key) is not None}
+    return {key: value for key, value in keys.items() if key not in MAY_CHANGE} | actions
 
 
 def _world(run: Run) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _named(runs: Sequence[Run], name: Any, identity: Any) -> dict[str, list[Run]
     for word, members in by_name.items():
         differing = _differing([leaves for leaves, _ in members])
         for leaves, run in members:
-            words = [f"{key.partition('.')[2]}={leaves.get(key, 'absent')}" for key in differing]
+            words = [f"{key.partition('.')[2] or key}={leaves.get(key, 'absent')}" for key in differing]
             found.setdefault(", ".join([word, *words]), []).append(run)
     return found
 
