@@ -103,7 +103,7 @@ def test_a_controllers_script_takes_a_method(script: str, method: str, tmp_path:
     assert task.terminal_at_limit
 
 
-@pytest.mark.parametrize("words", [[], ["cfs"], ["seed=1"], ["--help"]])
+@pytest.mark.parametrize("words", [[], ["cfs"], ["seed=1"], ["--help"], ["csf metra"]])
 @pytest.mark.parametrize("script", CONTROLLERS + ZERO_SHOT)
 def test_a_script_names_the_methods_that_it_takes(script: str, words: list[str]) -> None:
     done = sh(ROOT / script, *words, PYTHON=sys.executable)

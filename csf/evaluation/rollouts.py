@@ -29,7 +29,7 @@ class Rollouts:
             found = sampler.collect(agent.act, skills, True, self.seed)
         total = (found.reward * found.steps()).sum(1)[found.length > 0].double()
         metrics = {"eval/return": total.mean().item(), "eval/return_std": total.std(correction=0).item()}
-        if sampler.spec.coord_dim:
+        if sampler.spec.coord_dim and sampler.spec.hold == 1:  # of held skills, the places between are not known
             metrics = {"eval/coverage": float(coverage(found, sampler.spec.coverage_cell)), **metrics}
         return Evaluation(metrics, self._pictures(agent, found))
 

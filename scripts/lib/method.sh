@@ -3,11 +3,12 @@
 # Source it from the root of the repository.
 
 METHODS=${METHODS:-csf metra diayn dads cic visr}
-METHOD=${1:-}
-case " $METHODS " in
-    *" ${METHOD:-,} "*) shift ;;
-    *)
-        printf "csf: the method is '%s'; accepted: %s\n" "$METHOD" "$(echo "$METHODS" | sed 's/ /, /g')" >&2
-        exit 1
-        ;;
-esac
+METHOD=''
+for csf_method in $METHODS; do
+    if [ "$csf_method" = "${1:-}" ]; then METHOD=$1; fi
+done
+if [ -z "$METHOD" ]; then
+    printf "csf: the method is '%s'; accepted: %s\n" "${1:-}" "$(echo "$METHODS" | sed 's/ /, /g')" >&2
+    exit 1
+fi
+shift
