@@ -124,7 +124,7 @@ def surroundings(told: dict[str, Any], path: Path, agent: Agent) -> EnvSpec:
     worlds = worlds_of(told["config"], run_of(path), 1, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
     worlds.close()
-    for name in ("obs_shape", "action_dim", "discrete"):
+    for name in ("obs_shape", "action_dim", "discrete", "obs_mean", "obs_std"):
         a, b = getattr(there, name), getattr(here, name)
         if a != b:
             raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")

@@ -97,7 +97,10 @@ class Run:
         task = self.cfg.task
         if self.agent.backbone.on_policy:
             return OnPolicyLearner(self.agent, task.updates_per_epoch, task.batch_size)
-        replay = self.parts["replay"] = ReplayBuffer(task.replay_size, spec, self.cfg.agent.skill_dim, device)
+        try:
+            replay = self.parts["replay"] = ReplayBuffer(task.replay_size, spec, self.cfg.agent.skill_dim, device)
+        except RuntimeError as error:  # PyTorch cannot allocate it
+            raise ConfigError(f"task.replay_size is {task.replay_size}, which does not fit into memory") from error
         return OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
 
     def train(self) -> int:

@@ -68,6 +68,11 @@ MISTAKES = {
         "task.replay_size is 159",
         "less than the 160 transitions of an epoch",
     ),
+    "endless buffer": (
+        ["env=point", "device=cpu", "threads=1", "task.replay_size=1000000000000000"],
+        "task.replay_size is 1000000000000000",
+        "does not fit into memory",
+    ),
     "batch without neighbors": (
         ["env=point", "agent=cic", "device=cpu", "threads=1", "task.batch_size=15"],
         "task.batch_size is 15",

@@ -103,6 +103,14 @@ def test_a_file_tells_of_itself_without_its_weights(kind: str, tmp_path: Path) -
     assert {"parts", "rng"}.isdisjoint(told)
 
 
+@pytest.mark.parametrize("config", [{}, {"agent": {"name": "csf"}}, None, [1]])
+def test_a_file_that_does_not_say_what_made_it_is_refused(config: Any, tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    policy.save(path, make("csf"), facts("csf") | {"config": config})
+    with pytest.raises(CheckpointError, match=rf"^{path} does not say by which agent and on which environment"):
+        about(path)
+
+
 def test_neither_hydra_nor_an_environment_is_needed(tmp_path: Path) -> None:
     path = save(tmp_path / "run", 3, "p")
     code = (

@@ -47,6 +47,10 @@ def about(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: as `load`.
     """
-    if path.suffix != FULL:
-        return policy.describe(path)
-    return {key: value for key, value in checkpoint.load(path).items() if key not in ("parts", "rng")}
+    state = policy.describe(path) if path.suffix != FULL else checkpoint.load(path)
+    told = {key: value for key, value in state.items() if key not in ("parts", "rng")}
+    try:
+        told["config"]["agent"]["name"], told["config"]["env"]["name"]
+    except (LookupError, TypeError) as error:
+        raise CheckpointError(f"{path} does not say by which agent and on which environment it was made") from error
+    return told
