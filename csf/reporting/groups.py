@@ -11,6 +11,7 @@ from csf.io.run_dir import MAY_CHANGE, flat
 from csf.reporting.runs import Run
 
 SEEDED = {"seed", "env.goal_seed"}  # differ between seeds of the same thing
+CONTROLLED = ("skills", "hold")  # of controllers; seeds may take the skills of different seeds
 DRAWN = {"env.plot_range"}  # changes pictures only
 
 
@@ -42,20 +43,17 @@ def arrange(runs: Sequence[Run]) -> list[Arena]:
     arenas = []
     for environment, here in worlds.items():
         notes = _versions(here)
-        methods = _named(here, _method_name, _method)
+        methods = _named(here, lambda run: run.method, _method)
         groups = tuple(Group(name, _distinct(members, notes)) for name, members in methods.items())
         arenas.append(Arena(environment, groups, tuple(notes)))
     return arenas
 
 
-def _method_name(run: Run) -> str:
-    return f"{run.config['agent']['name']} on {run.config['agent']['backbone']['name']}"
-
-
 def _method(run: Run) -> dict[str, Any]:
     """What makes two runs seeds of one method, by path."""
     keys = {key: value for key, value in flat(run.config).items() if key.startswith(("agent.", "task."))}
-    return {key: value for key, value in keys.items() if key not in MAY_CHANGE}
+    kept = {key: value for key, value in keys.items() if key not in MAY_CHANGE}
+    return kept | {key: run.config.get(key) for key in CONTROLLED}
 
 
 def _world(run: Run) -> dict[str, Any]:
@@ -73,7 +71,7 @@ def _named(runs: Sequence[Run], name: Any, identity: Any) -> dict[str, list[Run]
     for word, members in by_name.items():
         differing = _differing([leaves for leaves, _ in members])
         for leaves, run in members:
-            words = [f"{key.partition('.')[2]}={leaves.get(key, 'absent')}" for key in differing]
+            words = [f"{key.partition('.')[2] or key}={leaves.get(key, 'absent')}" for key in differing]
             found.setdefault(", ".join([word, *words]), []).append(run)
     return found
 
