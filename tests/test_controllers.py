@@ -271,11 +271,26 @@ def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
     export(str(run(tmp_path, "task.epochs=1")), tmp_path / "hub", "mit", video=False)
     path.unlink()
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "hub/README.md").read_text(), re.DOTALL)
+    card = (tmp_path / "hub/README.md").read_text()
+    assert "# Controller over skills of csf on point_two_goals" in card
+    assert "Every 10 steps it chooses which of the frozen skills in `skills.safetensors` acts; trained on" in card
+    assert "| skills | none of its own |" in card
+    assert "without reward" not in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     line = [sys.executable, "-c", code + "print(step + 1, truncated)"]
     env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=tmp_path / "hub", env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout == "4 [ True]\n", done.stderr
+
+
+def test_the_card_of_a_baseline_promises_no_skills(tmp_path: Path) -> None:
+    folder = run(tmp_path, "task=scratch", "hold=null", "task.epochs=1")
+    export(str(folder), tmp_path / "hub", "mit", video=False)
+    card = (tmp_path / "hub/README.md").read_text()
+    assert "# Policy from scratch on point_two_goals" in card
+    assert "A policy of the observation alone, trained on the task's own reward." in card
+    assert "unsupervised" not in card
+    assert "skills.safetensors" not in card
 
 
 # ---- mistakes
