@@ -29,6 +29,7 @@ _PACKAGED, _CHECKOUT = Path(__file__).parent / "configs", Path(__file__).parents
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "env", "task")
+PATHS = {"cp_path", "exp_dir", "run_name"}
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ def _variant(overrides: Sequence[str]) -> str:
         if key.startswith(("agent.", "agent/")):
             chosen[key[len("agent.") :]] = override.get_value_element_as_str()
     return "".join(f"-{key}={value}" for key, value in sorted(chosen.items()))
+
+
+def quoted(word: str) -> str:
+    """An argument as Hydra's grammar takes it: folders of runs are named by overrides, such as csf-lr=0.0005."""
+    key, _, value = word.partition("=")
+    special = key in PATHS and set(value) & set("=[]") and not set(value) & set("'\"")
+    return f"{key}='{value}'" if special else word
 
 
 def check(overrides: Sequence[str]) -> Config:

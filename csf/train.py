@@ -204,7 +204,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     border.register_resolvers()
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
-    words = sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
+    words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
+    words = sys.argv[1:] = [border.quoted(word) for word in words]
     settings = [word for word in words if not word.startswith("-")]
     try:
         if {"-m", "--multirun"} & set(words) and {"-c", "--cfg", "-i", "--info"} & set(words):

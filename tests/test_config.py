@@ -17,7 +17,7 @@ from conftest import NAMES, ROOT, configure
 from csf import train
 from csf.agents import objectives
 from csf.backbones import backbones
-from csf.config import Config, TaskConfig, check
+from csf.config import Config, TaskConfig, check, quoted
 from csf.errors import ConfigError
 
 
@@ -375,3 +375,10 @@ def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path
     assert f"finished before: 1 of 1 epochs; results are in {method / 'sd001'}" in launch("seed=1")
     assert not list(here.iterdir()), "something was written into the working directory"
     assert not list(exp.rglob(".hydra"))
+
+
+@pytest.mark.parametrize("folder", ["exp/csf-lr=0.0005/sd000", "exp/csf-hidden=[32,32]/sd000", "exp/sd*", "'a=b'"])
+def test_folders_that_are_named_by_overrides_are_taken_as_they_are(folder: str) -> None:
+    words = ["env=point_two_goals", "task=hierarchical", quoted(f"cp_path={folder}")]
+    assert check(words).cp_path == folder.strip("'")
+    assert quoted("agent.hidden=[32,32]") == "agent.hidden=[32,32]"
