@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from csf.agents import Agent, objectives
+from csf.card import card
 from csf.errors import CheckpointError, CsfError
 from csf.film import film
 from csf.hierarchy.pretrained import KEPT
@@ -20,6 +20,7 @@ from csf.io import policy
 from csf.io.load import about, load
 from csf.io.locate import find, run_of
 
+ABOUT = "Make a folder that can be pushed to a model hub as it is: policy, model card, configuration, results, video."
 POLICY, CARD, CONFIG, RESULTS, VIDEO = "policy.safetensors", "README.md", "config.yaml", "eval.json", "skills.webm"
 SEED = 0  # of the video
 
@@ -94,85 +95,9 @@ def copy_skills(run: Path, folder: Path) -> None:
     shutil.copyfile(kept, folder / KEPT)
 
 
-CARD_TEXT = """\
----
-license: {license}
-library_name: csf
-tags: [reinforcement-learning, unsupervised-skill-discovery, {method}, {env}]
----
-# {title} on {env}
-
-{kind} {summary}
-{video}
-| | |
-|---|---|
-| environment | `{env}`, {env_version} |
-| settings of the environment | {env_settings} |
-| method | `{method}`, on `{backbone}` |
-| skills | {skills} |
-| seed | {seed} |
-| training | {epoch:,} epochs, {env_steps:,} environment steps, {gradient_steps:,} gradient steps |
-| made with | {versions} |
-
-## Results
-
-{results}
-
-## Use
-
-```python
-import csf, envs, torch{more}
-
-agent = csf.load("policy.safetensors")  # tensors and JSON: nothing in the file can run
-worlds = envs.make_vec({env!r}, 1{arguments}){over}
-skill = agent.sample_skills(1)
-obs, info = worlds.reset(seed=0)
-for step in range(worlds.max_steps):
-    obs, reward, terminated, truncated, info = worlds.step(agent.act(torch.from_numpy(obs), skill, True).numpy())
-```
-
-`config.yaml` holds every setting of the run.
-"""
-
-REPERTOIRE = "A repertoire of skills that was learned without reward: a policy of observation and skill."
-RL = "A policy that was learned from the environment's reward."
-OVER_SKILLS = """
-worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # an action is a skill, which it holds"""
-
-
-def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], license: str, video: str | None) -> str:
-    """The model card: what it is, where it comes from, how good it is, how to load it."""
-    config, spec, dim = told["config"], agent.spec, agent.objective.cfg.skill_dim
-    method = config["agent"]["name"]
-    module = sys.modules[objectives[method].__module__].__doc__ or ""
-    title, _, summary = module.partition("\n")[0].partition(": ")
-    env = {key: value for key, value in config["env"].items() if key not in ("name", "threads", "plot_range")}
-    rows = [f"| {name.removeprefix('eval/')} | {value:.4g} |" for name, value in results.items()]
-    return CARD_TEXT.format(
-        license=license,
-        method=method,
-        env=spec.id,
-        title=title,
-        kind=REPERTOIRE if dim else RL,
-        summary=summary[:1].upper() + summary[1:],
-        video=f'\n<video controls muted loop src="{video}"></video>\n' if video else "",
-        env_version=spec.version,
-        env_settings=", ".join(f"{key}={value}" for key, value in env.items()) or "none",
-        backbone=config["agent"]["backbone"]["name"],
-        skills=f"{dim} dimensions, {agent.objective.prior}" if dim else "none",
-        seed=config["seed"],
-        **{key: told.get(key, 0) for key in ("epoch", "env_steps", "gradient_steps")},
-        versions=", ".join(f"{name} {version}" for name, version in told.get("versions", {}).items()),
-        results="\n".join(["| measure | value |", "|---|---|", *rows]) if rows else "Not evaluated.",
-        more="\nfrom csf.hierarchy import SkillVectorEnv" if config.get("skills") else "",
-        over=OVER_SKILLS.format(hold=config["hold"]) if config.get("skills") else "",
-        arguments="".join(f", {key}={value!r}" for key, value in env.items()),
-    )
-
-
 def main() -> None:
     """Read the arguments; a mistake is told in one line."""
-    parser = argparse.ArgumentParser(prog="python -m csf.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m csf.export", description=ABOUT)
     parser.add_argument("run", metavar="RUN", help="a run's folder, a policy file, a full checkpoint, or a pattern")
     parser.add_argument("folder", metavar="DIR", type=Path, help="a new or an empty folder")
     parser.add_argument("--license", default="mit", help="of the policy, as the hub names it (default: %(default)s)")

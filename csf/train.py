@@ -60,26 +60,16 @@ class Run:
         self.eval_worlds = worlds_of(cfg.tree, folder, eval_count, device)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
-        steps = task.episodes_per_epoch * spec.max_steps
-        if task.replay_size < steps and not self.agent.backbone.on_policy:
-            raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
-        if task.batch_size < (least := self.agent.objective.least_batch):
-            raise ConfigError(
-                f"task.batch_size is {task.batch_size}; agent={cfg.agent.name} as set takes at least {least}"
-            )
+        self._check(spec)
+        self.parts: dict[str, Stateful] = {"agent": self.agent}
+        learner = self.parts["learner"] = self.make_learner(spec, device)
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
-        self.dir = RunDir(folder, cfg.tree)
+        self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
         keep_skills(self.worlds, folder, cfg.cp_path)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
-        self.parts: dict[str, Stateful] = {
-            "agent": self.agent,
-            "sampler": sampler,
-            "logger": self.logger,
-            "counters": self.counters,
-        }
+        self.parts |= {"sampler": sampler, "logger": self.logger, "counters": self.counters}
         eval_seed = EVAL_SEED + cfg.seed
-        learner = self.parts["learner"] = self.make_learner(spec, device)
         self.trainer = Trainer(
             self.agent,
             sampler,
@@ -91,6 +81,16 @@ class Run:
             Schedule(task.epochs, task.episodes_per_epoch, task.eval_every, task.save_every),
             self.save,
         )
+
+    def _check(self, spec: EnvSpec) -> None:
+        """What settings cannot say without the worlds and the method."""
+        task, least = self.cfg.task, self.agent.objective.least_batch
+        steps = task.episodes_per_epoch * spec.max_steps
+        if task.replay_size < steps and not self.agent.backbone.on_policy:
+            raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
+        if task.batch_size < least:
+            name = self.cfg.agent.name
+            raise ConfigError(f"task.batch_size is {task.batch_size}; agent={name} as set takes at least {least}")
 
     def make_learner(self, spec: EnvSpec, device: torch.device) -> OffPolicyLearner | OnPolicyLearner:
         """What stands between collections: the backbone decides whether old episodes are of use to it."""

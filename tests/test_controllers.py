@@ -283,10 +283,12 @@ def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
     folder = run(tmp_path, "task.epochs=1")
     export(str(folder), tmp_path / "hub", "mit", video=False)
     path.unlink()
-    text = (tmp_path / "hub/README.md").read_text()
-    assert "| skills | none |" in text
-    assert "A policy that was learned from the environment's reward." in text
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    card = (tmp_path / "hub/README.md").read_text()
+    assert "# Controller over skills of csf on point_two_goals" in card
+    assert "Every 10 steps it chooses which of the frozen skills in `skills.safetensors` acts; trained on" in card
+    assert "| skills | none of its own |" in card
+    assert "without reward" not in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     line = [sys.executable, "-c", code + "print(step + 1, truncated)"]
     env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, cwd=tmp_path / "hub", env=env, capture_output=True, text=True, timeout=120)
@@ -299,6 +301,16 @@ def test_a_controller_is_not_exported_without_its_skills(tmp_path: Path) -> None
     (folder / "skills.safetensors").unlink()
     with pytest.raises(CheckpointError, match=rf"^{folder}/skills\.safetensors is missing, whose skills are this "):
         export(str(folder), tmp_path / "hub", "mit", video=False)
+
+
+def test_the_card_of_a_baseline_promises_no_skills(tmp_path: Path) -> None:
+    folder = run(tmp_path, "task=scratch", "hold=null", "task.epochs=1")
+    export(str(folder), tmp_path / "hub", "mit", video=False)
+    card = (tmp_path / "hub/README.md").read_text()
+    assert "# Policy from scratch on point_two_goals" in card
+    assert "A policy of the observation alone, trained on the task's own reward." in card
+    assert "unsupervised" not in card
+    assert "skills.safetensors" not in card
 
 
 # ---- mistakes

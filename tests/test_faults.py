@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, SPEC
 from runs import TINY, error_of, reached, rows, train, wait_for_epoch
 from torch import Tensor
 
@@ -338,6 +338,7 @@ class Stub:
     """A learner, sampler, logger and agent that do nothing; episodes are as given."""
 
     gradient_steps = 0
+    spec = SPEC
 
     def __init__(self, episodes: Episodes) -> None:
         self.episodes = episodes

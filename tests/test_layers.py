@@ -30,7 +30,7 @@ BELOW: dict[str, set[str]] = {
     "csf.report": LEAVES | {"csf.reporting"},  # an entry point that needs neither configurations nor worlds
 }
 # For entry points, and themselves not for what lies below.
-MIDDLE = {"csf.config", "csf.usage", "csf.worlds", "csf.film", "csf.controllers"}
+MIDDLE = {"csf.config", "csf.usage", "csf.worlds", "csf.film", "csf.card", "csf.controllers"}
 TOP = MIDDLE | {"csf.train", "csf.evaluate", "csf.export"}
 EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 

@@ -162,6 +162,18 @@ def test_a_metric_is_compared_between_the_methods_that_have_it(tmp_path: Path) -
     assert "Not measured in every seed of dads on sac: eval/goal/*." in table.notes
 
 
+def test_a_spread_of_returns_is_no_score(tmp_path: Path) -> None:
+    rows = [{"epoch": e, "env_steps": e, "eval/return": 1.0, "eval/return_std": 0.5} for e in range(2)]
+    runs = [
+        read(fake(tmp_path / f"{name}{s}", f"agent={name}", rows=rows, seed=s))
+        for name in ("csf", "dads")
+        for s in (0, 1)
+    ]
+    table = during_training(arrange(runs)[0])
+    assert table is not None
+    assert [name for name, *_ in table.improvements] == ["eval/return"]
+
+
 def evaluated(folder: Path, staying: float, **conditions: int) -> Path:
     """With eval.json, as csf.evaluate leaves it."""
     about = {"env_steps": 300, "skills": 48, "goals": 200, **conditions, "results": {"eval/goal/staying_3": staying}}
@@ -223,6 +235,22 @@ def test_comparison_names_methods_by_what_differs(tmp_path: Path) -> None:
     assert "Probability of improvement" in text
 
 
+def test_controllers_are_told_apart_by_their_skills(tmp_path: Path) -> None:
+    """All of them are agent=task, with the same settings of agent and task."""
+    task = ["agent=task", "agent/backbone=sac", "env=point_two_goals", "task=hierarchical"]
+    wholes = {"csf": ["hold=4"], "longer": ["hold=8"], "metra": ["skills=metra", "hold=4"], "scratch": ["task=scratch"]}
+    folders = [fake(tmp_path / name, *task, *words) for name, words in wholes.items()]
+    (arena,) = arrange([read(folder) for folder in folders])
+    assert {group.method: group.runs[0].path.name for group in arena.groups} == {
+        "skills of csf on sac, hold=4": "csf",
+        "skills of csf on sac, hold=8": "longer",
+        "skills of metra on sac": "metra",
+        "scratch on sac": "scratch",
+    }
+    assert not arena.notes
+    assert "<title>skills of metra on point_two_goals, seed 0</title>" in page_of(folders[2], tmp_path=tmp_path)
+
+
 def test_each_environment_stands_by_itself(tmp_path: Path) -> None:
     folders = [fake(tmp_path / "point"), fake(tmp_path / "ant", "env=ant"), fake(tmp_path / "far", "+env.max_steps=9")]
     text = page_of(*folders, tmp_path=tmp_path)
@@ -246,10 +274,10 @@ def test_controllers_over_different_skills_are_different_methods(tmp_path: Path)
     runs.append(read(fake(tmp_path / "scratch", "agent=task", "task=scratch", over[1])))
     (arena,) = arrange(runs)
     assert {group.method: [run.seed for run in group.runs] for group in arena.groups} == {
-        "task on sac over csf, hold=25": [0, 1],
-        "task on sac over metra": [0, 1],
-        "task on sac over csf, hold=50": [0],
-        "task on sac": [0],
+        "skills of csf on sac, hold=25": [0, 1],
+        "skills of metra on sac": [0, 1],
+        "skills of csf on sac, hold=50": [0],
+        "scratch on sac": [0],
     }
     assert not arena.notes
 

@@ -28,7 +28,7 @@ class Progress:
             total=epochs,
             initial=first,
             file=self.file if self.live else _Lines(self.file),
-            bar_format="epoch {n_fmt}/{total_fmt} [{elapsed}, {remaining} left] {postfix}",
+            bar_format="epoch {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
             mininterval=0.2 if self.live else LOG_EVERY,
             delay=1e-3,  # the first line comes with the first row
             smoothing=0.1,
@@ -49,7 +49,7 @@ class Progress:
         for count, phase in (("env_steps", "collect"), ("gradient_steps", "learn")):
             done = row[count] - self.known.get(count, row[count])
             if done:
-                parts.append(f"{done / row[f'time/{phase}']:,.3g} {count.replace('_', ' ')}/s")
+                parts.append(f"{_digits(done / row[f'time/{phase}'])} {count.replace('_', ' ')}/s")
         parts += [f"{label} {known[key]:.4g}" for key, label in SHOWN.items() if key in known]
         return " | ".join(parts)
 
@@ -58,6 +58,10 @@ class Progress:
         self.bar.refresh()
         self.bar.leave = self.live  # as a line it has been written already
         self.bar.close()
+
+
+def _digits(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
 
 
 class _Lines:

@@ -60,8 +60,8 @@ def _table(arena: Arena, table: Table) -> dict[str, Any]:
     bars = [Panel(name, figures.scores(by_method, colors)) for name, by_method in table.scores.items()]
     return {
         "table": table,
-        "main": [panel for panel in bars if panel.title.startswith(MAIN)],
-        "other": [panel for panel in bars if not panel.title.startswith(MAIN)],
+        "main": [panel for panel in bars if MAIN.fullmatch(panel.title)],
+        "other": [panel for panel in bars if not MAIN.fullmatch(panel.title)],
         "chances": _chances(table),
     }
 

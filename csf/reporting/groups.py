@@ -11,8 +11,8 @@ from csf.io.run_dir import MAY_CHANGE, flat
 from csf.reporting.runs import Run
 
 SEEDED = {"seed", "env.goal_seed"}  # differ between seeds of the same thing
+CONTROLLED = ("skills", "hold")  # of controllers; seeds may take the skills of different seeds
 DRAWN = {"env.plot_range"}  # changes pictures only
-ACTIONS = ("skills", "hold")  # of a controller; which file has the skills may differ between seeds
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,17 @@ def arrange(runs: Sequence[Run]) -> list[Arena]:
     arenas = []
     for environment, here in worlds.items():
         notes = _versions(here)
-        methods = _named(here, _method_name, _method)
+        methods = _named(here, lambda run: run.method, _method)
         groups = tuple(Group(name, _distinct(members, notes)) for name, members in methods.items())
         arenas.append(Arena(environment, groups, tuple(notes)))
     return arenas
 
 
-def _method_name(run: Run) -> str:
-    agent, skills = run.config["agent"], run.config.get("skills")
-    return f"{agent['name']} on {agent['backbone']['name']}" + (f" over {skills}" if skills else "")
-
-
 def _method(run: Run) -> dict[str, Any]:
     """What makes two runs seeds of one method, by path."""
-    leaves = flat(run.config)
-    keys = {key: value for key, value in leaves.items() if key.startswith(("agent.", "task."))}
-    actions = {key: leaves[key] for key in ACTIONS if leaves.get(key) is not None}
-    return {key: value for key, value in keys.items() if key not in MAY_CHANGE} | actions
+    keys = {key: value for key, value in flat(run.config).items() if key.startswith(("agent.", "task."))}
+    kept = {key: value for key, value in keys.items() if key not in MAY_CHANGE}
+    return kept | {key: run.config.get(key) for key in CONTROLLED}
 
 
 def _world(run: Run) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def facts(run: Run) -> dict[str, Any]:
     planned = about.get("task", {}).get("epochs")
     times = [series.value.sum() for name, series in run.series.items() if name.startswith("time/")]
     return {
-        "method": f"{about['agent']['name']} on {about['agent']['backbone']['name']}",
+        "method": run.method,
         "environment": env,
         "seed": run.seed,
         "epochs": f"{run.epoch:,} of {number(planned)}" if planned else f"{run.epoch:,}",

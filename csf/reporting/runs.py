@@ -37,6 +37,19 @@ class Run:
     notes: list[str] = field(default_factory=list)  # what is missing, and why
 
     @property
+    def learned(self) -> str:
+        """What learned: the method, or of a task's own reward whose skills were the actions, if any."""
+        name, skills = str(self.config["agent"]["name"]), self.config.get("skills")
+        if skills is not None:
+            return f"skills of {skills}"
+        return "scratch" if name == "task" else name
+
+    @property
+    def method(self) -> str:
+        """What learned, and what improved its policy."""
+        return f"{self.learned} on {self.config['agent']['backbone']['name']}"
+
+    @property
     def seed(self) -> int:
         """The seed of the run."""
         return int(self.config["seed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,7 +15,7 @@ from csf.reporting.aggregate import Estimate, Score, improvement, summarize
 from csf.reporting.groups import Arena, Group, short
 from csf.reporting.runs import Run
 
-MAIN = ("eval/coverage", "eval/goal/staying", "eval/return")  # higher is better: methods are compared in pairs by these
+MAIN = re.compile("eval/(coverage|goal/staying_.*|return)")  # higher is better: methods are compared in pairs by these
 
 EVALUATION = "checkpoints/eval.json"
 
@@ -63,7 +64,7 @@ def afterwards(arena: Arena) -> Table | None:
 
 
 def _importance(name: str) -> tuple[bool, str]:
-    return not name.startswith(MAIN), name
+    return not MAIN.fullmatch(name), name
 
 
 def _last(run: Run) -> float:
@@ -99,7 +100,7 @@ def _of_method(rows: Sequence[Row]) -> dict[str, Score]:
 
 def _improvements(scores: Scores) -> Iterable[tuple[str, str, str, Estimate]]:
     for name, by_method in scores.items():
-        if name.startswith(MAIN):
+        if MAIN.fullmatch(name):
             yield from _pairs(name, by_method)
 
 

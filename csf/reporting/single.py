@@ -19,7 +19,7 @@ def of_run(run: Run, title: str | None) -> str:
     found = findings(run)
     return render(
         "run.html",
-        title=title or f"{run.config['agent']['name']} on {run.config['env']['name']}, seed {run.seed}",
+        title=title or f"{run.learned} on {run.config['env']['name']}, seed {run.seed}",
         facts=facts(run),
         folder=short(run.path),
         versions=run.policy.get("versions", {}),
