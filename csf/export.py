@@ -33,14 +33,17 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
     """
     path = find(run)
     told, agent = about(path), load(path)
+    config = told["config"]
+    public = config | {"exp_dir": "exp", "cp_path": KEPT if config.get("skills") else None}  # no paths of this machine
     prepare(folder)
     try:
         if video:  # first, since it is what may fail: then the folder is still empty, and can be given again
-            film(folder / VIDEO, agent, told["config"], run_of(path), SEED)
+            film(folder / VIDEO, agent, config, run_of(path), SEED)
         results = copy_results(path, folder) or told.get("results", {})
-        policy.save(folder / POLICY, agent, {key: told[key] for key in told if key not in ("format", "spec", "prior")})
-        (folder / CONFIG).write_text(yaml.safe_dump(told["config"], sort_keys=False))
-        if told["config"].get("skills"):
+        facts = {key: told[key] for key in told if key not in ("format", "spec", "prior")}
+        policy.save(folder / POLICY, agent, facts | {"config": public})
+        (folder / CONFIG).write_text(yaml.safe_dump(public, sort_keys=False))
+        if config.get("skills"):
             copy_skills(run_of(path), folder)
         text = card(agent, told, results, license, VIDEO if video else None)
         (folder / CARD).write_text(text)
@@ -92,7 +95,9 @@ def copy_skills(run: Path, folder: Path) -> None:
     kept = run / KEPT
     if not kept.is_file():
         raise CheckpointError(f"{kept} is missing, whose skills are this controller's actions; accepted: a whole run")
-    shutil.copyfile(kept, folder / KEPT)
+    told = about(kept)
+    public = told["config"] | {"exp_dir": "exp"}
+    policy.save(folder / KEPT, load(kept), told | {"config": public, "cp_path": KEPT})
 
 
 def main() -> None:

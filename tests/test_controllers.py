@@ -285,6 +285,10 @@ def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
     path.unlink()
     card = (tmp_path / "hub/README.md").read_text()
     assert "# Controller over skills of csf on point_two_goals" in card
+    for file in (tmp_path / "hub").iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes(), file  # no path of the author's machine
+    evaluated = about(tmp_path / "hub/policy.safetensors")["config"]
+    assert worlds_of(evaluated, tmp_path / "hub", 1, torch.device("cpu")).max_steps == 4
     assert "Every 10 steps it chooses which of the frozen skills in `skills.safetensors` acts; trained on" in card
     assert "| skills | none of its own |" in card
     assert "without reward" not in card

@@ -51,6 +51,7 @@ def test_the_policy_acts_as_the_run_does(file: str, run: Path, tmp_path: Path, m
     told = about(tmp_path / "hub/policy.safetensors")
     assert told["epoch"] == 2
     assert yaml.safe_load((tmp_path / "hub/config.yaml").read_text()) == told["config"]
+    assert str(run.parent).encode() not in (tmp_path / "hub/policy.safetensors").read_bytes()
 
 
 def test_the_card_says_what_it_is(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,6 +333,15 @@ def test_the_sampler_collects_decisions(prior: str, backbone: str) -> None:
         assert torch.equal(episodes.action.sum(-1), torch.ones(5, 4))
 
 
+def test_one_world_takes_pictures_if_its_worlds_do() -> None:
+    worlds: Any = make_vec("point_two_goals", 1, render_mode="rgb_array", render_size=32)
+    env = SkillEnv(worlds, child("sphere"), 5)
+    env.reset(seed=0)
+    assert env.render_mode == "rgb_array"
+    assert env.render().shape == (32, 32, 3)
+    assert "rgb_array" in env.metadata["render_modes"]
+
+
 # ---- other people's trainers
 
 

@@ -26,6 +26,8 @@ class SkillEnv(gymnasium.Env[Array, Any]):
         if worlds.num_envs != 1:
             raise ValueError(f"num_envs is {worlds.num_envs}; accepted: 1")
         self.worlds = SkillVectorEnv(worlds, agent, hold)
+        self.metadata = {key: value for key, value in worlds.metadata.items() if key != "autoreset_mode"}
+        self.render_mode = getattr(worlds, "render_mode", None)
         self.observation_space = self.worlds.single_observation_space
         self.action_space = self.worlds.single_action_space
 
@@ -39,6 +41,10 @@ class SkillEnv(gymnasium.Env[Array, Any]):
         """Hold one skill: observation [O], the sum of rewards, terminated, truncated, info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+
+    def render(self) -> Any:
+        """A picture of the world [H, W, 3] uint8, if it takes pictures."""
+        return self.worlds.render()[0]
 
     def close(self) -> None:
         """Release the world."""
