@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from csf import config as border
 from csf import usage
 from csf.agents import Agent
@@ -20,7 +22,7 @@ from csf.film import film
 from csf.io import checkpoint
 from csf.io.load import about, load
 from csf.io.locate import find, newest, run_of
-from csf.io.logger import png
+from csf.io.logger import TensorBoard, png
 from csf.ranges import Count, Natural, Seed
 from csf.sampling.rollout import RolloutSampler
 from csf.types import EnvSpec, Evaluation
@@ -29,8 +31,9 @@ from csf.worlds import describe
 HEAD = """\
 Measure the skills of a checkpoint: python -m csf.evaluate cp_path=RUN_OR_FILE [KEY=VALUE ...]
 
-State coverage, return and zero-shot goal reaching: prints a table, and writes eval.json and pictures beside the
-checkpoint. With method= and env= in place of cp_path, the newest run of that method on that environment is taken.
+State coverage, return and zero-shot goal reaching: prints a table, writes eval.json and pictures beside the
+checkpoint, and shows them in TensorBoard as <run>/eval. With method= and env= in place of cp_path, the newest run of
+that method on that environment is taken.
 
 Keys, with their values:
 """
@@ -77,10 +80,12 @@ def run(settings: Settings) -> None:
     }
     sys.stdout.write("\n".join(table(report)) + "\n")
     keep(path, report, found)
+    images = dict(found.images)
     if settings.video:
         sys.stderr.write("filming the skills\n")
-        film(path.with_name(VIDEO), agent, config, run_of(path), settings.seed)
+        images["skills"] = film(path.with_name(VIDEO), agent, config, run_of(path), settings.seed)
         sys.stderr.write(f"written to {path.parent}: {VIDEO}\n")
+    show(run_of(path) / "eval", report, images)
 
 
 def locate(settings: Settings) -> Path:
@@ -169,6 +174,21 @@ def keep(path: Path, report: dict[str, Any], found: Evaluation) -> None:
     for name, content in files.items():
         checkpoint.write(path.with_name(name), lambda file, content=content: file.write(content))  # type: ignore[misc]
     sys.stderr.write(f"written to {path.parent}: {', '.join(files)}\n")
+
+
+def show(folder: Path, report: dict[str, Any], images: dict[str, np.ndarray]) -> None:
+    """Write numbers, pictures and the film for TensorBoard, which lists them beside the run as <run>/eval.
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        board = TensorBoard(folder)
+        board.write({"epoch": report["epoch"], **report["results"]}, images)
+        board.close()
+    except OSError as error:
+        raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from csf.agents import Agent
 from csf.controllers import worlds_of
 from csf.evaluation import video, webm
@@ -16,8 +18,8 @@ CELL, SMALL_CELL = 200, 100  # pixels
 FEW = 16  # skills that are shown large
 
 
-def film(path: Path, agent: Agent, config: Mapping[str, Any], folder: Path, seed: int) -> None:
-    """Write a WebM of one deterministic episode of every skill that `video.video_skills` names.
+def film(path: Path, agent: Agent, config: Mapping[str, Any], folder: Path, seed: int) -> np.ndarray:
+    """Write a WebM of one deterministic episode of every skill that `video.video_skills` names; returns its frames.
 
     Args:
         path: of the file, .webm.
@@ -38,5 +40,6 @@ def film(path: Path, agent: Agent, config: Mapping[str, Any], folder: Path, seed
     try:
         frames = video.record(agent, sampler, worlds.render, skills, seed, height, holder)
         webm.write(path, frames, worlds.metadata["render_fps"])
+        return np.stack(frames)
     finally:
         sampler.close()

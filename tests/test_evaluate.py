@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.error import DependencyNotInstalled
+from PIL import Image
 from runs import train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 import csf
 import envs
@@ -148,6 +151,24 @@ def test_skills_are_filmed_on_demand(run: Path, monkeypatch: pytest.MonkeyPatch)
     while reader.grab():
         count += 1
     assert count == 6  # the start, and five steps
+    (film,) = board(run).Images("skills")
+    with Image.open(io.BytesIO(film.encoded_image_string)) as picture:
+        assert (picture.format, getattr(picture, "n_frames", 1)) == ("GIF", 6)
+        assert picture.size == (film.width // 2, film.height // 2)
+
+
+def board(run: Path) -> EventAccumulator:
+    """What TensorBoard shows of evaluations."""
+    return EventAccumulator(str(run / "eval")).Reload()
+
+
+def test_tensorboard_shows_what_was_found(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(monkeypatch, f"cp_path={run}", "goals=2", "skills=2", "threads=1")
+    shown = board(run)
+    numbers = {name: shown.Scalars(name)[0].value for name in shown.Tags()["scalars"]}
+    assert numbers == {name: np.float32(value) for name, value in found(run)["results"].items()}
+    assert shown.Scalars("eval/return")[0].step == 2
+    assert set(shown.Tags()["images"]) == {"trajectories", "phi", "goal"}
 
 
 def test_a_missing_package_of_an_environment_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -182,6 +182,7 @@ class Ending:
     single_observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     single_action_space = Box(-1, 1, (2,), np.float32)
     obs_mean = obs_std = None
+    metadata: ClassVar[dict[str, Any]] = {"render_fps": 7}
 
     def reset(self, **_: Any) -> Any:
         self.steps = 0

@@ -64,7 +64,7 @@ def test_labels() -> None:
     assert skill_labels(np.array(ROSE), one_hot=False)[:2] == ["-0.71, 0.71", "0.00, 1.00"]
     assert skill_labels(np.array([[-0.001, 0.5]]), one_hot=False) == ["0.00, 0.50"]
     assert skill_labels(np.full((1, 6), 0.125), one_hot=False) == ["0.12, 0.12, 0.12, 0.12, .."]
-    assert skill_labels(np.zeros((2, 0)), one_hot=False) == ["", ""]
+    assert skill_labels(np.zeros((2, 0)), one_hot=False) == ["episode 1", "episode 2"]
 
 
 @pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (5, 2, 3), (9, 3, 3), (10, 3, 4)])

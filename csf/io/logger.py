@@ -18,6 +18,7 @@ import numpy as np
 from csf.errors import MissingDependency
 
 WandbMode = Literal["disabled", "offline", "online"]
+FILM = 100  # frames
 
 
 class Sink(Protocol):
@@ -67,12 +68,13 @@ class TensorBoard:
         self._add(file_version="brain.Event:2")
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
-        """Scalars and pictures at the step of the row's epoch."""
+        """Scalars, and pictures [H, W, 3] or films [T, H, W, 3], at the step of the row's epoch."""
         value = self._summary.Value
         values = [value(tag=name, simple_value=number) for name, number in row.items() if name != "epoch"]
         for name, image in images.items():
-            height, width, _ = image.shape
-            picture = self._summary.Image(height=height, width=width, encoded_image_string=png(image))
+            height, width, _ = image.shape[-3:]
+            content = png(image) if image.ndim == 3 else gif(image)
+            picture = self._summary.Image(height=height, width=width, encoded_image_string=content)
             values.append(value(tag=name, image=picture))
         self._add(step=int(row["epoch"]), summary=self._summary(value=values))
 
@@ -166,4 +168,18 @@ def png(image: np.ndarray) -> bytes:
 
     file = io.BytesIO()
     Image.fromarray(image).save(file, "png")
+    return file.getvalue()
+
+
+def gif(frames: np.ndarray, seconds: float = 10.0) -> bytes:
+    """[T, H, W, 3] uint8 as the content of a GIF file, which is how TensorBoard plays films.
+
+    It has half the width and height and at most `FILM` frames, and takes so many seconds: GIF files are large.
+    """
+    from PIL import Image
+
+    shown = frames[:: -(-len(frames) // FILM)]
+    pictures = [Image.fromarray(frame).reduce(2) for frame in shown]
+    file, pause = io.BytesIO(), round(1000 * seconds / len(pictures))
+    pictures[0].save(file, "gif", save_all=True, append_images=pictures[1:], duration=pause, loop=0)
     return file.getvalue()
