@@ -5,11 +5,7 @@
 # Anything after the method overrides: seed=1
 set -eu
 cd "$(dirname "$0")/../.."
-METHODS='csf metra diayn dads cic visr scratch'
-. scripts/lib/method.sh
-. scripts/lib/python.sh
-case $METHOD in
-    scratch) set -- task=scratch "$@" ;;
-    *) set -- task=hierarchical "skills=$METHOD" "$@" ;;
-esac
-exec "$PYTHON" -m csf.train env=ant_multi_goal "$@"
+ENVIRONMENT=ant_multi_goal
+OVER_SKILLS='task=hierarchical'
+FROM_SCRATCH='task=scratch'
+. scripts/lib/controller.sh

@@ -5,11 +5,7 @@
 # Anything after the method overrides: seed=1
 set -eu
 cd "$(dirname "$0")/../.."
-METHODS='csf metra diayn dads cic visr scratch'
-. scripts/lib/method.sh
-. scripts/lib/python.sh
-case $METHOD in
-    scratch) set -- task=scratch task.episodes_per_epoch=64 task.updates_per_epoch=400 "$@" ;;
-    *) set -- task=hierarchical_ppo "skills=$METHOD" "$@" ;;
-esac
-exec "$PYTHON" -m csf.train env=half_cheetah_hurdle "$@"
+ENVIRONMENT=half_cheetah_hurdle
+OVER_SKILLS='task=hierarchical_ppo'
+FROM_SCRATCH='task=scratch task.episodes_per_epoch=64 task.updates_per_epoch=400'
+. scripts/lib/controller.sh

@@ -5,11 +5,7 @@
 # Anything after the method overrides: seed=1
 set -eu
 cd "$(dirname "$0")/../.."
-METHODS='csf metra diayn dads cic visr scratch'
-. scripts/lib/method.sh
-. scripts/lib/python.sh
-case $METHOD in
-    scratch) set -- task=scratch "$@" ;;
-    *) set -- task=hierarchical hold=4 "skills=$METHOD" "$@" ;;
-esac
-exec "$PYTHON" -m csf.train env=point_two_goals "$@"
+ENVIRONMENT=point_two_goals
+OVER_SKILLS='task=hierarchical hold=4'
+FROM_SCRATCH='task=scratch'
+. scripts/lib/controller.sh
