@@ -49,7 +49,7 @@ setup(
     package_data={
         "csf": ["py.typed"],
         "csf.configs": ["**/*.yaml"],
-        "csf.reporting": ["templates/*"],
+        "csf.report": ["templates/*"],
         "envs": ["py.typed"],
     },
     install_requires=[

@@ -11,20 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from csf import config as border
-from csf import usage
 from csf.agents import Agent
-from csf.controllers import worlds_of
+from csf.config import compose
+from csf.config import help as usage
+from csf.config.ranges import Count, Natural, Seed
 from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError
+from csf.evaluation.film import film
 from csf.evaluation.suite import suite
-from csf.film import film
-from csf.io import checkpoint
-from csf.io.load import about, load
-from csf.io.locate import find, newest, run_of
+from csf.io import checkpoint, files
+from csf.io.load import find, newest, read, run_of
 from csf.io.logger import TensorBoard, png
-from csf.ranges import Count, Natural, Seed
-from csf.sampling.rollout import RolloutSampler
+from csf.pretrained import Skills, filmed, skills_of, worlds_of
+from csf.sampler import RolloutSampler
 from csf.types import EnvSpec, Evaluation
 from csf.worlds import describe
 
@@ -62,12 +61,13 @@ def run(settings: Settings) -> None:
     device = pick_device(settings.device)
     use_threads(settings.threads)
     path = locate(settings)
-    told, agent = about(path), load(path, device)
+    told, agent = read(path, device)
     agree(told, settings, path)
-    spec = surroundings(told, path, agent)
+    skills = skills_of(told["config"], run_of(path))
+    spec = surroundings(told["config"], agent, skills)
     sys.stderr.write(f"evaluating {path}, epoch {told.get('epoch')}\n")
     config = told["config"] | {"env": environment(told, settings)}
-    found = measure(agent, spec, config, run_of(path), settings)
+    found = measure(agent, spec, config, skills, settings)
     report = {
         "checkpoint": path.name,
         **{key: told.get(key) for key in ("epoch", "env_steps", "gradient_steps")},
@@ -83,7 +83,7 @@ def run(settings: Settings) -> None:
     images = dict(found.images)
     if settings.video:
         sys.stderr.write("filming the skills\n")
-        images["skills"] = film(path.with_name(VIDEO), agent, config, run_of(path), settings.seed)
+        images["skills"] = film(path.with_name(VIDEO), agent, filmed(config, skills, device), settings.seed)
         sys.stderr.write(f"written to {path.parent}: {VIDEO}\n")
     show(run_of(path) / "eval", report, images)
 
@@ -120,13 +120,13 @@ def environment(told: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return env | {"threads": settings.threads} if "threads" in env else env
 
 
-def surroundings(told: dict[str, Any], path: Path, agent: Agent) -> EnvSpec:
+def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) -> EnvSpec:
     """The environment as it is here.
 
     Raises:
         CheckpointError: the agent was trained with other observations or actions.
     """
-    worlds = worlds_of(told["config"], run_of(path), 1, agent.objective.device())
+    worlds = worlds_of(config, 1, skills, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
     worlds.close()
     for name in ("obs_shape", "action_dim", "discrete", "obs_mean", "obs_std"):
@@ -138,13 +138,15 @@ def surroundings(told: dict[str, Any], path: Path, agent: Agent) -> EnvSpec:
     return here
 
 
-def measure(agent: Agent, spec: EnvSpec, config: dict[str, Any], folder: Path, settings: Settings) -> Evaluation:
+def measure(
+    agent: Agent, spec: EnvSpec, config: dict[str, Any], skills: Skills | None, settings: Settings
+) -> Evaluation:
     """All that the environment and the method allow to be measured, each in as many worlds as it has episodes."""
     found = Evaluation({}, {})
     device, plot_range = agent.objective.device(), config["env"].get("plot_range")
-    source = worlds_of(config, folder, 1, device)  # says what can be measured, and draws goals
+    source = worlds_of(config, 1, skills, device)  # says what can be measured, and draws goals
     for evaluator in suite(agent, source, settings.skills, settings.goals, settings.seed, plot_range):
-        worlds = worlds_of(config, folder, min(MAX_WORLDS, evaluator.episodes), device)
+        worlds = worlds_of(config, min(MAX_WORLDS, evaluator.episodes), skills, device)
         sampler = RolloutSampler(worlds, spec, settings.seed, device)
         metrics, images = evaluator.run(agent, sampler)
         sampler.close()
@@ -170,10 +172,10 @@ def keep(path: Path, report: dict[str, Any], found: Evaluation) -> None:
         CheckpointError: a file cannot be written.
     """
     pictures = {f"eval_{name}.png": png(image) for name, image in found.images.items()}
-    files = {"eval.json": json.dumps(report, indent=2).encode() + b"\n", **pictures}
-    for name, content in files.items():
-        checkpoint.write(path.with_name(name), lambda file, content=content: file.write(content))  # type: ignore[misc]
-    sys.stderr.write(f"written to {path.parent}: {', '.join(files)}\n")
+    contents = {"eval.json": json.dumps(report, indent=2).encode() + b"\n", **pictures}
+    for name, content in contents.items():
+        files.write(path.with_name(name), lambda file, content=content: file.write(content))  # type: ignore[misc]
+    sys.stderr.write(f"written to {path.parent}: {', '.join(contents)}\n")
 
 
 def show(folder: Path, report: dict[str, Any], images: dict[str, np.ndarray]) -> None:
@@ -196,10 +198,10 @@ def main() -> None:
     words = sys.argv[1:]
     try:
         if {"-h", "--help"} & set(words):
-            defaults = border.settings(Settings, "evaluate", [])
+            defaults = compose.settings(Settings, "evaluate", [])
             sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
         else:
-            run(border.settings(Settings, "evaluate", words))
+            run(compose.settings(Settings, "evaluate", words))
     except CsfError as error:
         sys.exit(f"error: {error}")
 

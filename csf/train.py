@@ -16,22 +16,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import csf
-from csf import config as border
-from csf import usage
+from csf import pretrained
 from csf.agents import Agent
-from csf.config import Config
-from csf.controllers import keep_skills, with_skills, worlds_of
+from csf.config import compose
+from csf.config import help as usage
+from csf.config.compose import Config
 from csf.core.device import pick_device, use_threads
-from csf.data.replay import ReplayBuffer
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.suite import suite
-from csf.io import checkpoint, policy
+from csf.io import checkpoint, files, policy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, differences
 from csf.learners.off_policy import OffPolicyLearner
 from csf.learners.on_policy import OnPolicyLearner
-from csf.sampling.rollout import RolloutSampler
+from csf.pretrained import Skills, worlds_of
+from csf.replay import ReplayBuffer
+from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import EnvSpec, Stateful
 from csf.worlds import describe
@@ -40,24 +41,24 @@ EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed 
 MAX_EVAL_WORLDS = 64
 
 
-def run(cfg: Config) -> int:
+def run(cfg: Config, skills: Skills | None = None) -> int:
     """Train one run from where its folder says it is; returns the exit code."""
     device = pick_device(cfg.device)
     use_threads(cfg.threads)
-    with Run(cfg, device) as whole:
+    with Run(cfg, device, skills) as whole:
         return whole.train()
 
 
 class Run:
     """A run's parts, made from its configuration and put where its newest checkpoint left them."""
 
-    def __init__(self, cfg: Config, device: torch.device) -> None:
+    def __init__(self, cfg: Config, device: torch.device, skills: Skills | None = None) -> None:
         self.cfg = cfg
         torch.manual_seed(cfg.seed)
         task = cfg.task
         folder, eval_count = cfg.exp_dir / cfg.run_name, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals))
-        self.worlds = worlds_of(cfg.tree, folder, task.episodes_per_epoch, device)
-        self.eval_worlds = worlds_of(cfg.tree, folder, eval_count, device)
+        self.worlds = worlds_of(cfg.tree, task.episodes_per_epoch, skills, device)
+        self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         self._check(spec)
@@ -65,7 +66,7 @@ class Run:
         learner = self.parts["learner"] = self.make_learner(spec, device)
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
-        keep_skills(self.worlds, folder, cfg.cp_path)
+        pretrained.keep(folder, skills)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
         self.parts |= {"sampler": sampler, "logger": self.logger, "counters": self.counters}
@@ -168,7 +169,7 @@ class Run:
         path = self.dir.path / "failure.pt"
         kept = {"error": str(error), "agent": self.agent.full_state(), **error.evidence}
         try:
-            checkpoint.write(path, lambda file: torch.save(kept, file))
+            files.write(path, lambda file: torch.save(kept, file))
         except CheckpointError as lost:
             return NonFiniteError(f"{error}; {lost}", error.evidence)
         return NonFiniteError(f"{error}; what led to it is in {path}", error.evidence)
@@ -188,12 +189,12 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-@hydra.main(version_base="1.3", config_path=str(border.CONFIGS), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(compose.CONFIGS), config_name="train")
 def launch(tree: DictConfig) -> None:
     """One job: called by Hydra once, or once per point of a sweep."""
-    border.register_resolvers()  # a launcher may have started a process of its own
+    compose.register_resolvers()  # a launcher may have started a process of its own
     try:
-        code = run(with_skills(border.build(tree), HydraConfig.get().overrides.task))
+        code = run(*pretrained.with_skills(compose.build(tree), HydraConfig.get().overrides.task))
     except CsfError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then prints this without traceback
             raise CompactHydraException(f"error: {error}") from error
@@ -205,10 +206,10 @@ def launch(tree: DictConfig) -> None:
 def main() -> None:
     """Check the arguments, so that a mistake is told in one line, then hand over to Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    border.register_resolvers()
+    compose.register_resolvers()
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
-    words = sys.argv[1:] = [border.quoted(word) for word in words]
+    words = sys.argv[1:] = [compose.quoted(word) for word in words]
     settings = [word for word in words if not word.startswith("-")]
     try:
         if {"-m", "--multirun"} & set(words) and {"-c", "--cfg", "-i", "--info"} & set(words):
@@ -217,10 +218,10 @@ def main() -> None:
             versions = {"csf": csf.__version__, **checkpoint.provenance()}
             sys.stdout.write("".join(f"{name} {value}\n" for name, value in versions.items()))
         elif "--help" in words or "-h" in words:
-            sys.stdout.write(usage.text(border.check(settings)) + "\n")
+            sys.stdout.write(usage.text(compose.check(settings)) + "\n")
         else:
             if settings == words:  # a flag asks for something of Hydra's, which reports its own mistakes
-                border.check(words)
+                compose.check(words)
             launch()
     except CsfError as error:
         sys.exit(f"error: {error}")

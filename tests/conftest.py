@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from csf.agents import Agent
-from csf.config import Config, check
+from csf.config.compose import Config, check
 from csf.types import Batch, EnvSpec
 
 ROOT = Path(__file__).parents[1]

@@ -21,10 +21,10 @@ from conftest import ROOT
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.config import check
+from csf.config.compose import check
 from csf.learners.on_policy import Rollouts
-from csf.nets.categorical import CategoricalActor
-from csf.nets.spectral import SpectralLinear
+from csf.nets.actor import CategoricalActor
+from csf.nets.mlp import SpectralLinear
 from csf.types import Batch, EnvSpec, Episodes
 
 Arrays = Mapping[str, np.ndarray]

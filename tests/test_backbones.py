@@ -27,7 +27,7 @@ from csf.agents import Agent
 from csf.backbones import backbones
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
-from csf.nets.categorical import CategoricalActor, OneHotCategorical
+from csf.nets.actor import CategoricalActor, OneHotCategorical
 from csf.types import Batch, Rollout
 
 ACTIONS = 3

@@ -21,9 +21,9 @@ from runs import different, fork
 from safetensors import safe_open
 
 from csf.agents import Agent
-from csf.data.replay import ReplayBuffer
 from csf.errors import CheckpointError
 from csf.io import checkpoint, policy
+from csf.replay import ReplayBuffer
 from csf.trainer import Counters
 from csf.types import Episodes, Stateful
 

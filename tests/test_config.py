@@ -17,7 +17,7 @@ from conftest import NAMES, ROOT, configure
 from csf import train
 from csf.agents import objectives
 from csf.backbones import backbones
-from csf.config import Config, TaskConfig, check, quoted
+from csf.config.compose import Config, TaskConfig, check, quoted
 from csf.errors import ConfigError
 
 

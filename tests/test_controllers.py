@@ -20,15 +20,14 @@ from runs import different, error_of, fork, main, rows
 
 from csf import evaluate
 from csf.agents import Agent
-from csf.config import Config, check
-from csf.controllers import with_skills, worlds_of
+from csf.config.compose import Config, check
 from csf.errors import CheckpointError, ConfigError, RunDirError
+from csf.evaluation.film import film
 from csf.export import export
-from csf.film import film
 from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint, policy
-from csf.io.load import about, load
-from csf.io.locate import find
+from csf.io.load import find, read
+from csf.pretrained import filmed, skills_of, with_skills, worlds_of
 from csf.train import Run
 from csf.types import Worlds
 from csf.worlds import describe
@@ -73,17 +72,17 @@ def pretrained(exp: Path, name: str = "csf", epoch: int = 7, env: str = "point",
 def resolved(exp: Path, *words: str) -> Config:
     """The configuration of a job, with what its checkpoint tells."""
     settings = [*WORDS, f"exp_dir={exp}", *words]
-    return with_skills(check(settings), settings)
+    return with_skills(check(settings), settings)[0]
 
 
 def worlds_for(cfg: Config) -> Worlds:
-    return worlds_of(cfg.tree, cfg.exp_dir / cfg.run_name, 2, torch.device("cpu"))
+    return worlds_of(cfg.tree, 2, skills_of(cfg.tree, cfg.exp_dir / cfg.run_name), torch.device("cpu"))
 
 
 def run(exp: Path, *words: str) -> Path:
     """A whole run here; its folder."""
     cfg = resolved(exp, *words)
-    with Run(cfg, torch.device("cpu")) as whole:
+    with Run(cfg, torch.device("cpu"), skills_of(cfg.tree, cfg.exp_dir / cfg.run_name)) as whole:
         assert whole.train() == 0
         return whole.dir.path
 
@@ -143,7 +142,7 @@ def test_the_checkpoint_chooses_the_controller(
 ) -> None:
     pretrained(tmp_path, method, 7, "point", *words)
     settings = [*WORDS[:-1], f"exp_dir={tmp_path}", f"task={task}", f"skills={method}"]
-    cfg = with_skills(check(settings), settings)
+    cfg, _ = with_skills(check(settings), settings)
     assert cfg.backbone.name == ("ppo" if task == "hierarchical_ppo" else backbone)
     # The folder tells what was asked for, and nothing else.
     assert cfg.run_name == f"hierarchical/point_two_goals/{method}-backbone.hidden=[8]/sd000"
@@ -164,7 +163,7 @@ def test_a_named_backbone_is_not_replaced(tmp_path: Path) -> None:
     pretrained(tmp_path, "diayn")
     cfg = resolved(tmp_path, "skills=diayn", "agent/backbone=sac")
     with pytest.raises(ConfigError, match=r"agent/backbone=sac has no one-hot actions.*accepted: discrete_sac, ppo"):
-        Run(cfg, torch.device("cpu"))
+        Run(cfg, torch.device("cpu"), skills_of(cfg.tree, tmp_path))
 
 
 # ---- a run
@@ -210,11 +209,11 @@ def test_other_skills_are_refused_in_a_run_that_has_some(tmp_path: Path) -> None
 
 def test_a_full_checkpoint_lends_skills_as_a_policy_file_does(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
-    agent, full = policy.load(path), path.with_name(checkpoint.FULL.format(7))
+    agent, full = policy.load(path)[1], path.with_name(checkpoint.FULL.format(7))
     told = {key: value for key, value in policy.describe(path).items() if key not in ("format", "prior")}
     checkpoint.save(full, {"agent": agent}, told)
     folder = run(tmp_path, f"cp_path={full}", "task.epochs=1")
-    kept = policy.load(folder / "skills.safetensors")
+    kept = policy.load(folder / "skills.safetensors")[1]
     assert different(kept.policy_state(), agent.policy_state()) == []
 
 
@@ -270,7 +269,9 @@ def test_a_controller_is_evaluated_on_its_skills(
 def test_a_film_of_a_controller_shows_every_step_below(tmp_path: Path) -> None:
     pretrained(tmp_path)
     folder = run(tmp_path, "task.epochs=1")
-    film(tmp_path / "a.webm", load(folder), about(find(folder))["config"], folder, 0)
+    told, agent = read(find(folder))
+    skills = skills_of(told["config"], folder)
+    film(tmp_path / "a.webm", agent, filmed(told["config"], skills, torch.device("cpu")), 0)
     reader, count = cv2.VideoCapture(str(tmp_path / "a.webm")), 0
     while reader.grab():
         count += 1
@@ -287,8 +288,8 @@ def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
     assert "# Controller over skills of csf on point_two_goals" in card
     for file in (tmp_path / "hub").iterdir():
         assert str(tmp_path).encode() not in file.read_bytes(), file  # no path of the author's machine
-    evaluated = about(tmp_path / "hub/policy.safetensors")["config"]
-    assert worlds_of(evaluated, tmp_path / "hub", 1, torch.device("cpu")).max_steps == 4
+    evaluated = read(tmp_path / "hub/policy.safetensors")[0]["config"]
+    assert worlds_of(evaluated, 1, skills_of(evaluated, tmp_path / "hub"), torch.device("cpu")).max_steps == 4
     assert "Every 10 steps it chooses which of the frozen skills in `skills.safetensors` acts; trained on" in card
     assert "| skills | none of its own |" in card
     assert "without reward" not in card
@@ -300,10 +301,11 @@ def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
 
 
 def test_a_controller_is_not_exported_without_its_skills(tmp_path: Path) -> None:
-    pretrained(tmp_path)
+    path = pretrained(tmp_path)
     folder = run(tmp_path, "task.epochs=1")
     (folder / "skills.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=rf"^{folder}/skills\.safetensors is missing, whose skills are this "):
+    path.unlink()
+    with pytest.raises(CheckpointError, match=rf"^cp_path={path}: no such file or folder; accepted: "):
         export(str(folder), tmp_path / "hub", "mit", video=False)
 
 
@@ -335,7 +337,7 @@ def test_skills_that_cannot_be_used(words: list[str], message: str, tmp_path: Pa
     files = {"csf": pretrained(tmp_path), "ant": pretrained(tmp_path / "b", env="ant")}
     files |= {name: tmp_path / f"{name}.safetensors" for name in ("text", "format")}
     files["text"].write_text("no skills")
-    policy.save(files["format"], policy.load(files["csf"]), {**policy.describe(files["csf"]), "format": 99})
+    policy.save(files["format"], policy.load(files["csf"])[1], {**policy.describe(files["csf"]), "format": 99})
     with pytest.raises(CheckpointError, match=message) as caught:
         resolved(tmp_path, *(word.format(**files) for word in words))
     assert "\n" not in str(caught.value)

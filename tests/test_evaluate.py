@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import csf
 import envs
 from csf import evaluate
-from csf.io import checkpoint, policy
+from csf.io import files, policy
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_what_cannot_be_written_is_told(run: Path, monkeypatch: pytest.MonkeyPat
     (run / "checkpoints/eval.json").mkdir()
     message = refusal(monkeypatch, f"cp_path={run}", "goals=2", "skills=2", "threads=1")
     assert message.startswith(f"error: cannot write {run}/checkpoints/eval.json: Is a directory")
-    assert not list((run / "checkpoints").glob(f"*{checkpoint.PARTIAL}"))
+    assert not list((run / "checkpoints").glob(f"*{files.PARTIAL}"))
 
 
 def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

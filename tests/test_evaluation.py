@@ -17,12 +17,10 @@ from torch import Tensor
 import envs
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.coverage import coverage
 from csf.evaluation.goals import ZeroShotGoals, goal_metrics
-from csf.evaluation.isolation import isolated
-from csf.evaluation.rollouts import Rollouts
+from csf.evaluation.rollouts import Rollouts, coverage, isolated
 from csf.evaluation.suite import suite
-from csf.sampling.rollout import RolloutSampler
+from csf.sampler import RolloutSampler
 from csf.types import EnvSpec, Episodes, Evaluation, Policy
 from csf.worlds import describe
 

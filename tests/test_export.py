@@ -18,7 +18,7 @@ from runs import train
 import csf
 from csf import export
 from csf.errors import SamplerError
-from csf.io.load import about
+from csf.io.load import read
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_policy_acts_as_the_run_does(file: str, run: Path, tmp_path: Path, m
     mine, theirs = csf.load(tmp_path / "hub/policy.safetensors"), csf.load(run)
     obs, skill = torch.randn(4, 2), theirs.sample_skills(4)
     assert torch.equal(mine.act(obs, skill, True), theirs.act(obs, skill, True))
-    told = about(tmp_path / "hub/policy.safetensors")
+    told = read(tmp_path / "hub/policy.safetensors")[0]
     assert told["epoch"] == 2
     assert yaml.safe_load((tmp_path / "hub/config.yaml").read_text()) == told["config"]
     assert str(run.parent).encode() not in (tmp_path / "hub/policy.safetensors").read_bytes()
@@ -60,7 +60,7 @@ def test_the_card_says_what_it_is(run: Path, tmp_path: Path, monkeypatch: pytest
     head = yaml.safe_load(text.split("---")[1])
     assert (head["license"], head["library_name"]) == ("cc0-1.0", "csf")
     assert {"csf", "point"} <= set(head["tags"])
-    told = about(run / "checkpoints/policy_000002.safetensors")
+    told = read(run / "checkpoints/policy_000002.safetensors")[0]
     for fact in ("`point`, v0", "2 epochs, 40 environment steps, 3 gradient steps", "2 dimensions, sphere", "torch "):
         assert fact in text
     assert f"| coverage | {told['results']['eval/coverage']:.4g} |" in text

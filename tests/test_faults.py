@@ -21,9 +21,9 @@ from runs import TINY, error_of, reached, rows, train, wait_for_epoch
 from torch import Tensor
 
 from csf import train as entry
-from csf.config import check
+from csf.config.compose import check
 from csf.errors import NonFiniteError, RunDirError, SamplerError
-from csf.io import checkpoint, policy
+from csf.io import checkpoint, files, policy
 from csf.io.progress import Progress
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
@@ -267,14 +267,14 @@ def test_if_the_evidence_does_not_fit_the_number_is_still_named(
     whole: entry.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(whole, monkeypatch, "loss/critic", math.nan, after=4)
-    write = checkpoint.write
+    write = files.write
 
     def full(path: Path, dump: Any) -> None:
         if path.name == "failure.pt":
             monkeypatch.setattr(os, "fsync", no_space)
         write(path, dump)
 
-    monkeypatch.setattr(checkpoint, "write", full)
+    monkeypatch.setattr(files, "write", full)
     with pytest.raises(
         NonFiniteError, match=r"^loss/critic is nan .* in epoch 3; cannot write .*/failure.pt: No space"
     ):
@@ -314,14 +314,13 @@ def test_logs_that_cannot_be_opened_are_told_in_one_line(whole: entry.Run) -> No
 
 def test_a_policy_is_there_for_every_full_state(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is killed in between, so the policy is written first."""
-    written, write = [], checkpoint.write
+    written, write = [], files.write
 
     def remember(path: Path, dump: Any) -> None:
         written.append(path.name)
         write(path, dump)
 
-    for module in (checkpoint, policy):
-        monkeypatch.setattr(module, "write", remember)
+    monkeypatch.setattr(files, "write", remember)
     whole.train()
     assert written[:4] == [
         "policy_000001.safetensors",

@@ -19,9 +19,8 @@ from test_tasks import Released, released_ant
 from torch import nn
 
 from csf.agents import Agent
-from csf.hierarchy import SkillEnv, SkillVectorEnv
-from csf.hierarchy.actions import skills
-from csf.sampling.rollout import RolloutSampler
+from csf.hierarchy import SkillEnv, SkillVectorEnv, skills
+from csf.sampler import RolloutSampler
 from csf.worlds import describe
 from envs import make_vec
 

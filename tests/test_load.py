@@ -17,8 +17,7 @@ import csf
 from csf.agents import Agent
 from csf.errors import CheckpointError
 from csf.io import checkpoint, policy
-from csf.io.load import about, load
-from csf.io.locate import find, newest, run_of
+from csf.io.load import find, load, newest, read, run_of
 
 
 def facts(name: str, *overrides: str, env: str = "point") -> dict[str, Any]:
@@ -98,7 +97,7 @@ def test_settings_that_change_the_networks_are_in_the_file(settings: list[str], 
 
 @pytest.mark.parametrize("kind", ["p", "f"])
 def test_a_file_tells_of_itself_without_its_weights(kind: str, tmp_path: Path) -> None:
-    told = about(save(tmp_path / "run", 3, kind))
+    told = read(save(tmp_path / "run", 3, kind))[0]
     assert (told["epoch"], told["config"]["agent"]["name"], told["results"]) == (3, "csf", {"eval/coverage": 7.0})
     assert {"parts", "rng"}.isdisjoint(told)
 
@@ -108,7 +107,7 @@ def test_a_file_that_does_not_say_what_made_it_is_refused(config: Any, tmp_path:
     path = tmp_path / "policy.safetensors"
     policy.save(path, make("csf"), facts("csf") | {"config": config})
     with pytest.raises(CheckpointError, match=rf"^{path} does not say by which agent and on which environment"):
-        about(path)
+        read(path)
 
 
 def test_neither_hydra_nor_an_environment_is_needed(tmp_path: Path) -> None:

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from conftest import batch, make
 
-from csf.core.knn import RunningMoments, nearest_distances
 from csf.errors import ConfigError
-from csf.nets.mlp import mlp
-from csf.nets.spectral import SpectralLinear
+from csf.mi.entropy import RunningMoments, nearest_distances
+from csf.nets.mlp import SpectralLinear, mlp
 
 
 def objective_of(name: str, *overrides: str) -> Any:

@@ -14,8 +14,7 @@ from golden_map import Arrays
 from torch import Tensor, nn
 
 from csf.nets.actor import GaussianActor, TanhNormal
-from csf.nets.mlp import EnsembleMLP, mlp
-from csf.nets.spectral import SpectralLinear
+from csf.nets.mlp import EnsembleMLP, SpectralLinear, mlp
 
 # ---- the tanh-Gaussian law
 

@@ -17,10 +17,10 @@ from runs import different
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.data.replay import ReplayBuffer
 from csf.errors import NonFiniteError
 from csf.learners.off_policy import OffPolicyLearner
 from csf.learners.on_policy import OnPolicyLearner, Rollouts, advantages, discounted_sums
+from csf.replay import ReplayBuffer
 from csf.types import Episodes
 
 STEPS = 6

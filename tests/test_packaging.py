@@ -61,7 +61,7 @@ def test_wheel_holds_every_yaml_and_the_type_markers(wheel: Path) -> None:
     assert any(path.count("/") > 2 for path in CONFIGS), "no nested yaml: a lost folder would go unseen"
     assert {f"csf/{path}" for path in CONFIGS} <= names
     assert {"csf/py.typed", "envs/py.typed", "csf/train.py"} <= names
-    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csf/reporting/templates").iterdir()}
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csf/report/templates").iterdir()}
     assert templates
     assert templates <= names
     about = wheel.name.rsplit("-", 3)[0] + ".dist-info"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import SPEC
 
-from csf.data.replay import ReplayBuffer
+from csf.replay import ReplayBuffer
 from csf.types import Batch, EnvSpec, Episodes
 
 STEPS = 8

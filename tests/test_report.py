@@ -17,20 +17,18 @@ import yaml
 from conftest import ROOT, configure
 from runs import train
 
-from csf import report
+import csf.report.__main__ as report
 from csf.errors import CsfError, MissingDependency
-from csf.reporting import aggregate, curves, media
-from csf.reporting.groups import arrange
-from csf.reporting.runs import read
-from csf.reporting.scores import afterwards, during_training
-from csf.reporting.series import Series
+from csf.report import figures, page, statistics
+from csf.report.load import Series, read
+from csf.report.statistics import afterwards, arrange, during_training
 
 SMALL_BOOTSTRAP = 50
 
 
 @pytest.fixture(autouse=True)
 def _few_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aggregate, "REPETITIONS", SMALL_BOOTSTRAP)
+    monkeypatch.setattr(statistics, "REPETITIONS", SMALL_BOOTSTRAP)
 
 
 @pytest.fixture(scope="session")
@@ -202,7 +200,7 @@ def test_evaluations_under_other_conditions_are_not_compared(tmp_path: Path) -> 
 
 
 def test_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:
-    (score,) = aggregate.summarize(np.array([[0.0], [1.0], [3.0], [100.0]]))
+    (score,) = statistics.summarize(np.array([[0.0], [1.0], [3.0], [100.0]]))
     assert score.iqm is not None
     assert score.iqm.value == 2.0
     assert score.mean == 26.0
@@ -210,8 +208,8 @@ def test_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:
 
 
 def test_probability_of_improvement_counts_ties_half() -> None:
-    assert aggregate.improvement(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == (1.0, 1.0, 1.0)
-    assert aggregate.improvement(np.array([1.0, 3.0]), np.array([1.0, 2.0])).value == pytest.approx(2.5 / 4)
+    assert statistics.improvement(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == (1.0, 1.0, 1.0)
+    assert statistics.improvement(np.array([1.0, 3.0]), np.array([1.0, 2.0])).value == pytest.approx(2.5 / 4)
 
 
 def test_intervals_are_the_same_at_every_call_and_leave_numpy_alone() -> None:
@@ -219,7 +217,7 @@ def test_intervals_are_the_same_at_every_call_and_leave_numpy_alone() -> None:
     np.random.seed(3)
     expected = np.random.rand()
     np.random.seed(3)
-    one, other = aggregate.summarize(values), aggregate.summarize(values)
+    one, other = statistics.summarize(values), statistics.summarize(values)
     assert [score.iqm for score in one] == [score.iqm for score in other]
     assert np.random.rand() == expected
 
@@ -364,7 +362,7 @@ def test_a_foreign_policy_file_is_told_on_the_page(tmp_path: Path) -> None:
 
 
 def test_videos_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "VIDEOS", 1_000_000)
+    monkeypatch.setattr(page, "VIDEOS", 1_000_000)
     folder = fake(tmp_path / "sd000")
     (folder / "videos").mkdir()
     (folder / "videos/large.webm").write_bytes(bytes(1_000_001))
@@ -376,14 +374,14 @@ def test_videos_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_earlier_pictures_are_few_and_include_the_first() -> None:
-    assert media._even(3, 8) == [0, 1, 2]
-    assert media._even(100, 5) == [0, 25, 50, 74, 99]
+    assert page._even(3, 8) == [0, 1, 2]
+    assert page._even(100, 5) == [0, 25, 50, 74, 99]
 
 
 def test_long_curves_are_averaged_in_bins() -> None:
     epochs = np.arange(10_000)
-    line = curves.of_run("x", Series(epochs, epochs * 8.0, epochs % 2 * 1.0))
-    assert len(line.x) == curves.BINS
+    line = figures.of_run("x", Series(epochs, epochs * 8.0, epochs % 2 * 1.0))
+    assert len(line.x) == figures.BINS
     assert line.low is not None
     assert line.high is not None
     np.testing.assert_allclose(line.y, 0.5)
@@ -400,13 +398,13 @@ def test_curves_of_seeds_are_aligned_by_epoch(tmp_path: Path) -> None:
         read(fake(tmp_path / "a", rows=rows(0, 1, 2, 3, shift=0))),
         read(fake(tmp_path / "b", rows=rows(1, 3, 5, shift=2), seed=1)),
     ]
-    line = curves.of_seeds("x", "loss/critic", runs)
+    line = figures.of_seeds("x", "loss/critic", runs)
     assert line is not None
     np.testing.assert_allclose(line.x, [11, 31])
     np.testing.assert_allclose(line.y, [2, 4])
     assert line.high is not None
     np.testing.assert_allclose(line.high - line.y, np.sqrt(2))
-    assert curves.of_seeds("x", "loss/actor", runs) is None
+    assert figures.of_seeds("x", "loss/actor", runs) is None
 
 
 @pytest.mark.parametrize("package", ["jinja2", "rliable"])

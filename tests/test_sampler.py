@@ -13,7 +13,7 @@ from torch import Tensor
 
 import envs
 from csf.errors import SamplerError
-from csf.sampling.rollout import RolloutSampler
+from csf.sampler import RolloutSampler
 from csf.types import Episodes, Worlds
 from csf.worlds import describe
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from csf.config import check
+from csf.config.compose import check
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts/lib/python.sh"

@@ -22,9 +22,8 @@ from torch import Tensor
 import envs
 from csf.agents import Agent
 from csf.errors import ConfigError, MissingDependency, RunDirError, SamplerError
-from csf.evaluation import webm
-from csf.evaluation.video import GAP, grid, record, skill_labels, video_skills
-from csf.sampling.rollout import RolloutSampler
+from csf.evaluation.film import GAP, grid, record, skill_labels, video_skills, write_webm
+from csf.sampler import RolloutSampler
 from csf.types import Episodes, Policy
 
 HALF = math.sqrt(0.5)
@@ -231,7 +230,7 @@ def test_a_video_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
     path = tmp_path / "skills.webm"
     path.write_text("an older one")
-    webm.write(path, film(), 20.0)
+    write_webm(path, film(), 20.0)
     found = read(path)
     assert len(found) == 12
     for frame, seen in zip(film(), found, strict=True):
@@ -245,7 +244,7 @@ def test_a_video_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_odd_sides_lose_nothing(tmp_path: Path) -> None:
-    webm.write(tmp_path / "odd.webm", film(47, 63, 3), 5)
+    write_webm(tmp_path / "odd.webm", film(47, 63, 3), 5)
     found = read(tmp_path / "odd.webm")
     assert [frame.shape for frame in found] == [(48, 64, 3)] * 3
     assert np.abs(found[0][:47, :63].astype(int) - film(47, 63, 1)[0]).mean() < 5
@@ -253,16 +252,16 @@ def test_odd_sides_lose_nothing(tmp_path: Path) -> None:
 
 def test_only_webm(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a video is asked for as .*skills\.avi; accepted: a name that ends in"):
-        webm.write(tmp_path / "skills.avi", film(), 20)
+        write_webm(tmp_path / "skills.avi", film(), 20)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match=f"^cannot write .*none/a.webm: {os.strerror(errno.ENOENT)}$"):
-        webm.write(tmp_path / "none/a.webm", film(), 20)
+        write_webm(tmp_path / "none/a.webm", film(), 20)
     (tmp_path / "file").touch()
     with pytest.raises(RunDirError, match=f"^cannot write .*file/a.webm: {os.strerror(errno.ENOTDIR)}$"):
-        webm.write(tmp_path / "file/a.webm", film(), 20)
+        write_webm(tmp_path / "file/a.webm", film(), 20)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
@@ -273,7 +272,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
         with pytest.raises(RunDirError, match=r"^cannot write .*skills.webm: \d of 20 frames fit; is the disk full\?$"):
-            webm.write(path, list(noise), 20)
+            write_webm(path, list(noise), 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "an older one"
@@ -285,14 +284,14 @@ def test_an_opencv_without_the_codec(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(cv2, "VideoWriter_fourcc", lambda *_: cv2.VideoWriter.fourcc(*"none"))
     with pytest.raises(RunDirError, match=r"cannot write .*: this OpenCV has no VP9 encoder"):
-        webm.write(tmp_path / "a.webm", film(), 20)
+        write_webm(tmp_path / "a.webm", film(), 20)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingDependency, match="a video needs OpenCV: pip install opencv-python-headless"):
-        webm.write(tmp_path / "a.webm", film(), 20)
+        write_webm(tmp_path / "a.webm", film(), 20)
     assert not list(tmp_path.iterdir())
     both, agent = Counting(2), make("csf")
     with pytest.raises(MissingDependency):
@@ -302,5 +301,5 @@ def test_without_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_video_is_as_readable_as_other_files(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
-    webm.write(tmp_path / "a.webm", film(count=1), 20)
+    write_webm(tmp_path / "a.webm", film(count=1), 20)
     assert stat.S_IMODE((tmp_path / "a.webm").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csf.config.ranges import Count, NotNegative
 from csf.core.optim import Minimizer
-from csf.ranges import Count, NotNegative
 from csf.registry import Registry
 from csf.types import Batch, EnvSpec, Metrics
 

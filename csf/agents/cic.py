@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
-from csf.core.knn import RunningMoments, nearest_distances
-from csf.nets.mlp import mlp
-from csf.nets.spectral import SpectralLinear
-from csf.ranges import Count, Positive
+from csf.config.ranges import Count, Positive
+from csf.mi.entropy import RunningMoments, nearest_distances
+from csf.nets.mlp import SpectralLinear, mlp
 from csf.types import Batch, Metrics
 
 CLIP = 5e-4  # distances below are no novelty

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
+from csf.config.ranges import Count, NotNegative
 from csf.nets.transition import TRANSITIONS
-from csf.ranges import Count, NotNegative
 from csf.types import Batch, Metrics
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
+from csf.config.ranges import Count
 from csf.nets.mlp import mlp
-from csf.ranges import Count
 from csf.types import Batch, Metrics
 
 CHUNK = 32  # alternatives per forward pass: bounds memory, changes nothing else

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
+from csf.config.ranges import NotNegative, Positive
 from csf.core.optim import Minimizer
 from csf.nets.transition import TRANSITIONS
-from csf.ranges import NotNegative, Positive
 from csf.types import Batch, Metrics
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives
-from csf.ranges import Range
+from csf.config.ranges import Range
 from csf.types import Batch
 
 

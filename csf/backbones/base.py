@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
-from csf.nets.actor import GaussianActor
-from csf.nets.categorical import CategoricalActor
+from csf.nets.actor import CategoricalActor, GaussianActor
 from csf.registry import Registry
 from csf.types import EnvSpec, Metrics, Rewarder
 

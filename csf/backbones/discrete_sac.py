@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from csf.backbones.base import BackboneConfig, backbones
 from csf.backbones.sac import SAC, SACConfig
-from csf.nets.categorical import CategoricalActor
+from csf.nets.actor import CategoricalActor
 
 
 @dataclass(frozen=True)

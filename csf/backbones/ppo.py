@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from csf.backbones.base import Backbone, BackboneConfig, backbones
+from csf.config.ranges import Count, Fraction, NotNegative, Positive
 from csf.core.optim import Minimizer
 from csf.nets.mlp import linear, mlp
-from csf.ranges import Count, Fraction, NotNegative, Positive
 from csf.types import Batch, EnvSpec, Metrics, Rewarder, Rollout
 
 EPS = 1e-8  # keeps advantages that are all the same finite

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from csf.backbones.base import Backbone, BackboneConfig, backbones
+from csf.config.ranges import Count, Fraction, NotNegative, Positive
 from csf.core.optim import Minimizer
 from csf.nets.mlp import EnsembleMLP
-from csf.ranges import Count, Fraction, NotNegative, Positive
 from csf.types import Batch, EnvSpec, Metrics, Rewarder
 
 HEADS = 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -23,3 +25,19 @@ def pick_device(name: str) -> torch.device:
 def use_threads(count: int) -> None:
     """Have PyTorch use so many threads; 0: one per core."""
     torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Compute on one CPU thread inside.
+
+    While worlds are stepped, the products of a policy call are small, and PyTorch's idle threads would spin on the
+    cores that the simulator's threads need (see tests/benchmark). On another device nothing changes.
+    """
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.isolation import isolated
+from csf.evaluation.rollouts import isolated
 from csf.types import Episodes, Evaluation, Sampler
 
 Goals = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]

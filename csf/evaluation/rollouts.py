@@ -1,14 +1,15 @@
-"""What skills do when nobody asks for anything: where they go, and what the environment pays for it."""
+"""Rollouts of skills without a goal: where they go, and the return that they collect."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.coverage import coverage
-from csf.evaluation.isolation import isolated
 from csf.types import Episodes, Evaluation, Sampler
 
 
@@ -45,3 +46,23 @@ class Rollouts:
         if features is not None:
             images["phi"] = plots.features(features.cpu().numpy(), colors)
         return images
+
+
+def coverage(episodes: Episodes, cell: float) -> int:
+    """Number of distinct cells of side `cell` visited, over all steps and episodes (METRA, arXiv 2310.08887)."""
+    return len((episodes.visited() / cell).floor().unique(dim=0))
+
+
+@contextmanager
+def isolated(agent: Agent, seed: int) -> Iterator[None]:
+    """Inside, PyTorch draws from `seed` and modules are in evaluation mode; afterwards all is as before."""
+    device = agent.objective.device()
+    training = {module: module.training for module in agent.modules()}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        agent.eval()
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from csf.errors import CheckpointError
+from csf.io import files
 from csf.types import Stateful
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
-PARTIAL = ".partial"  # follows the name of a file that is not whole yet
 KEEP = 2  # full states; the older one stands in if the newer is damaged
 KEEP_POLICY_EVERY = 1000  # epochs; policies between these are kept only as long as their full state
 
@@ -54,36 +53,7 @@ def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) ->
     if torch.cuda.is_available():
         rng["cuda"] = torch.cuda.get_rng_state_all()
     state = {"format": FORMAT, "parts": {name: part.full_state() for name, part in parts.items()}, "rng": rng}
-    write(path, lambda file: torch.save({**state, **facts}, file))
-
-
-def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
-    """Have `dump` write a file, whole or not at all.
-
-    Raises:
-        CheckpointError: the file cannot be written; what was there before is untouched.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with partial.open("wb") as file:
-            dump(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)  # a killed run leaves the previous file whole
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {_reason(error)}; earlier checkpoints are untouched") from error
-
-
-def _reason(error: BaseException) -> str:
-    """One line: what the system said, which PyTorch's writer hides behind an error of its own."""
-    below: BaseException | None = error
-    while below is not None:
-        if isinstance(below, OSError) and below.strerror:
-            return below.strerror
-        below = below.__context__
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    files.write(path, lambda file: torch.save({**state, **facts}, file))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -102,7 +72,7 @@ def load(path: Path) -> dict[str, Any]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes from anywhere can fail anyhow
         foreign = isinstance(error, UnpicklingError)
-        reason = "it holds more than tensors and plain data" if foreign else _reason(error)[:120]
+        reason = "it holds more than tensors and plain data" if foreign else files.reason_of(error)[:120]
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({reason})") from error
     kept = state.get("format") if isinstance(state, dict) else None
     if kept != FORMAT:
@@ -143,7 +113,7 @@ def prune(folder: Path) -> None:
     kept = list(full)[-KEEP:]
     old = [path for epoch, path in full.items() if epoch not in kept]
     old += [path for epoch, path in policies.items() if epoch not in kept and epoch % KEEP_POLICY_EVERY]
-    for path in [*old, *folder.glob(f"*{PARTIAL}")]:  # a killed run may have left one
+    for path in [*old, *folder.glob(f"*{files.PARTIAL}")]:  # a killed run may have left one
         path.unlink(missing_ok=True)
 
 

@@ -14,7 +14,8 @@ import safetensors.torch
 from csf.agents import Agent, objectives
 from csf.backbones import backbones
 from csf.errors import CheckpointError
-from csf.io.checkpoint import FORMAT, write
+from csf.io import files
+from csf.io.checkpoint import FORMAT
 from csf.types import EnvSpec
 
 HEADER = "csf"  # the key of the JSON document among the file's metadata
@@ -35,7 +36,7 @@ def save(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
         "prior": agent.objective.prior,
         **facts,
     }
-    write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
+    files.write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -57,13 +58,14 @@ def describe(path: Path) -> dict[str, Any]:
     return about
 
 
-def load(path: Path) -> Agent:
-    """An agent that acts, draws skills and infers them from goals; what only training needs is as new.
+def load(path: Path) -> tuple[dict[str, Any], Agent]:
+    """The header of a policy file, and its agent; modules that only training needs are newly initialized.
 
     Raises:
         CheckpointError: no such file, a damaged or foreign one, or another format.
     """
     about = describe(path)
+    check_origin(path, about)
     try:
         agent = rebuild(about)
         found = agent.load_state_dict(safetensors.torch.load_file(path), strict=False)
@@ -72,7 +74,19 @@ def load(path: Path) -> Agent:
     lacking = sorted(set(agent.policy_state()) & set(found.missing_keys)) + list(found.unexpected_keys)
     if lacking:
         raise CheckpointError(f"{path} does not fit this version: {', '.join(lacking)}")
-    return agent.eval()
+    return about, agent
+
+
+def check_origin(path: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a file that does not say by which agent and on which environment it was made.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    try:
+        about["config"]["agent"]["name"], about["config"]["env"]["name"]
+    except (LookupError, TypeError) as error:
+        raise CheckpointError(f"{path} does not say by which agent and on which environment it was made") from error
 
 
 def rebuild(about: Mapping[str, Any]) -> Agent:

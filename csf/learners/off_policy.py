@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.data.replay import ReplayBuffer
 from csf.errors import NonFiniteError
+from csf.replay import ReplayBuffer
 from csf.types import Episodes
 
 

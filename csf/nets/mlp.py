@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, single and as an ensemble evaluated in one batched matrix product."""
+"""Multilayer perceptrons: single, as an ensemble in one batched matrix product, and with spectral normalization."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Initializer = Callable[[Tensor], Tensor]
@@ -53,3 +54,31 @@ class EnsembleMLP(nn.Module):
             if i < last:
                 x = x.relu()
         return x
+
+
+class SpectralLinear(nn.Linear):
+    """A linear layer divided by an estimate of its largest singular value (Miyato et al. 2018, arXiv 1802.05957).
+
+    In training mode every forward pass makes one power iteration, v before u; in evaluation mode none.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Map [..., inputs] to [..., outputs]."""
+        super().__init__(inputs, outputs)
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.register_buffer("left", F.normalize(torch.randn(outputs), dim=0))
+        self.register_buffer("right", F.normalize(torch.randn(inputs), dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        if self.training:
+            with torch.no_grad():
+                self.right.copy_(F.normalize(self.weight.T @ self.left, dim=0))
+                self.left.copy_(F.normalize(self.weight @ self.right, dim=0))
+        # Copies, since the next pass changes the buffers while this one's gradient may still be due.
+        norm = self.left.clone() @ (self.weight @ self.right.clone())
+        return F.linear(x, self.weight / norm, self.bias)

@@ -24,13 +24,13 @@ import torch
 
 import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.agents import Agent
-from csf.config import check
-from csf.core.threads import one_thread
-from csf.data.replay import ReplayBuffer
+from csf.config.compose import check
+from csf.core.device import one_thread
 from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint
 from csf.learners.off_policy import OffPolicyLearner
-from csf.sampling.rollout import RolloutSampler
+from csf.replay import ReplayBuffer
+from csf.sampler import RolloutSampler
 from csf.worlds import describe, make_worlds
 
 WITHIN = "physics within collect"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from csf.errors import CsfError, ReportError
-from csf.reporting import comparison, single
-from csf.reporting.runs import read
+from csf.report import page
+from csf.report.load import read
 
 ABOUT = """\
 One HTML page that needs no other file and no network: of one run, what it is, how healthy it is, what it reached, its
@@ -41,9 +41,9 @@ def report(folders: Sequence[Path], output: Path | None, title: str | None) -> P
     folders = list(dict.fromkeys(folder.resolve() for folder in folders))
     runs = [read(folder) for folder in folders]
     if len(runs) == 1:
-        output, text = output or folders[0] / "report.html", single.of_run(runs[0], title)
+        output, text = output or folders[0] / "report.html", page.of_run(runs[0], title)
     else:
-        output, text = output or Path("report.html"), comparison.of_runs(runs, title)
+        output, text = output or Path("report.html"), page.of_runs(runs, title)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -22,11 +22,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from csf.agents import ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
+from csf.config.ranges import Count, Natural, Range, Seed
 from csf.errors import ConfigError
-from csf.ranges import Count, Natural, Range, Seed
 from csf.registry import UnknownName, nearest
 
-_PACKAGED, _CHECKOUT = Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs"
+_PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "env", "task")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csf.core.threads import one_thread
+from csf.core.device import one_thread
 from csf.errors import SamplerError
 from csf.types import EnvSpec, Episodes, Policy, Worlds
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from csf.config import CONFIGS, GROUPS, Config, choices
+from csf.config.compose import CONFIGS, GROUPS, Config, choices
 
 HEAD = """\
 Train an agent: python -m csf.train [GROUP=CHOICE ...] [KEY=VALUE ...]

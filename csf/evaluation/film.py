@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.errors import SamplerError
-from csf.evaluation.isolation import isolated
-from csf.evaluation.webm import opencv
-from csf.types import Sampler
+from csf.errors import ConfigError, MissingDependency, RunDirError, SamplerError
+from csf.evaluation.rollouts import isolated
+from csf.sampler import RolloutSampler
+from csf.types import Sampler, Worlds
 
 COUNT = 9  # skills of a prior that has too many to show all
 SHOWN = 4  # entries of a skill that its label has room for
@@ -154,3 +157,108 @@ def _labelled(picture: np.ndarray, label: str) -> np.ndarray:
         cv2.putText(picture, label, (x + dx, y + dy), font, scale, RIM, 1, cv2.LINE_AA)
     cv2.putText(picture, label, (x, y), font, scale, TEXT, 1, cv2.LINE_AA)
     return picture
+
+
+CELL, SMALL_CELL = 200, 100  # pixels
+FEW = 16  # skills that are shown large
+
+
+def film(path: Path, agent: Agent, make: Callable[[int], Worlds], seed: int) -> np.ndarray:
+    """Write a WebM of one deterministic episode of every skill that `video_skills` names; returns its frames.
+
+    Args:
+        path: of the file, .webm.
+        agent: who acts; of a controller over skills, every step that a skill is held is to be seen.
+        make: makes N worlds that take pictures, with the agent's observations and actions.
+        seed: of the worlds and of skills that are drawn.
+
+    Raises:
+        CsfError: the environment takes no pictures here, or the file cannot be written; one line says why.
+    """
+    skills, device = video_skills(agent, seed), agent.objective.device()
+    worlds = make(len(skills))
+    sampler = RolloutSampler(worlds, agent.spec, seed, device)
+    holder = cast(Holder, worlds) if hasattr(worlds, "watch") else None
+    height = CELL if len(skills) <= FEW else SMALL_CELL
+    try:
+        frames = record(agent, sampler, worlds.render, skills, seed, height, holder)
+        write_webm(path, frames, worlds.metadata["render_fps"])
+        return np.stack(frames)
+    finally:
+        sampler.close()
+
+
+def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+    """Write frames [H, W, 3] uint8, all of one size, as a VP9 video in a WebM file, whole or not at all.
+
+    A row or column is repeated where a side is odd, which the codec does not know.
+
+    Raises:
+        ConfigError: the file's name does not end in .webm.
+        RunDirError: the file cannot be written; what was there before is untouched.
+        MissingDependency: OpenCV is not installed.
+    """
+    if path.suffix != ".webm":
+        raise ConfigError(f"a video is asked for as {path}; accepted: a name that ends in .webm")
+    partial = path.with_name(f"{path.stem}.partial.webm")  # the ending tells OpenCV the format
+    try:
+        partial.open("wb").close()  # says why it cannot be written, which OpenCV does not
+        _encode(partial, frames, fps)
+        os.replace(partial, path)
+    except OSError as error:
+        raise RunDirError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _encode(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+    cv2 = opencv()
+    height, width, _ = frames[0].shape
+    rim = ((0, height % 2), (0, width % 2), (0, 0))
+    with _quiet():
+        codec, size = cv2.VideoWriter_fourcc(*"VP90"), (width + width % 2, height + height % 2)
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, codec, fps, size)
+        if not writer.isOpened():
+            raise OSError("this OpenCV has no VP9 encoder")
+        for frame in frames:
+            writer.write(np.pad(frame[..., ::-1], rim, mode="edge"))
+        writer.release()
+        if (kept := _count(path)) != len(frames):  # the writer does not tell
+            raise OSError(f"{kept} of {len(frames)} frames fit; is the disk full?")
+
+
+def _count(path: Path) -> int:
+    """Frames that can be read back."""
+    reader = opencv().VideoCapture(str(path))
+    count = 0
+    while reader.grab():
+        count += 1
+    reader.release()
+    return count
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, nothing that libraries print to stderr is seen: OpenCV warns of a tag that WebM files do not have."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def opencv() -> Any:
+    """OpenCV, which nothing but videos needs.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingDependency("a video needs OpenCV: pip install opencv-python-headless") from error
+    return cv2

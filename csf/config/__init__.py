@@ -1,0 +1,1 @@
+"""Configuration: yaml composed by Hydra, checked, and turned into frozen dataclasses."""

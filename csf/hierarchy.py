@@ -1,0 +1,239 @@
+"""Skills as actions: worlds in which a frozen agent acts and a controller says with which skill.
+
+Source: the hierarchical controller of the CSF paper (arXiv 2412.08021), for a batch of worlds at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from csf.agents import Agent
+from csf.agents.base import Prior
+from csf.types import Worlds
+
+Array = NDArray[Any]
+Step = tuple[Array, Array, Array, Array, dict[str, Any]]
+
+
+class SkillVectorEnv(VectorEnv[Array, Array, Array]):
+    """N worlds behind Gymnasium's vector interface, without autoreset; a step holds a skill for `hold` steps of theirs.
+
+    Observations are those of the worlds. The agent sees their first columns, as many as it was trained on, and takes
+    its mode. A step's reward is the sum over the steps below; it ends early where the episode does, and its infos are
+    those of the last step below, with `action_norm` [N], the length of the controller's choice.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+
+    def __init__(self, worlds: Worlds, agent: Agent, hold: int = 25) -> None:
+        """Take over the worlds.
+
+        Args:
+            worlds: those on which the agent was trained, or a task that adds columns to what they show.
+            agent: whose skills are the actions; it is not trained here.
+            hold: steps of the worlds for which a skill is held.
+
+        Raises:
+            ValueError: the agent has no skills, was trained on other worlds, or `hold` is not a positive integer.
+        """
+        if isinstance(hold, bool) or not isinstance(hold, int) or hold < 1:
+            raise ValueError(f"hold is {hold!r}; an integer of at least 1 is accepted")
+        check_fit(worlds, agent)
+        self.metadata = {**worlds.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+        self.worlds, self.agent, self.hold = worlds, agent.eval(), hold
+        self.num_envs, self.version = worlds.num_envs, worlds.version
+        self.max_steps = -(-worlds.max_steps // hold)
+        self.coord_dim, self.coverage_cell = worlds.coord_dim, worlds.coverage_cell
+        self.success_radii = worlds.success_radii
+        self.obs_mean, self.obs_std = worlds.obs_mean, worlds.obs_std
+        self.prior, self.skill_dim = agent.objective.prior, agent.objective.cfg.skill_dim
+        self.single_observation_space = worlds.single_observation_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        space: gymnasium.Space[Any] = action_space(self.prior, self.skill_dim)
+        self.single_action_space, self.action_space = space, batch_space(space, self.num_envs)
+        self.watch: Callable[[], None] | None = None  # called before every step of the worlds, such as to film it
+        self._obs: Array | None = None
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start new episodes, with the seeds and options of the worlds."""
+        obs, infos = self.worlds.reset(seed=seed, options=options)
+        self._obs = obs
+        return obs.copy(), infos
+
+    def step(self, actions: Array) -> Step:
+        """Hold skills for `hold` steps.
+
+        Args:
+            actions: [N, Z], of one-hot skills also their indices [N].
+
+        Returns:
+            As the worlds do. A world whose episode ends waits, as it ended, for those whose episodes go on.
+
+        Raises:
+            ValueError: actions of another shape, or that are not finite.
+        """
+        if self._obs is None:
+            raise ResetNeeded("call reset() first")
+        chosen = choices(actions, self.num_envs, self.prior, self.skill_dim)
+        skill = torch.from_numpy(skills(chosen, self.prior)).to(self.agent.objective.device())
+        obs, reward = self._obs, np.zeros(self.num_envs)
+        terminated, truncated, lost = (np.zeros(self.num_envs, bool) for _ in range(3))
+        infos: dict[str, Any] = {}
+        for _ in range(self.hold):
+            alive = ~(terminated | truncated | lost)
+            if not alive.any():
+                break
+            if self.watch is not None:
+                self.watch()
+            below = self.worlds.step(self._act(obs, skill))
+            obs, reward = _where(alive, below[0], obs), reward + np.where(alive, below[1], 0.0)
+            terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
+            infos = {name: _where(alive, rows, infos.get(name)) for name, rows in below[4].items()}
+            lost = lost | infos["diverged"]
+        self._obs = obs
+        infos |= {"action_norm": np.linalg.norm(chosen, axis=1), "_action_norm": np.ones(self.num_envs, bool)}
+        return obs.copy(), reward, terminated, truncated, infos
+
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Goals of the worlds, as observations [n, O] and as places [n, C]."""
+        return self.worlds.goals(n, rng)
+
+    def render(self) -> tuple[Array, ...]:
+        """A picture [H, W, 3] uint8 of every world, if the worlds take pictures."""
+        return tuple(self.worlds.render())
+
+    def close_extras(self, **_: Any) -> None:
+        """Release the worlds."""
+        self.worlds.close()
+
+    def _act(self, obs: Array, skill: torch.Tensor) -> Array:
+        """[N, O], [N, Z] -> the agent's actions [N, A]."""
+        seen = torch.from_numpy(obs[:, : self.agent.spec.obs_dim]).to(skill.device)
+        return self.agent.act(seen, skill, True).cpu().numpy()
+
+
+def _where(alive: Array, new: Any, old: Any) -> Any:
+    """Rows of living worlds as they are now, those of others as they were."""
+    if old is None or alive.all() or not isinstance(new, np.ndarray) or np.shape(old) != new.shape:
+        return new
+    return np.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+REACH = 1.5  # of Gaussian and box skills in every dimension, as in the CSF paper's released program
+TINY = 1e-12  # keeps the direction of no choice at all finite
+
+
+def action_space(prior: Prior, dim: int) -> Box | Discrete[np.int64]:
+    """The actions that stand for skills of this law, Z = dim: an index of one-hot skills, else [-1, 1]^Z."""
+    return Discrete(dim) if prior == "one_hot" else Box(-1.0, 1.0, (dim,), np.float32)
+
+
+def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.float32]:
+    """Actions as rows [N, Z] float32: they already are, or are indices [N] of one-hot skills.
+
+    Raises:
+        ValueError: a shape, a number that is not finite, or an index that is not accepted.
+    """
+    given = np.asarray(actions)
+    shapes = "an index or a one-hot row" if prior == "one_hot" else "a row"
+    if prior == "one_hot" and given.shape == (num_envs,) and given.dtype.kind in "iu":
+        if not ((given >= 0) & (given < dim)).all():
+            raise ValueError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
+        given = np.eye(dim)[given]
+    if given.shape != (num_envs, dim):
+        raise ValueError(f"actions have shape {given.shape}; accepted: {shapes} of {dim} for each of {num_envs} worlds")
+    if not (finite := np.isfinite(given).all(1)).all():
+        raise ValueError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
+    return given.astype(np.float32)
+
+
+def skills(rows: NDArray[np.float32], prior: Prior) -> NDArray[np.float32]:
+    """[N, Z] choices -> [N, Z] skills: the direction on the sphere, the largest of one-hot, else `REACH` times it."""
+    if prior == "one_hot":
+        return np.eye(rows.shape[1], dtype=np.float32)[rows.argmax(1)]
+    if prior == "sphere":
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)
+    return rows * np.float32(REACH)
+
+
+def check_fit(worlds: Worlds, agent: Agent) -> None:
+    """Refuse worlds in which the agent would not see, or do, what it was trained with.
+
+    A task says by `base` whose skills fit, and by `goal_dim` how many columns it adds to their observations; other
+    worlds take skills of their own.
+
+    Raises:
+        ValueError: the agent has no skills, or was trained on other observations or actions.
+    """
+    spec, base, added = agent.spec, getattr(worlds, "base", None), int(getattr(worlds, "goal_dim", 0))
+    if not agent.objective.cfg.skill_dim:
+        raise ValueError(f"agent={agent.objective.cfg.name} has no skills that could be actions")
+    if base not in (None, spec.id):
+        raise ValueError(f"skills of environment {spec.id!r} do not fit; accepted here: those of {base!r}")
+    first, *rest = worlds.single_observation_space.shape
+    seen = (first - added, *rest)
+    if spec.obs_shape != seen:
+        raise ValueError(f"skills were trained on observations of shape {spec.obs_shape}; here they have {seen}")
+    if spec.action_dim != worlds.single_action_space.shape[0] or spec.discrete:
+        raise ValueError(f"skills were trained with {spec.action_dim} actions; here is {worlds.single_action_space}")
+    for there, here in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
+        if there != (None if here is None else tuple(map(float, here[: first - added]))):
+            raise ValueError(
+                "skills were trained on observations normalized otherwise; set normalizer as their run did"
+            )
+
+
+class SkillEnv(gymnasium.Env[Array, Any]):
+    """The only world of a `SkillVectorEnv`; its action is a row [Z], or the index of a one-hot skill."""
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, worlds: Worlds, agent: Agent, hold: int = 25) -> None:
+        """Take over a batch of one world; the rest is as in `SkillVectorEnv`.
+
+        Raises:
+            ValueError: there is more than one world, or the agent's skills do not fit it.
+        """
+        if worlds.num_envs != 1:
+            raise ValueError(f"num_envs is {worlds.num_envs}; accepted: 1")
+        self.worlds = SkillVectorEnv(worlds, agent, hold)
+        self.metadata = {key: value for key, value in worlds.metadata.items() if key != "autoreset_mode"}
+        self.render_mode = getattr(worlds, "render_mode", None)
+        self.observation_space = self.worlds.single_observation_space
+        self.action_space = self.worlds.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start a new episode; options are those of the worlds, whose arrays begin with their number, 1."""
+        super().reset(seed=seed)
+        obs, infos = self.worlds.reset(seed=seed, options=options)
+        return obs[0], _first(infos)
+
+    def step(self, action: Any) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Hold one skill: observation [O], the sum of rewards, terminated, truncated, info."""
+        obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
+        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+
+    def render(self) -> Any:
+        """A picture of the world [H, W, 3] uint8, if it takes pictures."""
+        return self.worlds.render()[0]
+
+    def close(self) -> None:
+        """Release the world."""
+        self.worlds.close()
+
+
+def _first(infos: dict[str, Any]) -> dict[str, Any]:
+    """The only rows of infos [1, ...], without Gymnasium's masks."""
+    return {key: rows[0] for key, rows in infos.items() if not key.startswith("_")}

@@ -1,0 +1,1 @@
+"""Mutual information: the estimators and bounds that the objectives are made of."""

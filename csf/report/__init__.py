@@ -1,0 +1,1 @@
+"""HTML pages of runs: load, statistics, figures, page."""

@@ -1,0 +1,294 @@
+"""The HTML page of one run, or of a comparison of several; templates/ has its looks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from csf.errors import MissingDependency, RunDirError
+from csf.evaluation.diagnostics import Band, Finding, judge
+from csf.report import figures
+from csf.report.load import Run
+from csf.report.statistics import MAIN, Arena, Table, afterwards, arrange, during_training, short
+
+
+class Panel(NamedTuple):
+    """A figure with its title."""
+
+    title: str
+    svg: str
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What a run is, by the names that the page gives."""
+    spec = run.policy.get("spec", {})
+    about = run.config
+    env = f"{about['env']['name']} {spec['version']}" if spec else about["env"]["name"]
+    planned = about.get("task", {}).get("epochs")
+    times = [series.value.sum() for name, series in run.series.items() if name.startswith("time/")]
+    return {
+        "method": run.method,
+        "environment": env,
+        "seed": run.seed,
+        "epochs": f"{run.epoch:,} of {number(planned)}" if planned else f"{run.epoch:,}",
+        "environment steps": f"{run.newest('env_steps'):,.0f}",
+        "gradient steps": f"{run.newest('gradient_steps'):,.0f}" if "gradient_steps" in run.series else "unknown",
+        "time in epochs": _duration(float(sum(times))),
+        "commit": run.policy.get("versions", {}).get("commit", "unknown"),
+        "started": f"{run.started:%Y-%m-%d %H:%M} UTC" if run.started else "unknown",
+        "last row": f"{run.written:%Y-%m-%d %H:%M} UTC",
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def findings(run: Run) -> list[Finding]:
+    """The diagnostics of a run, judged."""
+    steps = run.newest("gradient_steps") if "gradient_steps" in run.series else 0
+    return judge(run.config, {name: series.value for name, series in run.series.items()}, int(steps))
+
+
+def render(template: str, **content: Any) -> str:
+    """The page that a template makes of its content, which is escaped.
+
+    Raises:
+        MissingDependency: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingDependency("the report needs the package jinja2: pip install jinja2") from error
+    loader = PackageLoader("csf.report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"number": number, "precise": precise, "band": _band}
+    return environment.get_template(template).render(**content)
+
+
+def number(value: object) -> str:
+    """Four digits that count; what is no number as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e12:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def precise(value: float) -> str:
+    """Four decimals from 1 on, to tell values near the edge of a band from it."""
+    return number(value) if abs(value) < 1 or math.isinf(value) else f"{round(value, 4):,}".removesuffix(".0")
+
+
+def _band(band: Band) -> str:
+    low, high = (precise(end) for end in band)
+    if math.isinf(band.low):
+        return f"\u2264 {high}"
+    return f"\u2265 {low}" if math.isinf(band.high) else f"{low} \u2026 {high}"
+
+
+def of_run(run: Run, title: str | None) -> str:
+    """The page of one run."""
+    notes = list(run.notes)
+    found = findings(run)
+    return render(
+        "run.html",
+        title=title or f"{run.learned} on {run.config['env']['name']}, seed {run.seed}",
+        facts=facts(run),
+        folder=short(run.path),
+        versions=run.policy.get("versions", {}),
+        findings=found,
+        newest=newest_pictures(run),
+        earlier=earlier_pictures(run),
+        videos=videos(run.videos, run.path, notes),
+        sections=_run_sections(run, found),
+        results=_results(run),
+        evaluations=run.evaluations,
+        evaluation_pictures=pictures_of(run.evaluation_pictures, run.path),
+        config=yaml.safe_dump(run.config, sort_keys=False),
+        notes=notes,
+    )
+
+
+def _run_sections(run: Run, findings: Sequence[Finding]) -> dict[str, list[Panel]]:
+    """Curves of a run; a metric's last band is where it is expected in the end."""
+    bands: dict[str, Band] = {finding.diagnostic.metric: finding.band for finding in findings}
+    found: dict[str, list[Panel]] = {}
+    for section, panels in figures.sections(run.series).items():
+        for title, names in panels.items():
+            lines = [figures.of_run(figures.member(name), run.series[name]) for name in names]
+            found.setdefault(section, []).append(Panel(title, figures.curves(lines, bands.get(names[0]))))
+    return found
+
+
+def _results(run: Run) -> list[tuple[str, int, float, float]]:
+    """Evaluation metrics: name, epoch of the newest, its value, the value at the start."""
+    found = [(name, series) for name, series in run.series.items() if name.startswith("eval/")]
+    return [(name, int(series.epoch[-1]), series.value[-1], series.value[0]) for name, series in found]
+
+
+def of_runs(runs: Sequence[Run], title: str | None) -> str:
+    """The page that compares several runs."""
+    arenas = arrange(runs)
+    notes = [f"{short(run.path)}: {note}" for run in runs for note in run.notes]
+    if len(arenas) > 1:
+        notes.insert(0, "Scores of different environments have different units: each environment stands by itself.")
+    return render(
+        "comparison.html",
+        title=title or "Comparison of " + ", ".join(_names(arenas)),
+        arenas=[_arena(arena) for arena in arenas],
+        notes=notes,
+    )
+
+
+def _names(arenas: Sequence[Arena]) -> list[str]:
+    return list(dict.fromkeys(group.method.partition(",")[0] for arena in arenas for group in arena.groups))
+
+
+def _arena(arena: Arena) -> dict[str, Any]:
+    """What the page shows of one environment."""
+    verdicts: dict[tuple[str, str], dict[str, Finding]] = {}
+    runs = {f"{group.method}, seed {run.seed}": run for group in arena.groups for run in group.runs}
+    for label, run in runs.items():
+        for finding in findings(run):
+            key = (finding.diagnostic.metric, finding.diagnostic.meaning)
+            verdicts.setdefault(key, {})[label] = finding
+    return {
+        "arena": arena,
+        "facts": {label: {**facts(run), "folder": short(run.path)} for label, run in runs.items()},
+        "tables": [_scores_table(arena, table) for table in (during_training(arena), afterwards(arena)) if table],
+        "sections": _arena_sections(arena),
+        "verdicts": verdicts,
+        "portraits": {group.method: portraits(group.runs) for group in arena.groups},
+    }
+
+
+def _colors(arena: Arena) -> dict[str, str]:
+    """A method's color, the same in every figure."""
+    return {group.method: figures.COLORS[i % len(figures.COLORS)] for i, group in enumerate(arena.groups)}
+
+
+def _scores_table(arena: Arena, table: Table) -> dict[str, Any]:
+    """Scores with their figures."""
+    colors = _colors(arena)
+    bars = [Panel(name, figures.scores(by_method, colors)) for name, by_method in table.scores.items()]
+    return {
+        "table": table,
+        "main": [panel for panel in bars if MAIN.fullmatch(panel.title)],
+        "other": [panel for panel in bars if not MAIN.fullmatch(panel.title)],
+        "chances": _chances(table),
+    }
+
+
+def _chances(table: Table) -> list[Panel]:
+    found: dict[str, dict[str, Any]] = {}
+    for name, one, other, estimate in table.improvements:
+        found.setdefault(name, {})[f"{one} > {other}"] = estimate
+    return [Panel(name, figures.improvements(pairs)) for name, pairs in found.items()]
+
+
+def _arena_sections(arena: Arena) -> dict[str, list[Panel]]:
+    """Curves of the methods, one metric a panel."""
+    colors = _colors(arena)
+    names = dict.fromkeys(name for run in arena.runs for name in run.series)
+    found: dict[str, list[Panel]] = {}
+    for section, panels in figures.sections(names).items():
+        for name in [name for members in panels.values() for name in members]:
+            lines = [figures.of_seeds(group.method, name, group.runs) for group in arena.groups]
+            shown = [line for line in lines if line is not None]
+            if shown:
+                svg = figures.curves(shown, colors=[colors[line.label] for line in shown])
+                found.setdefault(section, []).append(Panel(name, svg))
+    return found
+
+
+LARGE, SMALL = 640, 220  # sides of pictures, pixels
+STRIP = 8  # earlier pictures of a kind
+PORTRAITS = 10  # runs of a method
+VIDEOS = 8_000_000  # bytes of videos on a page
+
+
+class Medium(NamedTuple):
+    """A picture or video."""
+
+    name: str
+    uri: str  # data:...
+
+
+def newest_pictures(run: Run) -> list[Medium]:
+    """The last picture of every kind."""
+    last = [(name, *list(files.items())[-1]) for name, files in run.pictures.items()]
+    return [_picture(f"{name}, epoch {epoch}", file, LARGE) for name, epoch, file in last]
+
+
+def earlier_pictures(run: Run) -> dict[str, list[Medium]]:
+    """Small pictures of what came before, evenly chosen, the first among them."""
+    found = {}
+    for name, files in run.pictures.items():
+        before = list(files.items())[:-1]
+        if before:
+            found[name] = [_picture(f"epoch {before[i][0]}", before[i][1], SMALL) for i in _even(len(before), STRIP)]
+    return found
+
+
+def pictures_of(files: Sequence[Path], root: Path) -> list[Medium]:
+    """Pictures by their names below `root`."""
+    return [_picture(file.relative_to(root).as_posix(), file, LARGE) for file in files]
+
+
+def _even(count: int, most: int) -> list[int]:
+    """At most so many indices of a sequence, both ends among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def _picture(name: str, file: Path, side: int) -> Medium:
+    """A picture within a square, in 256 colors where that is smaller."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            picture = image.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise RunDirError(f"{file} is not a readable picture") from error
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    encoded = io.BytesIO()
+    picture.quantize(256).save(encoded, "png", optimize=True)
+    return Medium(name, uri("image/png", encoded.getvalue()))
+
+
+def videos(files: Sequence[Path], root: Path, notes: list[str]) -> list[Medium]:
+    """The newest videos, as many as a page can hold; the others are named in `notes`."""
+    found: list[Medium] = []
+    left, out = VIDEOS, []
+    for file in sorted(files, key=lambda file: (-file.stat().st_mtime, file.name)):
+        name, size = file.relative_to(root).as_posix(), file.stat().st_size
+        if size <= left:
+            left -= size
+            found.append(Medium(name, uri("video/webm", file.read_bytes())))
+        else:
+            out.append(name)
+    if out:
+        notes.append(f"Videos left out, to keep the page below {VIDEOS // 10**6} MB of them: {', '.join(out)}.")
+    return found
+
+
+def uri(kind: str, content: bytes) -> str:
+    """A file's content as an address."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def portraits(runs: Sequence[Run]) -> list[Medium]:
+    """The newest trajectories of each run, small."""
+    last = [
+        (run.seed, *list(run.pictures["trajectories"].items())[-1]) for run in runs if "trajectories" in run.pictures
+    ]
+    return [_picture(f"seed {seed}, epoch {epoch}", file, SMALL) for seed, epoch, file in last[:PORTRAITS]]

@@ -1,0 +1,311 @@
+"""Scores over seeds: which runs are seeds of one method, and what the methods reached at equal budgets.
+
+Means and deviations are as in the CSF paper, interquartile means and intervals as in `rliable` (Agarwal et al. 2021,
+"Deep reinforcement learning at the edge of the statistical precipice", arXiv 2108.13264).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from csf.errors import MissingDependency
+from csf.io.run_dir import MAY_CHANGE, flat
+from csf.report.load import Run
+
+SEEDED = {"seed", "env.goal_seed"}  # differ between seeds of the same thing
+CONTROLLED = ("skills", "hold")  # of controllers; seeds may take the skills of different seeds
+DRAWN = {"env.plot_range"}  # changes pictures only
+
+
+@dataclass(frozen=True)
+class Group:
+    """Seeds of one method in one environment."""
+
+    method: str  # as short as tells it from the others
+    runs: tuple[Run, ...]  # by seed, which all differ
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The methods that met one environment."""
+
+    environment: str
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]  # what is left out or doubtful, and why
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, in the order of the groups."""
+        return [run for group in self.groups for run in group.runs]
+
+
+def arrange(runs: Sequence[Run]) -> list[Arena]:
+    """Runs by environment, by method, by seed; a seed that comes twice counts once."""
+    worlds = _named(runs, lambda run: str(run.config["env"]["name"]), _world)
+    arenas = []
+    for environment, here in worlds.items():
+        notes = _versions(here)
+        methods = _named(here, lambda run: run.method, _method)
+        groups = tuple(Group(name, _distinct(members, notes)) for name, members in methods.items())
+        arenas.append(Arena(environment, groups, tuple(notes)))
+    return arenas
+
+
+def _method(run: Run) -> dict[str, Any]:
+    """What makes two runs seeds of one method, by path."""
+    keys = {key: value for key, value in flat(run.config).items() if key.startswith(("agent.", "task."))}
+    kept = {key: value for key, value in keys.items() if key not in MAY_CHANGE}
+    return kept | {key: run.config.get(key) for key in CONTROLLED}
+
+
+def _world(run: Run) -> dict[str, Any]:
+    """What makes two environments the same, by path."""
+    keys = {key: value for key, value in flat(run.config).items() if key.startswith("env.")}
+    return {key: value for key, value in keys.items() if key not in MAY_CHANGE | SEEDED | DRAWN}
+
+
+def _named(runs: Sequence[Run], name: Any, identity: Any) -> dict[str, list[Run]]:
+    """Runs that are equal, by their name and by what tells them from others of that name; order is kept."""
+    by_name: dict[str, list[tuple[dict[str, Any], Run]]] = {}
+    for run in runs:
+        by_name.setdefault(name(run), []).append((identity(run), run))
+    found: dict[str, list[Run]] = {}
+    for word, members in by_name.items():
+        differing = _differing([leaves for leaves, _ in members])
+        for leaves, run in members:
+            words = [f"{key.partition('.')[2] or key}={leaves.get(key, 'absent')}" for key in differing]
+            found.setdefault(", ".join([word, *words]), []).append(run)
+    return found
+
+
+def _differing(leaves: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for each in leaves for key in each)
+    return [key for key in keys if len({repr(each.get(key, "absent")) for each in leaves}) > 1]
+
+
+def _distinct(runs: Sequence[Run], notes: list[str]) -> tuple[Run, ...]:
+    """One run for each seed, the longest: equal seeds are not independent."""
+    kept: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: -run.epoch):
+        if run.seed in kept:
+            notes.append(f"{short(run.path)} is left out: same method and seed as {short(kept[run.seed].path)}.")
+        kept.setdefault(run.seed, run)
+    return tuple(kept[seed] for seed in sorted(kept))
+
+
+def _versions(runs: Sequence[Run]) -> list[str]:
+    versions = sorted({str(run.policy["spec"]["version"]) for run in runs if run.policy})
+    if len(versions) < 2:
+        return []
+    return [f"The runs met different versions of this environment ({'; '.join(versions)}): compare with care."]
+
+
+def short(path: Path) -> str:
+    """The last words of a path, which name task, environment, method and seed."""
+    return "/".join(path.resolve().parts[1:][-4:])
+
+
+REPETITIONS = 2000  # of the bootstrap
+SIZE = 0.95  # of the intervals
+
+
+class Estimate(NamedTuple):
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Score(NamedTuple):
+    """A metric over the seeds of a method."""
+
+    values: np.ndarray  # [S]
+    mean: float
+    deviation: float | None  # with S - 1 below; None for one seed
+    iqm: Estimate | None  # interquartile mean; None for one seed
+
+
+def summarize(values: np.ndarray) -> list[Score]:
+    """Scores of M metrics from their values [S, M] over S seeds."""
+    if not values.size:
+        return []
+    means = values.mean(0)
+    if len(values) < 2:
+        return [Score(values[:, m], float(mean), None, None) for m, mean in enumerate(means)]
+    metrics = _rliable()[1]
+    estimates = _estimates(values, lambda x: np.array([metrics.aggregate_iqm(x[:, [m]]) for m in range(x.shape[1])]))
+    deviations = values.std(0, ddof=1)
+    return [Score(values[:, m], float(means[m]), float(deviations[m]), estimates[m]) for m in range(len(means))]
+
+
+def improvement(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+    """The probability that a seed of ours [S] scores higher than one of theirs [S'], ties counting half."""
+    metrics = _rliable()[1]
+    pair = [ours[:, None], theirs[:, None]]
+    return _estimates(pair, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]))[0]
+
+
+def _estimates(scores: Any, statistic: Callable[..., np.ndarray]) -> list[Estimate]:
+    """Stratified bootstrap, with the same draws at every call."""
+    library = _rliable()[0]
+    with _seeded():
+        points, intervals = library.get_interval_estimates(
+            {"": scores}, statistic, reps=REPETITIONS, confidence_interval_size=SIZE
+        )
+    low, high = intervals[""]
+    triples: Sequence[Any] = list(zip(points[""], low, high, strict=True))
+    return [Estimate(*map(float, triple)) for triple in triples]
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Its draws come from NumPy's global generator, whatever `random_state` rliable is given."""
+    before = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+def _rliable() -> tuple[Any, Any]:
+    try:
+        from rliable import library, metrics
+    except (ImportError, TypeError) as error:  # its dependency arch cannot be imported beside pandas 3
+        message = f"intervals over seeds need the package rliable ({error}): pip install rliable 'pandas<3'"
+        raise MissingDependency(message) from error
+    return library, metrics
+
+
+MAIN = re.compile("eval/(coverage|goal/staying_.*|return)")  # higher is better: methods are compared in pairs by these
+
+EVALUATION = "checkpoints/eval.json"
+
+Row = dict[str, float]  # metric -> value, of one run
+Scores = dict[str, dict[str, Score]]  # metric -> method -> score
+
+
+CONDITIONS = ("env_steps", "skills", "goals")  # of csf.evaluate, which must agree
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores of the methods of an arena at one budget."""
+
+    about: str  # what they are
+    scores: Scores
+    improvements: list[tuple[str, str, str, Estimate]]  # metric, one method, another, P(one > other)
+    notes: list[str]  # what is not there, and why
+
+
+def during_training(arena: Arena) -> Table | None:
+    """Scores at the largest budget at which every run has been evaluated; None if one never was."""
+    last = {short(run.path): _last(run) for run in arena.runs}
+    budget = min(last.values())
+    if budget < 0:
+        return None
+    scores = _scores(arena, {run.path: _reached(run, budget) for run in arena.runs})
+    about = f"Newest evaluation at or before {budget:,.0f} environment steps, to which every run has come."
+    notes = [*_shortest(last), *_few(arena.groups), *_lacking(arena, scores)]
+    return Table(about, scores, list(_improvements(scores)), notes)
+
+
+def afterwards(arena: Arena) -> Table | None:
+    """Scores by eval.json, as csf.evaluate leaves it beside a checkpoint; None if no run has it."""
+    found = {run.path: run.evaluations[EVALUATION] for run in arena.runs if EVALUATION in run.evaluations}
+    if not found:
+        return None
+    conditions = {tuple(leaves.get(key) for key in CONDITIONS) for leaves in found.values()}
+    if len(conditions) > 1:
+        return Table("", {}, [], [f"The runs' eval.json differ in {', '.join(CONDITIONS)}: they are not compared."])
+    words = ", ".join(f"{key} {value}" for key, value in zip(CONDITIONS, *conditions, strict=True))
+    scores = _scores(arena, {path: _results(leaves) for path, leaves in found.items()})
+    lacking = [short(run.path) for run in arena.runs if run.path not in found]
+    notes = [f"Without eval.json, so not counted here: {', '.join(lacking)}."] if lacking else []
+    return Table(f"From eval.json beside the checkpoints: {words}.", scores, list(_improvements(scores)), notes)
+
+
+def _importance(name: str) -> tuple[bool, str]:
+    return not MAIN.fullmatch(name), name
+
+
+def _last(run: Run) -> float:
+    """Environment steps of the newest evaluation; -1 before the first."""
+    return max((series.env_steps[-1] for name, series in run.series.items() if name.startswith("eval/")), default=-1.0)
+
+
+def _reached(run: Run, budget: float) -> Row:
+    """The newest value of every evaluation that took no more than the budget."""
+    found = {name: series.value[series.env_steps <= budget] for name, series in run.series.items()}
+    return {name: float(values[-1]) for name, values in found.items() if name.startswith("eval/") and len(values)}
+
+
+def _results(leaves: Mapping[str, Any]) -> Row:
+    """The numbers of eval.json that are results."""
+    found = {key.removeprefix("results."): value for key, value in leaves.items() if key.startswith("results.eval/")}
+    return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+
+def _scores(arena: Arena, rows: Mapping[Path, Row]) -> Scores:
+    """By what all seeds of a method have measured, the main metrics first."""
+    by_method = {group.method: [rows[run.path] for run in group.runs if run.path in rows] for group in arena.groups}
+    found = {method: _of_method(seeds) for method, seeds in by_method.items() if seeds}
+    names = sorted({name for scores in found.values() for name in scores}, key=_importance)
+    return {name: {method: scores[name] for method, scores in found.items() if name in scores} for name in names}
+
+
+def _of_method(rows: Sequence[Row]) -> dict[str, Score]:
+    names = sorted(set.intersection(*(set(row) for row in rows)))
+    values = np.array([[row[name] for name in names] for row in rows])
+    return dict(zip(names, summarize(values), strict=True))
+
+
+def _improvements(scores: Scores) -> Iterable[tuple[str, str, str, Estimate]]:
+    for name, by_method in scores.items():
+        if MAIN.fullmatch(name):
+            yield from _pairs(name, by_method)
+
+
+def _pairs(name: str, scores: Mapping[str, Score]) -> Iterable[tuple[str, str, str, Estimate]]:
+    for one, other in combinations([method for method, score in scores.items() if len(score.values) > 1], 2):
+        yield name, one, other, improvement(scores[one].values, scores[other].values)
+
+
+def _shortest(last: Mapping[str, float]) -> Iterable[str]:
+    path = min(last, key=lambda path: last[path])
+    if last[path] < max(last.values()):
+        yield f"{path} has been evaluated up to {last[path]:,.0f} steps only; the others are read there."
+
+
+def _few(groups: Iterable[Group]) -> Iterable[str]:
+    for group in groups:
+        if len(group.runs) < 2:
+            yield f"{group.method} has one seed: no deviation, no interval and no probability for it."
+        elif len(group.runs) < 4:
+            few = "below four the interquartile mean is the mean, and an interval hardly more than the range"
+            yield f"{group.method} has {len(group.runs)} seeds: {few}."
+
+
+def _lacking(arena: Arena, scores: Scores) -> Iterable[str]:
+    """Methods without a metric that others have, such as those that have no rule to reach a goal."""
+    folders: dict[str, set[str]] = {}
+    for name in scores:
+        folders.setdefault(name.rpartition("/")[0], set()).add(name)
+    methods: dict[str, list[str]] = {}
+    for group in arena.groups:
+        lacking = {name for name, found in scores.items() if group.method not in found}
+        whole = {folder for folder, names in folders.items() if names <= lacking}
+        rest = {name for name in lacking if name.rpartition("/")[0] not in whole}
+        if lacking:
+            methods.setdefault(", ".join(sorted({f"{folder}/*" for folder in whole} | rest)), []).append(group.method)
+    for names, found in methods.items():
+        yield f"Not measured in every seed of {' and '.join(found)}: {names}."
