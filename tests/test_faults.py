@@ -23,7 +23,7 @@ from torch import Tensor
 from csf import train as entry
 from csf.config.compose import check
 from csf.errors import NonFiniteError, RunDirError, SamplerError
-from csf.io import checkpoint, files, policy
+from csf.io import checkpoint, files
 from csf.io.progress import Progress
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics

@@ -131,8 +131,8 @@ def test_a_full_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"config": None},
-        {"config": {"agent": "csf"}},
+        {"config": {"agent": {"name": "csf"}, "env": {"name": "ant"}}},
+        {"config": {"agent": {"name": "csf", "backbone": "sac"}, "env": {"name": "ant"}}},
         {"spec": None},
         {"spec": dataclasses.asdict(SPEC) | {"obs_shape": []}},
     ],
