@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Discrete
 
-import envs
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
+
+
+def _envs() -> ModuleType:
+    """The package envs that belongs to this csf.
+
+    Raises:
+        ConfigError: Python finds another module of that name first, such as a folder of the working directory.
+    """
+    spec, home = find_spec("envs"), Path(__file__).resolve().parents[1]
+    places = list(spec.submodule_search_locations or filter(None, [spec.origin])) if spec else []
+    if not any(Path(place).resolve().parent == home for place in places):
+        found = places[0] if places else "nothing"
+        raise ConfigError(
+            f"Python finds {found} in place of {home / 'envs'}, which csf needs; accepted: another working directory "
+            f"or PYTHONPATH, or the command csf in place of python -m"
+        )
+    import envs
+
+    return envs
 
 
 def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
@@ -22,7 +43,7 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
     """
     settings = {key: value for key, value in env.items() if key not in ("name", "plot_range")}
     try:
-        return cast(Worlds, envs.make_vec(str(env["name"]), count, **settings))
+        return cast(Worlds, _envs().make_vec(str(env["name"]), count, **settings))
     except DependencyNotInstalled as error:
         raise MissingDependency(str(error)) from error
     except (ValueError, TypeError, ImportError) as error:
@@ -31,7 +52,7 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
 
 def base_of(env: Mapping[str, Any]) -> str:
     """Name of the environment whose skills can be used in that of a section env; not a task's, it is its own."""
-    return envs.base_of(str(env["name"]))
+    return str(_envs().base_of(str(env["name"])))
 
 
 def describe(worlds: Worlds, name: str) -> EnvSpec:

@@ -27,6 +27,7 @@ BELOW: dict[str, set[str]] = {
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
+    "csf.__main__": set(),  # it runs the entry points by name
 }
 # For entry points, and not by each other.
 MIDDLE = {"csf.config", "csf.worlds", "csf.pretrained"}
@@ -153,6 +154,7 @@ def test_imports_point_down() -> None:
         ("csf.config", "from csf.train import run"),
         ("csf.report", "from csf.agents import Agent"),
         ("csf.report", "import envs"),
+        ("csf.__main__", "from csf.train import main"),
         ("csf.report.load", "from csf.agents import Agent"),
         ("csf.report.load", "from csf.config.compose import Config"),
         ("csf.report.page", "from rliable import metrics"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from csf import __version__
 from csf.errors import CheckpointError
 from csf.io import files
 from csf.types import Stateful
@@ -29,8 +30,8 @@ KEEP_POLICY_EVERY = 1000  # epochs; policies between these are kept only as long
 
 def provenance() -> dict[str, str]:
     """Versions of what computes, and the commit of the code where it can be known."""
-    versions = {"python": platform.python_version()}
-    for package in ("csf", "torch", "numpy", "gymnasium", "mujoco"):
+    versions = {"csf": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "gymnasium", "mujoco"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
