@@ -11,10 +11,15 @@ from gymnasium.spaces import Discrete
 import envs
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
+from envs import WorldError
+
+__all__ = ["WorldError", "base_of", "describe", "make_worlds"]
 
 
 def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
     """N worlds as a configuration's section env has them.
+
+    What the constructor of somebody else's environment raises is a bug there, and is passed on as it is.
 
     Raises:
         ConfigError: an environment, a setting or a value that is not accepted.
@@ -25,7 +30,7 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
         return cast(Worlds, envs.make_vec(str(env["name"]), count, **settings))
     except DependencyNotInstalled as error:
         raise MissingDependency(str(error)) from error
-    except (ValueError, TypeError, ImportError) as error:
+    except WorldError as error:
         raise ConfigError(f"env: {error}") from error
 
 

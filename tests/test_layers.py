@@ -18,12 +18,12 @@ BELOW: dict[str, set[str]] = {
     "csf.core": LEAVES,
     "csf.data": LEAVES,
     "csf.mi": LEAVES | {"csf.nets"},
-    "csf.sampling": LEAVES | {"csf.core.threads"},
+    "csf.sampling": LEAVES | {"csf.core.threads", "csf.worlds"},
     "csf.backbones": LEAVES | {"csf.nets", "csf.core"},
     "csf.agents": LEAVES | {"csf.nets", "csf.core", "csf.mi", "csf.backbones"},
     "csf.learners": LEAVES | {"csf.agents", "csf.data"},
     "csf.evaluation": LEAVES | {"csf.agents"},
-    "csf.hierarchy": LEAVES | {"csf.agents", "csf.io"},  # whose skills they are
+    "csf.hierarchy": LEAVES | {"csf.agents", "csf.io", "csf.worlds"},  # whose skills they are
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
     "csf.reporting": LEAVES | {"csf.io", "csf.evaluation"},

@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from csf.agents.base import Prior
+from csf.worlds import WorldError
 
 REACH = 1.5  # of Gaussian and box skills in every dimension, as in the CSF paper's released program
 TINY = 1e-12  # keeps the direction of no choice at all finite
@@ -23,18 +24,18 @@ def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.f
     """Actions as rows [N, Z] float32: they already are, or are indices [N] of one-hot skills.
 
     Raises:
-        ValueError: a shape, a number that is not finite, or an index that is not accepted.
+        WorldError: a shape, a number that is not finite, or an index that is not accepted.
     """
     given = np.asarray(actions)
     shapes = "an index or a one-hot row" if prior == "one_hot" else "a row"
     if prior == "one_hot" and given.shape == (num_envs,) and given.dtype.kind in "iu":
         if not ((given >= 0) & (given < dim)).all():
-            raise ValueError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
+            raise WorldError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
         given = np.eye(dim)[given]
     if given.shape != (num_envs, dim):
-        raise ValueError(f"actions have shape {given.shape}; accepted: {shapes} of {dim} for each of {num_envs} worlds")
+        raise WorldError(f"actions have shape {given.shape}; accepted: {shapes} of {dim} for each of {num_envs} worlds")
     if not (finite := np.isfinite(given).all(1)).all():
-        raise ValueError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
+        raise WorldError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
     return given.astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from typing import Any, NoReturn, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -49,6 +49,9 @@ class SkillEnv(gymnasium.Env[Array, Any]):
     def close(self) -> None:
         """Release the world."""
         self.worlds.close()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("SkillEnv cannot be copied or pickled; make another one of a new world and the agent")
 
 
 def _first(infos: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Source: the controller of the CSF paper's released program (arXiv 2412.08021), f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -82,7 +82,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             As the worlds do. A world whose episode ends waits, as it ended, for those whose episodes go on.
 
         Raises:
-            ValueError: actions of another shape, or that are not finite.
+            WorldError: actions of another shape, or that are not finite.
         """
         if self._obs is None:
             raise ResetNeeded("call reset() first")
@@ -106,9 +106,34 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         infos |= {"action_norm": np.linalg.norm(chosen, axis=1), "_action_norm": np.ones(self.num_envs, bool)}
         return obs.copy(), reward, terminated, truncated, infos
 
+    @property
+    def goal_names(self) -> tuple[str, ...]:
+        """The names that `goal_at` accepts."""
+        return self.worlds.goal_names
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether the worlds define goals."""
+        return self.worlds.has_goals
+
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Goals of the worlds, as observations [n, O] and as places [n, C]."""
         return self.worlds.goals(n, rng)
+
+    def goal_at(self, goal: Any) -> tuple[Array, Array]:
+        """The goal of the worlds that is asked for by name or place."""
+        return self.worlds.goal_at(goal)
+
+    def measure(self, coord: Array, length: Array) -> dict[str, float]:
+        """What the worlds measure; nothing if skills are held, since the coordinates in between are not known."""
+        return self.worlds.measure(coord, length) if self.hold == 1 else {}
+
+    def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
+        """What the worlds say of goals, from the coordinates at the ends of the holds."""
+        return self.worlds.success(coord, length, place)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("SkillVectorEnv cannot be copied or pickled; make another one of new worlds and the agent")
 
     def render(self) -> tuple[Array, ...]:
         """A picture [H, W, 3] uint8 of every world, if the worlds take pictures."""

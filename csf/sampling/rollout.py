@@ -13,6 +13,7 @@ from torch import Tensor
 from csf.core.threads import one_thread
 from csf.errors import SamplerError
 from csf.types import EnvSpec, Episodes, Policy, Worlds
+from csf.worlds import WorldError
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class RolloutSampler:
             seed: makes the worlds independent of, and invisible to, the sampler's own sequence.
 
         Raises:
-            SamplerError: every world of a round diverged, or the simulation failed.
+            SamplerError: every world of a round diverged, or the environment refused an action or cannot continue.
         """
         rounds = range(self.rounds, self.rounds + -(-len(skills) // self.env.num_envs))
         if seed is None:
@@ -95,7 +96,7 @@ class RolloutSampler:
     def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except (RuntimeError, ValueError) as error:  # MuJoCo's SimulationError is a RuntimeError
+        except WorldError as error:  # anything else is a bug in the environment, whose traceback is needed
             raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
 
     def full_state(self) -> dict[str, Any]:
