@@ -144,10 +144,8 @@ def test_the_return_is_the_mean_over_episodes_of_the_sum_of_their_real_steps() -
     """The second ends early, and what stands behind its end is not a reward; the third was discarded."""
     found = episodes([(0.0,)] * 4, [(0.0,)] * 2, [(0.0,)] * 4, lost=(2,))
     reward = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
-    assert (
-        Rollouts(worlds(), 3, 7, None).run(make("task"), Canned(found._replace(reward=reward))).metrics["eval/return"]
-        == 5.0
-    )
+    result = Rollouts(worlds(), 3, 7, None).run(make("task"), Canned(found._replace(reward=reward)))
+    assert result.metrics["eval/return"] == 5.0
 
 
 def test_who_has_no_skills_is_not_measured_by_goals() -> None:
@@ -176,8 +174,8 @@ def run_goals(found: Episodes, goal: tuple[float, ...], radii: tuple[float, ...]
     """The evaluator's numbers if all episodes had this goal."""
     place = np.array([goal] * len(found.length), np.float64)
 
-    def success(*given: Any) -> Any:
-        return measures.reached(*given, radii)
+    def success(coord: np.ndarray, length: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
+        return measures.reached(coord, length, place, radii)
 
     source = OnlyGoals(lambda *_: (np.zeros((len(place), 2), np.float32), place), success, radii)
     return ZeroShotGoals(cast(Worlds, source), len(place), 0).run(make("csf"), Canned(found)).metrics
@@ -255,7 +253,7 @@ def test_what_is_measured_of_skills_is_up_to_the_worlds(monkeypatch: pytest.Monk
     source: Any = envs.make_vec("point", 1)
     monkeypatch.setattr(source, "measure", measure)
     found = episodes([(0, 0), (2, 0)], [(7, 7), (7, 7)], lost=(1,))
-    metrics = Rollouts(source, 2, 7, None).run(make("csf"), Canned(found)).metrics
+    metrics = Rollouts(source, 2, 7, None).run(make("task"), Canned(found)).metrics
     assert list(metrics) == ["eval/coverage", "eval/coverage/kettle", "eval/return", "eval/return_std"]
     ((coord, length),) = seen
     assert coord.tolist() == [[[0, 0], [2, 0]]], "episodes that were discarded are not measured"
@@ -299,10 +297,8 @@ def test_goals_and_places_match(monkeypatch: pytest.MonkeyPatch) -> None:
         obs, place = worlds().goals(n, rng)
         return obs, place[::-1].copy()
 
-    assert (
-        ZeroShotGoals(cast(Worlds, OnlyGoals(mismatched)), 10, 0).run(agent, sampler()).metrics["eval/goal/hit_0.3"]
-        < 0.5
-    )
+    source = cast(Worlds, OnlyGoals(mismatched))
+    assert ZeroShotGoals(source, 10, 0).run(agent, sampler()).metrics["eval/goal/hit_0.3"] < 0.5
 
 
 def test_a_method_without_a_rule_reaches_for_no_goal() -> None:

@@ -126,7 +126,7 @@ def assert_equal(a: Episodes, b: Episodes, rows: slice | list[int] = slice(None)
 @pytest.mark.parametrize("name", ["point", "ant"])
 def test_it_is_a_plain_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"max_steps": STEPS} | ({"threads": 1} if name == "ant" else {})
-    sampler, twin = real_sampler(name, seed=7, **settings), envs.make_vec(name, WORLDS, **settings)
+    sampler, twin = real_sampler(name, seed=7, **settings), cast(Worlds, envs.make_vec(name, WORLDS, **settings))
     action_dim = sampler.spec.action_dim
 
     def policy(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
@@ -355,7 +355,7 @@ def test_a_bug_in_an_environments_constructor_keeps_its_traceback() -> None:
 
     gymnasium.register("csf_test/Broken-v0", broken)
     try:
-        with pytest.raises(ValueError, match="^two is not three$") as raised:
+        with pytest.raises(ValueError, match=r"^two is not three$") as raised:
             make_worlds({"name": "csf_test/Broken-v0", "max_steps": 5}, 2)
         assert raised.traceback[-1].name == "broken"
     finally:

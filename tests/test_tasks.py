@@ -16,8 +16,8 @@ from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, Rese
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
-from envs.base import Array
 from envs.half_cheetah import half_cheetah_model
+from envs.observations import Array
 from envs.tasks.half_cheetah_hurdle import HURDLES
 
 GOLDEN = Path(__file__).parent / "golden"
