@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,11 +12,10 @@ from gymnasium.spaces import Box, Space
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike
 
-from envs import measures
 from envs.errors import WorldError
-from envs.observations import Array, Obs, checked, row
+from envs.measures import Measured
+from envs.observations import Array, Obs, checked
 
 StepResult: TypeAlias = tuple[Obs, Array, Array, Array, dict[str, Any]]
 T = TypeVar("T")
@@ -32,7 +31,7 @@ class NotCopied:
         )
 
 
-class WorldsEnv(NotCopied, VectorEnv[Obs, Array, Array], ABC):
+class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
     """N worlds behind Gymnasium's vector interface, without autoreset.
 
     A subclass says what a world is (the abstract methods); this class does what is the same for all of them.
@@ -41,18 +40,9 @@ class WorldsEnv(NotCopied, VectorEnv[Obs, Array, Array], ABC):
     The observation of a world is a vector [O] float32, a picture [H, W, C] uint8, or both as a dictionary with the
     keys "image" and "vector"; `reset` and `step` return arrays [N, ...], or a dictionary of them.
 
-    What is measured of skills and of goals is up to the worlds: see `measure`, `success` and `goal_at`. By default a
-    goal is a place, which `success_radii` and `coverage_cell` describe. A goal may also be a row [C] that only
-    `success` understands, such as one in which NaN stands for what does not matter.
-
-    Attributes:
+    Attributes, besides those of `Measured`:
         max_steps: Steps of an episode.
         reset_options: Names of the options that `reset` takes.
-        coord_dim: C, the number of coordinates in `infos["coord"]`.
-        success_radii: Distances to a goal that count as reaching it, largest first, in units of `coord`; empty
-            where goals are not places.
-        named_goals: The row [C] of every goal that has a name.
-        coverage_cell: Side of a cell of the coverage metric, in units of `coord`.
         obs_mean: [O] float64 that was subtracted from the vector, or None where it is not normalized.
         obs_std: [O] float64 by which they were then divided, or None.
         version: Version of the environment and of the engine below it.
@@ -67,10 +57,6 @@ class WorldsEnv(NotCopied, VectorEnv[Obs, Array, Array], ABC):
         "render_fps": 20,
     }
     reset_options: ClassVar[tuple[str, ...]] = ("reset_mask", "state")
-    coord_dim: ClassVar[int]
-    success_radii: ClassVar[tuple[float, ...]]
-    coverage_cell: ClassVar[float]
-    named_goals: ClassVar[Mapping[str, Sequence[float]]] = {}
     version: str = "v0"
     obs_mean: Array | None = None
     obs_std: Array | None = None
@@ -139,10 +125,6 @@ class WorldsEnv(NotCopied, VectorEnv[Obs, Array, Array], ABC):
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
         """Takes pictures [H, W, 3] uint8 of all worlds; places [N, C] to be marked, or None."""
 
-    def _goal_obs(self, place: Array) -> Obs:
-        """Observations [n, ...] of worlds that stand still at goals [n, C]; not drawn at random."""
-        raise NotImplementedError(f"{type(self).__name__} defines no goals; evaluate it by its reward")
-
     def _reward(self, before: Array, after: Array, action: Array) -> Array:
         """Coordinates before and after a step [N, C], actions [N, A] within bounds -> rewards [N] float64."""
         return np.zeros(self.num_envs)
@@ -156,89 +138,6 @@ class WorldsEnv(NotCopied, VectorEnv[Obs, Array, Array], ABC):
     def _more_infos(self) -> dict[str, Array]:
         """Infos [N, ...] besides `coord` and `diverged`, newly made, after a reset and after a step."""
         return {}
-
-    @property
-    def goal_names(self) -> tuple[str, ...]:
-        """The names that `goal_at` accepts."""
-        return tuple(self.named_goals)
-
-    @property
-    def has_goals(self) -> bool:
-        """Whether there are goals, which `goals` draws, `goal_at` looks up and `success` judges."""
-        return bool(self.success_radii or self.named_goals)
-
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Obs, Array]:
-        """Draws goals: observations [n, ...] as the agent would see them, places [n, C] float64.
-
-        Raises:
-            NotImplementedError: If these worlds define no goals.
-        """
-        raise NotImplementedError(f"{type(self).__name__} defines no goals; evaluate it by its reward")
-
-    def goal_at(self, goal: str | ArrayLike) -> tuple[Obs, Array]:
-        """The goal that is asked for; the same at every call.
-
-        Args:
-            goal: One of `goal_names`, a place [C], or places [n, C].
-
-        Returns:
-            The observation of a world that stands still at the goal, and the place [C] float64; [n, ...] and [n, C]
-            for n places.
-
-        Raises:
-            WorldError: If the name or the place is not accepted.
-            NotImplementedError: If these worlds define no goals.
-        """
-        place = self._place(goal)
-        obs = self._goal_obs(np.atleast_2d(place))
-        return (row(obs, 0) if place.ndim == 1 else obs), place
-
-    def measure(self, coord: Array, length: Array) -> dict[str, float]:
-        """What the episodes of all skills together achieved.
-
-        Args:
-            coord: [n, T + 1, C], before the first step and after every step; ignored behind an episode's end.
-            length: Steps of each episode [n], 1 to T.
-
-        Returns:
-            Numbers by name. By default `coverage`, how many cells of side `coverage_cell` were visited; nothing
-            where there are no coordinates.
-        """
-        if not self.coord_dim:
-            return {}
-        return {"coverage": float(measures.coverage(coord, length, self.coverage_cell))}
-
-    def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
-        """How far each of n episodes got with its goal.
-
-        Args:
-            coord: As in `measure`.
-            length: As in `measure`.
-            place: The goal of each episode [n, C], as `goals` and `goal_at` return it.
-
-        Returns:
-            Numbers or booleans [n] by name, of which the mean over episodes is reported; NaN leaves an episode out
-            of it, such as one that had another goal than the name says. By default what `measures.reached` finds
-            for `success_radii`.
-        """
-        return measures.reached(coord, length, place, self.success_radii)
-
-    def _place(self, goal: str | ArrayLike) -> Array:
-        shapes = f"a place of shape ({self.coord_dim},), or several of shape (n, {self.coord_dim})"
-        if isinstance(goal, str):
-            if goal not in self.named_goals:
-                accepted = ", ".join((*map(repr, self.goal_names), shapes))
-                raise WorldError(f"goal {goal!r} is unknown; accepted: {accepted}")
-            return np.array(self.named_goals[goal], np.float64)
-        try:
-            place = np.array(goal, np.float64)
-        except (TypeError, ValueError) as error:
-            raise WorldError(f"goal is {goal!r}; accepted: {shapes}") from error
-        if place.ndim not in (1, 2) or place.shape[-1] != self.coord_dim:
-            raise WorldError(f"goal has shape {place.shape}; accepted: {shapes}")
-        if not np.isfinite(place).all():
-            raise WorldError(f"goal is {goal!r}; accepted: finite numbers")
-        return place
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

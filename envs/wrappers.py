@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -10,11 +10,11 @@ from gymnasium.spaces import Box, Dict, Space
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import FlattenObservation
-from numpy.typing import ArrayLike
 
 from envs.base import NotCopied, StepResult, batch_infos, check_render_mode, map_action
 from envs.errors import WorldError, engine_errors
 from envs.gl import settle
+from envs.measures import Measured
 from envs.observations import Array, Obs, is_picture, vectors
 
 _ENDED = "ended"  # the info by which a single world reports (terminated, truncated)
@@ -47,18 +47,16 @@ def adapted(env: gymnasium.Env[Any, Any]) -> Waiting:
     return Waiting(env if is_picture(space) or _is_both(space) else FlattenObservation(env))
 
 
-class GymnasiumWorlds(NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
+class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
     """A vector environment of Gymnasium, with observations of one of our kinds and actions in [-1, 1].
 
     Finished worlds wait, truncated, until the caller resets them, while others still run. Attributes and methods are
-    those of `envs.base.WorldsEnv`; there are no coordinates (C = 0), so nothing is measured but rewards.
+    those of `envs.base.WorldsEnv`; there are no coordinates (C = 0) and no goals, so nothing is measured but rewards.
     """
 
     coord_dim = 0
-    success_radii: tuple[float, ...] = ()
+    success_radii = ()
     coverage_cell = 1.0
-    goal_names: tuple[str, ...] = ()
-    has_goals = False
     obs_mean: Array | None = None
     obs_std: Array | None = None
 
@@ -114,30 +112,6 @@ class GymnasiumWorlds(NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
         check_render_mode(self.render_mode)
         settle()
         return tuple(np.asarray(frame) for frame in self.env.render() or ())
-
-    def goals(self, n: int, rng: np.random.Generator) -> NoReturn:
-        """Refuses: Gymnasium's environments define no goals.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(f"{self.env} defines no goals; evaluate it by its reward")
-
-    def goal_at(self, goal: str | ArrayLike) -> NoReturn:
-        """Refuses, as `goals` does.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(f"{self.env} defines no goals; evaluate it by its reward")
-
-    def measure(self, coord: Array, length: Array) -> dict[str, float]:
-        """Nothing: there are no coordinates."""
-        return {}
-
-    def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
-        """Nothing: there are no goals."""
-        return {}
 
 
 def _is_both(space: Space[Any]) -> bool:
