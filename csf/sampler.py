@@ -13,6 +13,7 @@ from torch import Tensor
 from csf.core.device import one_thread
 from csf.errors import SamplerError
 from csf.types import EnvSpec, Episodes, Policy, Worlds
+from csf.worlds import is_refusal
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class RolloutSampler:
             seed: makes the worlds independent of, and invisible to, the sampler's own sequence.
 
         Raises:
-            SamplerError: every world of a round diverged, or the simulation failed.
+            SamplerError: every world of a round diverged, or the environment refused an action or cannot continue.
         """
         rounds = range(self.rounds, self.rounds + -(-len(skills) // self.env.num_envs))
         if seed is None:
@@ -95,8 +96,10 @@ class RolloutSampler:
     def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except (RuntimeError, ValueError) as error:  # MuJoCo's SimulationError is a RuntimeError
-            raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
+        except ValueError as error:
+            if is_refusal(error):
+                raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
+            raise
 
     def full_state(self) -> dict[str, Any]:
         """The number of rounds: all else follows from the seed."""

@@ -120,6 +120,16 @@ class Worlds(Protocol):
     obs_mean: np.ndarray | None
     obs_std: np.ndarray | None
 
+    @property
+    def goal_names(self) -> tuple[str, ...]:
+        """The names that `goal_at` accepts."""
+        ...
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether `goals`, `goal_at` and `success` may be called."""
+        ...
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -132,6 +142,18 @@ class Worlds(Protocol):
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Goals as observations [n, *O] and as places [n, C]."""
+        ...
+
+    def goal_at(self, goal: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The observation [*O] and the place [C] of a goal given by name or place; [n, ...] for places [n, C]."""
+        ...
+
+    def measure(self, coord: np.ndarray, length: np.ndarray) -> dict[str, float]:
+        """What episodes with coordinates [n, T + 1, C] and lengths [n], all above 0, achieved together."""
+        ...
+
+    def success(self, coord: np.ndarray, length: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
+        """What each episode achieved of its goal [n, C]: rows [n] by name, NaN where a name is not about the goal."""
         ...
 
     def render(self) -> Sequence[np.ndarray]:

@@ -37,6 +37,8 @@ def _envs() -> ModuleType:
 def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
     """N worlds as a configuration's section env has them.
 
+    What the constructor of somebody else's environment raises is a bug there, and is passed on as it is.
+
     Raises:
         ConfigError: an environment, a setting or a value that is not accepted.
         MissingDependency: the environment needs a package that is not installed.
@@ -46,8 +48,18 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
         return cast(Worlds, _envs().make_vec(str(env["name"]), count, **settings))
     except DependencyNotInstalled as error:
         raise MissingDependency(str(error)) from error
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"env: {error}") from error
+    except ValueError as error:
+        if is_refusal(error):
+            raise ConfigError(f"env: {error}") from error
+        raise
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the package envs refuses a setting or an action, or the simulation cannot continue.
+
+    Any other exception is a bug in the environment, whose traceback is needed.
+    """
+    return isinstance(error, _envs().WorldError)
 
 
 def base_of(env: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from csf.io import checkpoint, files
 from csf.io.progress import Progress
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
+from envs import WorldError
 
 
 def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
@@ -436,7 +437,7 @@ def test_a_run_that_is_stopped_at_once_after_resuming_has_nothing_to_save() -> N
 
 def test_an_environment_that_fails_is_named(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("out of arena memory")
+        raise WorldError("out of arena memory")
 
     monkeypatch.setattr(whole.worlds, "step", broken)
     with pytest.raises(SamplerError, match=r"^the environment point failed: out of arena memory$"):

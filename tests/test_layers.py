@@ -18,7 +18,7 @@ BELOW: dict[str, set[str]] = {
     "csf.core": LEAVES,
     "csf.mi": LEAVES | {"csf.nets"},
     "csf.replay": LEAVES,
-    "csf.sampler": LEAVES | {"csf.core"},
+    "csf.sampler": LEAVES | {"csf.core", "csf.worlds"},
     "csf.backbones": LEAVES | {"csf.nets", "csf.core"},
     "csf.agents": LEAVES | {"csf.nets", "csf.core", "csf.mi", "csf.backbones"},
     "csf.learners": LEAVES | {"csf.agents", "csf.replay"},
