@@ -181,8 +181,6 @@ def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.f
     if given.shape != (num_envs, dim):
         accepted = f"{shapes} of {dim} for each of {num_envs} worlds"
         raise ActionError(f"actions have shape {given.shape}; accepted: {accepted}")
-            f"actions have shape {given.shape}; accepted: {shapes} of {dim} for each of {num_envs} worlds"
-        )
     if not (finite := np.isfinite(given).all(1)).all():
         raise ActionError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
     return given.astype(np.float32)
