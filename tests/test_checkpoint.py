@@ -28,6 +28,7 @@ from csf.trainer import Counters
 from csf.types import Episodes, Stateful
 
 FORMAT = checkpoint.FORMAT
+CPU = torch.device("cpu")
 FACTS = {
     "epoch": 3,
     "env_steps": 60,
@@ -56,7 +57,7 @@ def states(parts: Mapping[str, Stateful]) -> dict[str, Any]:
 
 def saved(path: Path, seed: int = 1) -> Path:
     path.parent.mkdir(exist_ok=True)
-    checkpoint.save(path, parts_of(seed), FACTS)
+    checkpoint.save(path, parts_of(seed), FACTS, CPU)
     return path
 
 
@@ -65,21 +66,21 @@ def saved(path: Path, seed: int = 1) -> Path:
 
 def test_what_is_restored_is_what_was_saved_bit_for_bit(tmp_path: Path) -> None:
     parts, others = parts_of(1), parts_of(2, updates=0)
-    checkpoint.save(tmp_path / "a.pt", parts, FACTS)
+    checkpoint.save(tmp_path / "a.pt", parts, FACTS, CPU)
     after = torch.randn(5)
     state = checkpoint.load(tmp_path / "a.pt")
     assert {key: state[key] for key in FACTS} == FACTS
     assert different(states(parts), states(others))
-    checkpoint.restore(state, others)
+    checkpoint.restore(state, others, CPU)
     assert different(states(parts), states(others)) == []
     assert torch.equal(torch.randn(5), after), "the random state is another"
 
 
 def test_what_is_restored_learns_on_bit_for_bit(tmp_path: Path) -> None:
     parts, others = parts_of(1), parts_of(2)
-    checkpoint.save(tmp_path / "a.pt", parts, FACTS)
+    checkpoint.save(tmp_path / "a.pt", parts, FACTS, CPU)
     for each in (parts, others):
-        checkpoint.restore(checkpoint.load(tmp_path / "a.pt"), each)
+        checkpoint.restore(checkpoint.load(tmp_path / "a.pt"), each, CPU)
         agent, replay = each["agent"], each["replay"]
         assert isinstance(agent, Agent)
         assert isinstance(replay, ReplayBuffer)
@@ -270,7 +271,7 @@ def test_a_full_disk_leaves_the_previous_file(
     before = path.read_bytes()
     monkeypatch.setattr(*place)
     with pytest.raises(CheckpointError) as raised:
-        checkpoint.save(path, parts_of(2), FACTS)
+        checkpoint.save(path, parts_of(2), FACTS, CPU)
     assert str(raised.value) == f"cannot write {path}: No space left on device; earlier checkpoints are untouched"
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -290,7 +291,7 @@ def save_with_little_room(folder: Path) -> None:
 
 def save_full(path: Path) -> None:
     large = torch.zeros(300_000)  # does not wait in a buffer, as small tensors do
-    checkpoint.save(path, parts_of(2), {**FACTS, "large": large})
+    checkpoint.save(path, parts_of(2), {**FACTS, "large": large}, CPU)
 
 
 def save_policy(path: Path) -> None:
@@ -315,13 +316,13 @@ def test_an_error_without_a_word_is_told_by_its_kind(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(CheckpointError, match=r"a\.pt: RuntimeError; earlier"):
-        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS)
+        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, CPU)
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "a.pt"
     with pytest.raises(CheckpointError, match=rf"^cannot write {path}: No such file or directory;"):
-        checkpoint.save(path, parts_of(1), FACTS)
+        checkpoint.save(path, parts_of(1), FACTS, CPU)
 
 
 # ---- the policy alone

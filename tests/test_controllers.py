@@ -211,7 +211,7 @@ def test_a_full_checkpoint_lends_skills_as_a_policy_file_does(tmp_path: Path) ->
     path = pretrained(tmp_path)
     agent, full = policy.load(path)[1], path.with_name(checkpoint.FULL.format(7))
     told = {key: value for key, value in policy.describe(path).items() if key not in ("format", "prior")}
-    checkpoint.save(full, {"agent": agent}, told)
+    checkpoint.save(full, {"agent": agent}, told, torch.device("cpu"))
     folder = run(tmp_path, f"cp_path={full}", "task.epochs=1")
     kept = policy.load(folder / "skills.safetensors")[1]
     assert different(kept.policy_state(), agent.policy_state()) == []

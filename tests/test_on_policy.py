@@ -18,9 +18,9 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.errors import NonFiniteError
-from csf.learners.off_policy import OffPolicyLearner
-from csf.learners.on_policy import OnPolicyLearner, Rollouts, advantages, discounted_sums
-from csf.replay import ReplayBuffer
+from csf.learners import Budget, Learner
+from csf.learners.replay import ReplayLearner
+from csf.learners.rollout import RolloutLearner, Rollouts, advantages, discounted_sums
 from csf.types import Episodes
 
 STEPS = 6
@@ -165,15 +165,19 @@ def test_a_methods_own_reward_is_what_is_learned() -> None:
     found = fresh.gather(torch.arange(len(fresh)))
     with torch.no_grad():
         torch.testing.assert_close(found.return_to_go, agent.objective.reward(episodes.transitions()))
-    metrics = OnPolicyLearner(agent, 3, 8).learn(episodes)
+    metrics = learner(agent, 3, 8).learn(episodes)
     assert {"loss/representation", "loss/multiplier", "loss/actor", "loss/critic"} <= set(metrics)
 
 
 # ---- the learner
 
 
-def learner(agent: Agent, updates: int = 10, batch_size: int = 16) -> OnPolicyLearner:
-    return OnPolicyLearner(agent, updates, batch_size)
+def budget(updates: int, batch_size: int) -> Budget:
+    return Budget(4, updates, batch_size, replay_size=3000, min_replay_size=1)
+
+
+def learner(agent: Agent, updates: int = 10, batch_size: int = 16) -> RolloutLearner:
+    return RolloutLearner(agent, budget(updates, batch_size), "cpu")
 
 
 def test_every_collection_is_learned_from_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +206,7 @@ def test_the_policy_that_collected_is_appraised_once_however_many_updates_follow
     want, _ = backbone.appraise(episodes.transitions())
     one = learner(agent)
     metrics = one.learn(episodes)
-    kept: Any = one.replay
+    kept: Any = one.rollouts
     torch.testing.assert_close(kept.rollout.log_prob, want.detach())
     assert metrics["policy/divergence"] != 0
 
@@ -265,15 +269,15 @@ def score(agent: Agent) -> float:
         return play(agent, 100).reward.mean().item()
 
 
-def on_policy(agent: Agent) -> OnPolicyLearner:
-    return OnPolicyLearner(agent, 10, 64)
+def on_policy(agent: Agent) -> Learner:
+    return RolloutLearner(agent, budget(10, 64), "cpu")
 
 
-def off_policy(agent: Agent) -> OffPolicyLearner:
-    return OffPolicyLearner(agent, ReplayBuffer(3000, agent.spec, 0, "cpu"), 10, 64, 1)
+def off_policy(agent: Agent) -> Learner:
+    return ReplayLearner(agent, budget(10, 64), "cpu")
 
 
-BANDITS: list[tuple[str, bool, Callable[[Agent], OffPolicyLearner]]] = [
+BANDITS: list[tuple[str, bool, Callable[[Agent], Learner]]] = [
     ("ppo", False, on_policy),
     ("ppo", True, on_policy),
     ("sac", False, off_policy),
@@ -282,7 +286,7 @@ BANDITS: list[tuple[str, bool, Callable[[Agent], OffPolicyLearner]]] = [
 
 
 @pytest.mark.parametrize(("backbone", "discrete", "learner_of"), BANDITS)
-def test_a_bandit_is_learned(backbone: str, discrete: bool, learner_of: Callable[[Agent], OffPolicyLearner]) -> None:
+def test_a_bandit_is_learned(backbone: str, discrete: bool, learner_of: Callable[[Agent], Learner]) -> None:
     torch.manual_seed(0)
     held = [] if backbone == "ppo" else ["agent.backbone.alpha_lr=1e-4"]  # alpha must not outgrow the reward
     agent = make(backbone, discrete, "agent.backbone.lr=0.01", "agent.backbone.discount=0.5", *held)
