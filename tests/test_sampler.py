@@ -158,7 +158,7 @@ def test_any_number_of_episodes(n: int) -> None:
     assert found.length.tolist() == [STEPS] * n
     shapes = {name: tuple(column.shape) for name, column in found._asdict().items()}
     per_step = {"obs": (STEPS + 1, 2), "action": (STEPS, 2), "reward": (STEPS,), "terminal": (STEPS,)}
-    per_row = {**per_step, "skill": (2,), "length": (), "coord": (STEPS + 1, 1)}
+    per_row = {**per_step, "skill": (2,), "length": (), "coord": (STEPS + 1, 1), "world_steps": ()}
     assert shapes == {name: (n, *shape) for name, shape in per_row.items()}
     starts = found.obs[:, 0, 0]
     assert len(starts.unique()) == n, "every episode has a start of its own"
