@@ -89,6 +89,63 @@ def test_what_is_restored_learns_on_bit_for_bit(tmp_path: Path) -> None:
     assert different(states(parts), states(others)) == []
 
 
+# ---- random states of devices
+
+
+class Cuda:
+    """The random states of several devices, where there are none."""
+
+    def __init__(self, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.states = [torch.full((16,), index, dtype=torch.uint8) for index in range(devices)]
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": self.states[index_of(device)].clone())
+        monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in self.states])
+        monkeypatch.setattr(torch.cuda, "set_rng_state", self.put)
+        monkeypatch.setattr(
+            torch.cuda, "set_rng_state_all", lambda states: [self.put(s, i) for i, s in enumerate(states)]
+        )
+
+    def put(self, state: torch.Tensor, device: Any = "cuda") -> None:
+        self.states[index_of(device)] = state.clone()
+
+
+def index_of(device: Any) -> int:
+    return device if isinstance(device, int) else torch.device(device).index or 0
+
+
+@pytest.mark.parametrize(("there", "here"), [("cuda", "cuda"), ("cuda:1", "cuda"), ("cuda", "cuda:1")])
+def test_only_the_random_state_of_the_runs_device_is_kept(
+    there: str, here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a run goes on where there is another number of devices, and leaves those alone that it does not use."""
+    with monkeypatch.context() as patch:
+        Cuda(2, patch)
+        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, torch.device(there))
+    machine = Cuda(index_of(here) + 1, monkeypatch)
+    machine.put(torch.full((16,), 77, dtype=torch.uint8), here)
+    checkpoint.restore(checkpoint.load(tmp_path / "a.pt"), parts_of(2), torch.device(here))
+    states = [int(state[0]) for state in machine.states]
+    assert states == [*range(index_of(here)), index_of(there)]
+
+
+def test_a_checkpoint_of_the_cpu_has_no_other_random_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cuda(2, monkeypatch)
+    checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, CPU)
+    assert checkpoint.load(tmp_path / "a.pt")["rng"].keys() == {"torch"}
+
+
+@pytest.mark.parametrize("devices", [0, 1, 3])
+def test_older_checkpoints_list_the_states_of_all_devices(
+    devices: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, CPU)
+    state = checkpoint.load(tmp_path / "a.pt")
+    state["rng"]["cuda"] = [torch.full((16,), 50 + index, dtype=torch.uint8) for index in range(2)]
+    machine = Cuda(devices, monkeypatch)
+    checkpoint.restore(state, parts_of(2), torch.device("cuda" if devices else "cpu"))
+    assert [int(each[0]) for each in machine.states] == [50, 1, 2][:devices]
+
+
 # ---- files that are not checkpoints
 
 

@@ -81,6 +81,15 @@ def test_an_agent_acts_as_the_one_that_was_saved(name: str, kind: str, tmp_path:
     assert not again.training
 
 
+@pytest.mark.parametrize("kind", ["p", "f"])
+def test_loading_leaves_the_random_state_as_it_was(kind: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "run", 3, kind)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    csf.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(
     "settings",
     [["agent.prior=one_hot", "agent.skill_dim=5"], ["agent/backbone=ppo"]],

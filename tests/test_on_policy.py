@@ -15,13 +15,14 @@ import torch
 from conftest import SMALL, SPEC, configure
 from runs import different
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from csf.agents import Agent
 from csf.errors import NonFiniteError
 from csf.learners import Budget, Learner
 from csf.learners.replay import ReplayLearner
-from csf.learners.rollout import RolloutLearner, Rollouts, advantages, discounted_sums
-from csf.types import Episodes
+from csf.learners.rollout import RolloutLearner, Rollouts, advantages, chunks, discounted_sums
+from csf.types import Batch, Episodes
 
 STEPS = 6
 
@@ -167,6 +168,78 @@ def test_a_methods_own_reward_is_what_is_learned() -> None:
         torch.testing.assert_close(found.return_to_go, agent.objective.reward(episodes.transitions()))
     metrics = learner(agent, 3, 8).learn(episodes)
     assert {"loss/representation", "loss/multiplier", "loss/actor", "loss/critic"} <= set(metrics)
+
+
+# ---- rewards in chunks
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 32, 47, 100])
+@pytest.mark.parametrize("least", [1, 7])
+def test_chunks_have_one_size_and_every_row_is_new_once(size: int, least: int) -> None:
+    found = list(chunks(size, 16, least))
+    assert [rows.tolist() for rows, _ in found] == [rows.tolist() for rows, _ in chunks(size, 16, least)]
+    assert {len(rows) for rows, _ in found} == {16 if size >= 16 else max(size, least)}
+    new = [row for rows, fresh in found for row in rows[:fresh].tolist()]
+    assert sorted(new) == list(range(size))
+    for rows, _ in found:
+        assert len(rows.unique()) == min(len(rows), size)  # nothing is repeated unless there is too little
+
+
+def test_a_chunk_has_steps_of_all_episodes() -> None:
+    """Of 8 episodes of 200 steps: a step must not be compared with its own episode's alone."""
+    for rows, _ in chunks(1600, 256, 1):
+        assert len((rows // 200).unique()) == 8
+
+
+def cic(*overrides: str) -> Agent:
+    return make("ppo", False, "agent.neighbors=3", "agent.backbone.discount=0", *overrides, agent="cic")
+
+
+def test_a_reward_is_that_of_its_chunk() -> None:
+    torch.manual_seed(0)
+    agent = cic().eval()  # so that the scale of the reward stands still
+    episodes = run(agent, [STEPS, 4, STEPS, 1])  # 17 steps, in chunks of 8, 8 and 1 filled up
+    kept = Rollouts(agent, 8)
+    kept.add(episodes)
+    batch = episodes.transitions()
+    want = torch.full((17,), math.nan)
+    for index, fresh in chunks(17, 8, 3):
+        reward = agent.objective.reward(Batch(*(each[index] for each in batch)))
+        want[index[:fresh]] = reward[:fresh].detach()
+    found = kept.gather(torch.arange(17)).return_to_go
+    torch.testing.assert_close(found, want)
+    whole = Rollouts(agent)
+    whole.add(episodes)
+    assert not torch.allclose(whole.gather(torch.arange(17)).return_to_go, want)  # it is another reward
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, tuple | list) else [found]:
+            self.numbers = max(self.numbers, tensor.numel() if isinstance(tensor, Tensor) else 0)
+        return found
+
+
+def test_a_reward_that_compares_all_pairs_takes_no_more_memory_for_a_longer_rollout() -> None:
+    agent = cic("agent.skill_dim=4")
+    episodes = run(agent, [STEPS] * 50)
+    with Largest() as seen:  # type: ignore[no-untyped-call]
+        learner(agent, 1, 40).rollouts.add(episodes)
+    assert seen.numbers == 40 * 40 * 4
+    with Largest() as seen:  # type: ignore[no-untyped-call]
+        Rollouts(agent).add(episodes)
+    assert seen.numbers == 300 * 300 * 4
+
+
+def test_a_rollout_that_is_shorter_than_a_reward_needs_is_repeated() -> None:
+    agent = make("ppo", False, agent="cic")  # 16 neighbors
+    metrics = learner(agent, 2, 16).learn(run(agent, [5]))
+    assert all(math.isfinite(value) for value in metrics.values())
 
 
 # ---- the learner

@@ -29,8 +29,8 @@ def rows(value: Any, name: str, shape: tuple[int, ...], dtype: torch.dtype, devi
         value = torch.as_tensor(np.ascontiguousarray(value))
     # Numbers between 0 and 1 must not become bytes.
     if not isinstance(value, Tensor) or not torch.can_cast(value.dtype, dtype):
-        kind = f"of {value.dtype}" if isinstance(value, np.ndarray | Tensor) else f"of type {type(value).__name__}"
-        raise TypeError(f"{name} is {kind}; {accepted}")
+        kind = value.dtype if isinstance(value, np.ndarray | Tensor) else f"type {type(value).__name__}"
+        raise TypeError(f"{name} is of {str(kind).removeprefix('torch.')}; {accepted}")
     if value.shape[1:] != shape or value.dim() != len(shape) + 1:
         raise ValueError(f"{name} has shape {list(value.shape)}; {accepted}")
     return value.to(device, dtype)
