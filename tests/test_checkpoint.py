@@ -101,9 +101,11 @@ class Cuda:
         monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": self.states[index_of(device)].clone())
         monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in self.states])
         monkeypatch.setattr(torch.cuda, "set_rng_state", self.put)
-        monkeypatch.setattr(
-            torch.cuda, "set_rng_state_all", lambda states: [self.put(s, i) for i, s in enumerate(states)]
-        )
+        monkeypatch.setattr(torch.cuda, "set_rng_state_all", self.put_all)
+
+    def put_all(self, states: list[torch.Tensor]) -> None:
+        for index, state in enumerate(states):
+            self.put(state, index)
 
     def put(self, state: torch.Tensor, device: Any = "cuda") -> None:
         self.states[index_of(device)] = state.clone()

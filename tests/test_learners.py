@@ -124,6 +124,38 @@ def test_modules_are_in_the_modes_of_their_construction(name: str, tmp_path: Pat
     assert modes[0] == modes[1]
 
 
+# ---- batches that are too small
+
+
+@pytest.mark.usefixtures("no_evaluation")
+@pytest.mark.parametrize("backbone", ["sac", "ppo"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_has_as_many_transitions_as_method_and_backbone_need(name: str, backbone: str, tmp_path: Path) -> None:
+    """From the least on every number is finite: a run ends otherwise."""
+    few = ["agent.neighbors=1"] if name == "cic" else []
+    words = (f"agent={name}", f"agent/backbone={backbone}", *few)
+    needs = {
+        f"agent={name}": 2 if name in ("cic", "dads") else 1,
+        f"agent/backbone={backbone}": 2 if backbone == "ppo" else 1,
+    }
+    least = max(needs.values())
+    run(tmp_path / "run", EPOCHS, *words, f"task.batch_size={least}")
+    assert any("loss/actor" in row for row in rows(tmp_path / "run"))
+    if least > 1:
+        who = next(key for key, count in needs.items() if count == least)
+        with pytest.raises(ConfigError, match=f"^task.batch_size is 1; {who} as set takes at least 2$"):
+            run(tmp_path / "other", 1, *words, "task.batch_size=1")
+        assert not (tmp_path / "other").exists()
+
+
+def test_skills_that_are_centered_must_be_several(tmp_path: Path) -> None:
+    words = ("agent=metra", "agent.prior=one_hot", "agent.skill_dim=1")
+    message = "^agent.skill_dim is 1; with agent.prior=one_hot an integer of at least 2 is accepted$"
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "run", 1, *words)
+    assert not (tmp_path / "run").exists()
+
+
 # ---- a learner that collects with several policies
 
 
