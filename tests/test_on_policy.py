@@ -187,8 +187,10 @@ def test_chunks_have_one_size_and_every_row_is_new_once(size: int, least: int) -
 
 def test_a_chunk_has_steps_of_all_episodes() -> None:
     """Of 8 episodes of 200 steps: a step must not be compared with its own episode's alone."""
+    before = torch.get_rng_state()
     for rows, _ in chunks(1600, 256, 1):
         assert len((rows // 200).unique()) == 8
+    assert torch.equal(torch.get_rng_state(), before)  # training draws the same numbers, however many chunks there are
 
 
 def cic(*overrides: str) -> Agent:

@@ -101,12 +101,11 @@ class Rollouts:
 def chunks(size: int, length: int, least: int) -> Iterator[tuple[Tensor, int]]:
     """Rows 0 to size - 1 in chunks of `length`, in a fixed order: row numbers [length] int64, and how many are new.
 
-    The order is that of ceil(size / length) interleaved sequences, so that a chunk has rows from all over. The last
-    chunk is filled up with rows of the first one. If there are fewer than `length` rows, the only chunk has each of
-    them once, or is filled up to `least` rows by repeating them.
+    The order is a shuffle that depends on `size` alone, so that a chunk is like a batch drawn from all episodes. The
+    last chunk is filled up with rows of the first one. If there are fewer than `length` rows, the only chunk has each
+    of them once, or is filled up to `least` rows by repeating them.
     """
-    count = max(1, -(-size // length))
-    order = (torch.arange(size) % count).argsort(stable=True)
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
     width = torch.arange(min(length, max(size, least)))
     for start in range(0, size, length):
         yield order[(start + width) % size], min(length, size - start)
