@@ -31,7 +31,8 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
 
     Observations are those of the worlds. The agent sees their first columns, as many as it was trained on, and takes
     its mode. A step's reward is the sum over the steps below; it ends early where the episode does, and its infos are
-    those of the last step below, with `action_norm` [N], the length of the controller's choice.
+    those of the last step below, with `action_norm` [N], the length of the controller's choice, and `world_steps` [N],
+    the number of steps of the worlds that it lasted.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
@@ -92,6 +93,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         obs, reward = self._obs, np.zeros(self.num_envs)
         terminated, truncated, lost = (np.zeros(self.num_envs, bool) for _ in range(3))
         infos: dict[str, Any] = {}
+        taken = np.zeros(self.num_envs, np.int64)
         for _ in range(self.hold):
             alive = ~(terminated | truncated | lost)
             if not alive.any():
@@ -99,12 +101,14 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             if self.watch is not None:
                 self.watch()
             below = self.worlds.step(self._act(obs, skill))
+            taken += alive
             obs, reward = _where(alive, below[0], obs), reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
             infos = {name: _where(alive, rows, infos.get(name)) for name, rows in below[4].items()}
             lost = lost | infos["diverged"]
         self._obs = obs
-        infos |= {"action_norm": np.linalg.norm(chosen, axis=1), "_action_norm": np.ones(self.num_envs, bool)}
+        for name, values in (("action_norm", np.linalg.norm(chosen, axis=1)), ("world_steps", taken)):
+            infos |= {name: values, f"_{name}": np.ones(self.num_envs, bool)}
         return obs.copy(), reward, terminated, truncated, infos
 
     @property

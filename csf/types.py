@@ -56,10 +56,15 @@ class Episodes(NamedTuple):
     skill: Tensor  # [N, Z]
     length: Tensor  # [N] int64, 0..T
     coord: Tensor  # [N, T + 1, C] float64, where the body is: the plane for Ant, the line for HalfCheetah
+    world_steps: Tensor | None = None  # [N] int64, steps of the world; None: as many as `length`
 
     def steps(self) -> Tensor:
         """Which steps are real, [N, T] bool."""
         return torch.arange(self.reward.shape[1]) < self.length[:, None]
+
+    def env_steps(self) -> int:
+        """Steps of the world that all of the episodes took; more than their steps where an action lasts several."""
+        return int((self.length if self.world_steps is None else self.world_steps).sum())
 
     def visited(self) -> Tensor:
         """Coordinates before every real step and after the last one of each episode, [sum(length + 1), C]."""
@@ -206,16 +211,6 @@ class Rewarder(Protocol):
 
     def cumulant(self, batch: Batch) -> Tensor:
         """Features [B, Z] whose inner product with the skill is the reward."""
-        ...
-
-
-class Learner(Protocol):
-    """Everything between two collections."""
-
-    gradient_steps: int
-
-    def learn(self, episodes: Episodes) -> dict[str, float]:
-        """Learn from fresh episodes; returns the means of the updates' metrics."""
         ...
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.config.compose import check
-from csf.learners.on_policy import Rollouts
+from csf.learners.rollout import Rollouts
 from csf.nets.actor import CategoricalActor
 from csf.nets.mlp import SpectralLinear
 from csf.types import Batch, EnvSpec, Episodes
@@ -216,7 +216,7 @@ def _named(agent: Agent, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     backbone: Any = agent.backbone
     objective: Any = agent.objective
     found = _actor(backbone.actor, of)
-    if backbone.on_policy:
+    if backbone.learner == "rollout":
         found |= _layers("vf.", backbone.critic, of, output=True)
     else:
         found |= {"log_alpha.param": of(backbone.log_alpha).reshape(1)}
@@ -351,7 +351,7 @@ def draws(arrays: Arrays) -> Iterator[None]:
 def update(agent: Agent, arrays: Arrays) -> list[dict[str, float]]:
     """Run all of the case's iterations through `Agent.update`; the metrics of each."""
     meta, backbone = meta_of(arrays), agent.backbone
-    fresh = rollouts(agent, arrays) if backbone.on_policy else None
+    fresh = rollouts(agent, arrays) if backbone.learner == "rollout" else None
     with draws(arrays):
         rows = []
         for i in range(meta["iterations"]):

@@ -71,7 +71,7 @@ def data(agent: Agent, size: int = 32) -> Any:
         action = nn.functional.one_hot(torch.arange(size) % ACTIONS, ACTIONS).float()
     reward, terminal = torch.randn(size), (torch.rand(size) < 0.2).float()
     batch = Batch(obs, action, next_obs, reward, terminal, agent.objective.sample_skills(size))
-    if not agent.backbone.on_policy:
+    if agent.backbone.learner != "rollout":
         return batch
     return Rollout(*batch, *torch.randn(3, size).unbind())
 

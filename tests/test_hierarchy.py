@@ -130,6 +130,8 @@ def test_a_step_is_a_loop_of_steps_with_the_skill_held(prior: str, hold: int) ->
         assert not terminated.any()
         np.testing.assert_allclose(infos.pop("action_norm"), np.linalg.norm(rows, axis=1), rtol=1e-6)
         assert infos.pop("_action_norm").all()
+        assert infos.pop("world_steps").max() <= env.hold
+        assert infos.pop("_world_steps").all()
         assert infos.keys() == more.keys()
         for name, rows_below in more.items():
             np.testing.assert_array_equal(infos[name], rows_below)
@@ -214,6 +216,7 @@ def test_a_world_whose_episode_ends_waits_as_it_ended() -> None:
     assert truncated.tolist() == [False, False, True, False]
     assert infos["diverged"].tolist() == [False, True, False, False]
     assert infos["coord"][:, 0].tolist() == [3, 2, 4, 6]
+    assert infos["world_steps"].tolist() == [3, 2, 4, 6]
     env.close()
     assert below.closed
 

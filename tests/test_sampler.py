@@ -118,6 +118,8 @@ def still(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
 
 def assert_equal(a: Episodes, b: Episodes, rows: slice | list[int] = slice(None)) -> None:
     for name, x, y in zip(Episodes._fields, a, b, strict=True):
+        assert x is not None, name
+        assert y is not None, name
         assert torch.equal(x[rows], y[rows]), name
 
 
@@ -170,7 +172,7 @@ def test_any_number_of_episodes(n: int) -> None:
     assert found.length.tolist() == [STEPS] * n
     shapes = {name: tuple(column.shape) for name, column in found._asdict().items()}
     per_step = {"obs": (STEPS + 1, 2), "action": (STEPS, 2), "reward": (STEPS,), "terminal": (STEPS,)}
-    per_row = {**per_step, "skill": (2,), "length": (), "coord": (STEPS + 1, 1)}
+    per_row = {**per_step, "skill": (2,), "length": (), "coord": (STEPS + 1, 1), "world_steps": ()}
     assert shapes == {name: (n, *shape) for name, shape in per_row.items()}
     starts = found.obs[:, 0, 0]
     assert len(starts.unique()) == n, "every episode has a start of its own"
@@ -196,7 +198,7 @@ def test_the_policy_is_told_whether_it_takes_its_mode() -> None:
 def test_the_policy_leaves_no_graph() -> None:
     weight = torch.ones(2, requires_grad=True)
     found = sampler_of(FakeWorlds()).collect(lambda obs, *_: obs * weight, torch.zeros(2, 2))
-    assert not any(column.requires_grad for column in found)
+    assert not any(column is not None and column.requires_grad for column in found)
 
 
 def test_threads_are_as_before() -> None:
