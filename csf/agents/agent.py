@@ -11,7 +11,7 @@ from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
-from csf.types import Batch, EnvSpec, Metrics
+from csf.types import Batch, EnvSpec, Metrics, Obs
 
 
 class Agent(nn.Module):
@@ -34,7 +34,7 @@ class Agent(nn.Module):
             )
 
     @torch.no_grad()
-    def act(self, obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
+    def act(self, obs: Obs, skill: Tensor, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode."""
         return self.backbone.act(obs, skill, mode)
 
@@ -43,7 +43,7 @@ class Agent(nn.Module):
         return self.objective.sample_skills(n)
 
     @torch.no_grad()
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor | None:
+    def goal_skill(self, obs: Obs, goal: Obs) -> Tensor | None:
         """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method has no such rule."""
         return self.objective.goal_skill(obs, goal)
 
