@@ -10,7 +10,7 @@ import torch
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.types import Episodes, Evaluation, Sampler
+from csf.types import Episodes, Evaluation, Sampler, map_obs
 
 
 class Rollouts:
@@ -40,9 +40,10 @@ class Rollouts:
         if found.coord.shape[-1]:
             images["trajectories"] = plots.trajectories(found, colors, self.axis)
         before_last = (found.length - 1).clamp(min=0)  # s_{T-1}, as in the released program
-        last = found.obs[torch.arange(len(colors)), before_last]
+        episode, device = torch.arange(len(colors)), agent.objective.device()
+        last = map_obs(lambda rows: rows[episode, before_last].to(device), found.obs)
         with isolated(agent, self.seed), torch.no_grad():
-            features = agent.objective.represent(last.to(agent.objective.device()))
+            features = agent.objective.represent(last)
         if features is not None:
             images["phi"] = plots.features(features.cpu().numpy(), colors)
         return images

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.learners.off_policy import OffPolicyLearner
-from csf.types import Batch, Episodes, Rollout
+from csf.types import Batch, Episodes, Rollout, map_obs
 
 
 def discounted_sums(rows: Tensor, rate: float) -> Tensor:
@@ -57,7 +57,7 @@ class Rollouts:
         """Take the real steps of N episodes in place of what was there."""
         objective, backbone = self.agent.objective, cast(OnPolicyBackbone, self.agent.backbone)
         device = objective.device()
-        batch = Batch(*(rows.to(device) for rows in episodes.transitions()))
+        batch = Batch(*(map_obs(lambda rows: rows.to(device), field) for field in episodes.transitions()))
         log_prob, value = backbone.appraise(batch)
         real = episodes.steps().to(device)
         reward, value = (_padded(rows, real) for rows in (objective.reward(batch), value))
@@ -78,7 +78,7 @@ class Rollouts:
         """
         if self.rollout is None:
             raise ValueError("there are no episodes")
-        return Rollout(*(rows[index] for rows in self.rollout))
+        return Rollout(*(map_obs(lambda rows: rows[index], field) for field in self.rollout))
 
 
 def _padded(rows: Tensor, real: Tensor) -> Tensor:
