@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from csf.agents import Agent
 from csf.agents.base import Prior
-from csf.types import EnvSpec, ObsArray, Worlds, map_obs, obs_tensor
+from csf.types import EnvSpec, ObsArray, SomeObs, Worlds, map_obs, obs_tensor
 
 Array = NDArray[Any]
-Step = tuple[ObsArray, Array, Array, Array, dict[str, Any]]
+Step = tuple[SomeObs, Array, Array, Array, dict[str, Any]]
 
 
-class SkillVectorEnv(VectorEnv[ObsArray, Array, Array]):
+class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
     """N worlds behind Gymnasium's vector interface, without autoreset; a step holds a skill for `hold` steps of theirs.
 
     Observations are those of the worlds. The agent sees the part that it was trained on, which is the image where there
@@ -68,7 +68,7 @@ class SkillVectorEnv(VectorEnv[ObsArray, Array, Array]):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ObsArray, dict[str, Any]]:
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start new episodes, with the seeds and options of the worlds."""
         obs, infos = self.worlds.reset(seed=seed, options=options)
         self._obs = obs
@@ -109,7 +109,7 @@ class SkillVectorEnv(VectorEnv[ObsArray, Array, Array]):
         infos |= {"action_norm": np.linalg.norm(chosen, axis=1), "_action_norm": np.ones(self.num_envs, bool)}
         return map_obs(np.copy, obs), reward, terminated, truncated, infos
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[ObsArray, Array]:
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[SomeObs, Array]:
         """Goals of the worlds, as observations [n, *O] and as places [n, C]."""
         return self.worlds.goals(n, rng)
 
@@ -217,7 +217,7 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
             )
 
 
-class SkillEnv(gymnasium.Env[ObsArray, Any]):
+class SkillEnv(gymnasium.Env[SomeObs, Any]):
     """The only world of a `SkillVectorEnv`; its action is a row [Z], or the index of a one-hot skill."""
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
@@ -238,13 +238,13 @@ class SkillEnv(gymnasium.Env[ObsArray, Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ObsArray, dict[str, Any]]:
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start a new episode; options are those of the worlds, whose arrays begin with their number, 1."""
         super().reset(seed=seed)
         obs, infos = self.worlds.reset(seed=seed, options=options)
         return map_obs(lambda rows: rows[0], obs), _first(infos)
 
-    def step(self, action: Any) -> tuple[ObsArray, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[SomeObs, SupportsFloat, bool, bool, dict[str, Any]]:
         """Hold one skill: observation [*O], the sum of rewards, terminated, truncated, info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
         first = map_obs(lambda rows: rows[0], obs)

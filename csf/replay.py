@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csf.types import Batch, EnvSpec, Episodes, Obs, map_obs
+from csf.types import Batch, EnvSpec, Episodes, Obs, SomeObs, map_obs
 
 
 class ReplayBuffer:
@@ -28,7 +28,7 @@ class ReplayBuffer:
             return torch.zeros(capacity + slots, *shape, dtype=getattr(torch, dtype), device=device)
 
         # Final observations follow the ring in one tensor, so that one gather finds every next observation.
-        self.obs: Obs = spec.build_obs(rows)
+        self.obs: SomeObs = spec.build_obs(rows)
         self.skill = torch.zeros(self.slots, skill_dim, device=device)
         self.action = torch.zeros(capacity, spec.action_dim, device=device)
         self.reward = torch.zeros(capacity, device=device)

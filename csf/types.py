@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ Metrics = dict[str, Tensor]  # name -> 0-d tensor on the agent's device; read on
 # write [N, *O] for all three: of a dict, every entry has the leading axes.
 Obs = Tensor | dict[str, Tensor]
 ObsArray = np.ndarray | dict[str, np.ndarray]
+SomeObs: TypeAlias = Any  # an observation that is read from somewhere; which kind it is, is known at run time alone
 
 T = TypeVar("T")
 
 
-def map_obs(function: Callable[..., Any], *observations: Any) -> Any:
+def map_obs(function: Callable[..., Any], *observations: Any) -> SomeObs:
     """Apply a function to observations: to the tensors or arrays themselves, or to those of every dict entry.
 
     Several observations are of one kind; `function` takes the same entry of each of them.
@@ -50,9 +51,9 @@ def obs_tensor(obs: ObsArray, device: torch.device | str) -> Obs:
 class Batch(NamedTuple):
     """Transitions on the agent's device; never written to."""
 
-    obs: Obs  # [B, *O]
+    obs: SomeObs  # [B, *O]
     action: Tensor  # [B, A] float32 in [-1, 1]
-    next_obs: Obs  # [B, *O]
+    next_obs: SomeObs  # [B, *O]
     reward: Tensor  # [B] the task's reward; unused while pretraining
     terminal: Tensor  # [B] float32 in {0, 1}; 0 at a time limit unless the task says otherwise
     skill: Tensor  # [B, Z]
@@ -61,9 +62,9 @@ class Batch(NamedTuple):
 class Rollout(NamedTuple):
     """Transitions of the policy that is about to be improved, with what it made of them when they were collected."""
 
-    obs: Obs  # as in `Batch`
+    obs: SomeObs  # as in `Batch`
     action: Tensor
-    next_obs: Obs
+    next_obs: SomeObs
     reward: Tensor
     terminal: Tensor
     skill: Tensor
@@ -79,7 +80,7 @@ class Episodes(NamedTuple):
     skills that were asked for.
     """
 
-    obs: Obs  # [N, T + 1, *O]
+    obs: SomeObs  # [N, T + 1, *O]
     action: Tensor  # [N, T, A]
     reward: Tensor  # [N, T]
     terminal: Tensor  # [N, T]; 0 at a time limit unless the task says otherwise
@@ -179,15 +180,15 @@ class Worlds(Protocol):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ObsArray, dict[str, Any]]:
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start an episode in every world; observations [N, *O], infos with "coord" [N, C]."""
         ...
 
-    def step(self, actions: np.ndarray) -> tuple[ObsArray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[SomeObs, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of every world; infos with "coord" [N, C] and "diverged" [N] bool."""
         ...
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[ObsArray, np.ndarray]:
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[SomeObs, np.ndarray]:
         """Goals as observations [n, *O] and as places [n, C]."""
         ...
 
@@ -203,7 +204,7 @@ class Worlds(Protocol):
 class Policy(Protocol):
     """Chooses actions; positional-only, so that the number of a goal may stand in the skill's place."""
 
-    def __call__(self, obs: Obs, skill: Tensor, mode: bool = False, /) -> Tensor:
+    def __call__(self, obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]."""
         ...
 

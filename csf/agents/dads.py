@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +87,7 @@ class DADS(Objective):
         return metrics
 
     def _normalized(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        obs, next_obs = cast(Tensor, batch.obs), cast(Tensor, batch.next_obs)  # `build` has refused images
-        return self.input_norm(obs), self.target_norm(next_obs - obs)
+        return self.input_norm(batch.obs), self.target_norm(batch.next_obs - batch.obs)
 
     def _log_prob(self, obs: Tensor, change: Tensor, skill: Tensor) -> tuple[Tensor, Tensor]:
         """Log-density [...] of normalized changes [..., O] and their squared error per coordinate [...]."""
