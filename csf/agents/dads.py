@@ -48,8 +48,10 @@ class DADS(Objective):
             ConfigError: observations are images, whose differences no Gaussian of unit variance describes.
         """
         if self.spec.has_image:
-            kinds = self.spec.obs_words()
-            raise ConfigError(f"agent=dads predicts vectors; env={self.spec.id} shows images {kinds}, not accepted")
+            raise ConfigError(
+                f"env={self.spec.id} shows images {self.spec.obs_words()}; agent=dads accepts vectors alone, "
+                f"since it predicts their differences"
+            )
         obs_dim = self.spec.obs_dim
         self.dynamics = mlp([obs_dim + self.cfg.skill_dim, *self.cfg.hidden, obs_dim])
         # As released, the input norm has an affine map that stays the identity.
