@@ -48,8 +48,8 @@ def test_features_are_the_released_ones_layer_by_layer() -> None:
         assert layer.bias is not None
         layer.bias.data = torch.from_numpy(arrays[f"small/param/_conv_model.{place}.bias"])
     maps = []
-    for layer in encoder.layers:
-        layer.register_forward_hook(lambda module, args, out: maps.append(out))
+    for each in encoder.layers:
+        each.register_forward_hook(lambda module, args, out: maps.append(out))
     found = encoder(torch.from_numpy(arrays["small/pixels_flat_hwc_uint8"]).reshape(2, 64, 64, 3))
     for i in (1, 2, 3):
         close(maps[2 * i + 1], arrays[f"small/after_elu{i}"])
