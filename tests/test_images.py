@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +20,10 @@ from test_agents import IDLE, gradients_of_rounding, leaves, losses, without_a_r
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import csf
+from csf import export
 from csf.agents import Agent
-from csf.errors import ConfigError
+from csf.errors import CheckpointError, ConfigError
+from csf.evaluate import surroundings
 from csf.evaluation.goals import ZeroShotGoals
 from csf.evaluation.rollouts import Rollouts
 from csf.hierarchy import SkillEnv, SkillVectorEnv
@@ -158,6 +161,33 @@ def test_an_action_depends_on_image_and_vector(case: str) -> None:
 def test_dads_says_that_it_takes_vectors_alone(kind: str) -> None:
     with pytest.raises(ConfigError, match=r"env=test shows images \(64, 64, 9\).*; agent=dads accepts vectors alone"):
         make("dads", spec=KINDS[kind])
+
+
+@every_kind
+def test_the_code_on_the_model_card_runs(kind: str) -> None:
+    agent = agent_of("csf", kind)
+    text = export.card(agent, {"config": configure("agent=csf", *SMALL).tree}, {}, "mit", None)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    loop = code[code.index("obs, info = worlds.reset") :]
+    names = {"torch": torch, "agent": agent, "worlds": Pictures(kind), "skill": agent.sample_skills(3)}
+    exec(loop, names)  # the card is this program's own
+    assert len(names["worlds"].actions) == 6  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("changes", "space", "message"),
+    [
+        ({}, Box(0, 255, IMAGE.obs_shape, np.uint8), "vector_dim is 3 in the checkpoint, 0 here"),
+        ({"obs_shape": (5,)}, Box(0, 1, (5,), np.float32), "obs_dtype is uint8 in the checkpoint, float32 here"),
+    ],
+)
+def test_evaluation_on_other_observations_is_refused(changes: dict[str, Any], space: Space[Any], message: str) -> None:
+    here: Any = Pictures("image")
+    here.single_observation_space = space
+    agent = make("csf")
+    agent.spec = dataclasses.replace(BOTH, **changes)
+    with mock.patch("csf.evaluate.worlds_of", return_value=here), pytest.raises(CheckpointError, match=message):
+        surroundings({}, agent, None)
 
 
 # ---- worlds
