@@ -111,7 +111,7 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
 
 
 def prune(folder: Path) -> None:
-    """Delete all but the newest full states, policies that are neither beside one nor milestones, and abandoned files."""
+    """Delete older full states, policies that are neither beside one nor milestones, and abandoned partial files."""
     full, policies = found(folder, FULL), found(folder, POLICY)
     kept = set(list(full)[-KEEP:])
     old = [path for epoch, path in full.items() if epoch not in kept]
@@ -137,6 +137,11 @@ def found(folder: Path, kind: str) -> dict[int, Path]:
     before, after = kind.split("{:06d}")
     names = {path.name.removeprefix(before).removesuffix(after): path for path in folder.glob(pattern(kind))}
     return dict(sorted((int(name), path) for name, path in names.items() if name.isdecimal()))
+
+
+def evaluation(epoch: int | None) -> str:
+    """What the names of the files begin with that hold an evaluation of an epoch, beside its checkpoint."""
+    return "eval" if epoch is None else f"eval_{epoch:06d}"
 
 
 def pattern(kind: str) -> str:

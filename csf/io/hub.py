@@ -1,4 +1,4 @@
-"""Folders of policies on the Hugging Face hub: downloading one, uploading one. The package huggingface_hub is optional."""
+"""Folders of policies on the Hugging Face hub: download and upload. The package huggingface_hub is optional."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def load(cp_path: str | Path, device: torch.device | str = "cpu") -> Agent:
 def open_newest(cp_path: str | Path, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any], Agent]:
     """The file that a path or a pattern names, what it says of itself, and its agent.
 
-    A run that is training deletes old policies: if the file is gone before it is opened, the newest is looked for again.
+    A run that is training deletes old policies: if the file is gone before it is opened, the newest is found again.
 
     Raises:
         CheckpointError: as `load`.
