@@ -261,7 +261,7 @@ def test_a_controller_is_evaluated_on_its_skills(
     path.unlink()
     monkeypatch.setattr(sys, "argv", ["csf.evaluate", f"cp_path={folder}", "skills=5", "device=cpu", "threads=1"])
     evaluate.main()
-    report = json.loads((folder / "checkpoints/eval.json").read_text())
+    report = json.loads((folder / "checkpoints/eval_000001.json").read_text())
     assert {"eval/return", "eval/return_std"} == report["results"].keys()
     assert "return" in capsys.readouterr().out
 

@@ -100,13 +100,9 @@ def violations(source: str, module: str, package: str) -> list[str]:
     """What a module's source does that its place does not allow."""
     tree = ast.parse(source)
     names = set(imported(tree, package))
-    part = (
-        module
-        if module in LEAVES | ENTRIES
-        else ".".join(module.split(".")[:2])
-        if within(module, "csf")
-        else part_of(module)
-    )
+    part = ".".join(module.split(".")[:2]) if within(module, "csf") else part_of(module)
+    if module in LEAVES | ENTRIES:
+        part = module
     if part not in BELOW and part not in TOP:
         return [f"{part} has no place in the table of layers"]
     allowed = BELOW.get(part, EVERYTHING)

@@ -233,7 +233,7 @@ def _whole_events(path: Path, size: int) -> int:
     A record is its length (8 bytes), the checksum of the length (4), the content, and its checksum (4). The checksum
     of the last content is compared; those before it were followed by a record, and comparing them would take long.
     """
-    from tensorboard.summary.writer.record_writer import masked_crc32c  # type: ignore[import-untyped]
+    from tensorboard.summary.writer.record_writer import masked_crc32c
 
     starts, end = [0], 0
     with path.open("rb") as file:

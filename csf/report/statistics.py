@@ -220,7 +220,7 @@ def during_training(arena: Arena) -> Table | None:
 
 
 def afterwards(arena: Arena) -> Table | None:
-    """Scores by csf.evaluate, at the latest checkpoints that it measured alike in every run; None if it measured none."""
+    """Scores by csf.evaluate, at the latest checkpoints that it measured alike in every run; None if there are none."""
     found = {run.path: by_conditions for run in arena.runs if (by_conditions := _evaluations(run))}
     if not found:
         return None
@@ -257,7 +257,7 @@ def _reached(run: Run, budget: float) -> Row:
 
 
 def _results(leaves: Mapping[str, Any]) -> Row:
-    """The numbers of eval.json that are results."""
+    """The numbers of an evaluation that are results."""
     found = {key.removeprefix("results."): value for key, value in leaves.items() if key.startswith("results.eval/")}
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
