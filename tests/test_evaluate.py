@@ -111,7 +111,7 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: p
     assert "accepted: RUN_OR_FILE" in refusal(monkeypatch, "method=csf")
     assert "cp_path=ant: no such file or folder" in refusal(monkeypatch, "ant")
     assert "'b' is one too many; accepted: CP_PATH [KEY=VALUE ...], --help" in refusal(monkeypatch, "a", "b")
-    assert refusal(monkeypatch, "--goals=3") == "error: --goals is not understood; accepted: goals=VALUE"
+    assert refusal(monkeypatch, "--goals=3") == "error: --goals=3 is not understood; accepted: goals=VALUE"
     assert refusal(monkeypatch, "--no-video") == "error: --no-video is not understood; accepted: video=false"
     assert refusal(monkeypatch, "-x") == "error: -x is not understood; accepted: key=value, --help"
     assert "accepted: cp_path, method, env" in refusal(monkeypatch, "goal=3")

@@ -157,7 +157,7 @@ def test_a_run_that_cannot_be_made_leaves_neither_lock_nor_worlds(
 ) -> None:
     """The same process may try again."""
     cfg = check([*TINY, "task.epochs=1", f"exp_dir={tmp_path}", "run_name=run"])
-    made, make = list[Any](), entry.worlds_of
+    made, make = list[Any](), pretrained.worlds_of
 
     def remember(*words: Any) -> Any:
         worlds = make(*words)

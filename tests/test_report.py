@@ -513,3 +513,15 @@ def test_a_browser_shows_all_of_it(trained: Path, tmp_path: Path) -> None:
                     assert state >= 2
                     assert duration == pytest.approx(1.0, abs=0.2)
                     assert pixels == 64
+
+
+@pytest.mark.parametrize("link", ["sd000", "sd000/checkpoints"])
+def test_what_is_a_link_is_on_the_page(link: str, tmp_path: Path) -> None:
+    folder = evaluated(fake(tmp_path / "sd000"), 0.5)
+    write_video(folder / "checkpoints/videos/skills.webm")
+    (tmp_path / link).rename(tmp_path / "elsewhere")
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    run = read(folder)
+    assert list(run.evaluations) == ["checkpoints/eval.json"]
+    assert [path.name for path in run.videos] == ["skills.webm"]
+    assert "<video " in page_of(folder, tmp_path=tmp_path)

@@ -101,7 +101,7 @@ def check_name(path: Path) -> Path:
         str(path.absolute()).encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"the path {str(path)!r} is not UTF-8 under this locale; "
+            f"the path {str(path.absolute())!r} is not UTF-8 under this locale; "
             "accepted: a name in UTF-8, under a locale of UTF-8 or with PYTHONUTF8=1"
         ) from error
     return path

@@ -103,6 +103,8 @@ class Wandb:
             import wandb
         except ImportError as error:
             raise MissingDependency(f"wandb={mode} needs the package wandb: pip install wandb") from error
+        except Exception as error:
+            raise _cannot_start(mode, error) from error
         self._wandb = wandb
         try:
             self._run = wandb.init(
@@ -114,9 +116,8 @@ class Wandb:
                 resume="allow",
                 config=dict(config),
             )
-        except Exception as error:  # no key, no network, no home folder: it raises errors of many libraries
-            reason = files.reason_of(error).rstrip(".")
-            raise ConfigError(f"wandb={mode} cannot start: {reason}; accepted: disabled, offline, online") from error
+        except Exception as error:
+            raise _cannot_start(mode, error) from error
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
         """Log the row and pictures at the step of the row's epoch."""
@@ -126,6 +127,12 @@ class Wandb:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+def _cannot_start(mode: WandbMode, error: Exception) -> ConfigError:
+    """No key, no network or no home folder: wandb raises errors of many libraries, also when it is imported."""
+    reason = files.reason_of(error).rstrip(".")
+    return ConfigError(f"wandb={mode} cannot start: {reason}; accepted: disabled, offline, online")
 
 
 def _identity(folder: Path) -> str:
