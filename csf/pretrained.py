@@ -55,9 +55,7 @@ def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills |
     sys.stderr.write(f"skills of {cfg.skills} on {env} after epoch {skills.about['epoch']}: {cp_path}\n")
     if others:
         names = ", ".join(str(run_of(path)) for path in others[:SHOWN]) + (", ..." if others[SHOWN:] else "")
-        sys.stderr.write(
-            f"not taken, of {len(others)} other runs of {cfg.skills} on {env}: {names}; cp_path= names one\n"
-        )
+        sys.stderr.write(f"passed over: {names} ({len(others)} in all; cp_path= chooses another)\n")
     return compose.build(tree), skills
 
 
