@@ -51,7 +51,7 @@ def abandoned(folder: Path) -> list[Path]:
     container, cannot be seen from here: its files count once they have not been written to for a minute.
     """
     found = []
-    for path in folder.glob(f"*{PARTIAL}*"):
+    for path in [*folder.glob(f"*{PARTIAL}"), *folder.glob(f"*{PARTIAL}.webm")]:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > QUIET and not _is_written(path):
                 found.append(path)
