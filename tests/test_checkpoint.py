@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import platform
 import resource
 import subprocess
 import sys
@@ -280,12 +281,11 @@ def test_partial_files_of_processes_that_run_are_left_alone(tmp_path: Path) -> N
     gone.wait()
     mine, theirs, dead, young, old = (
         tmp_path / f"eval.json.{name}partial"
-        for name in (f"{os.getpid()}.", f"{other.pid}.", f"{gone.pid}.", f"{gone.pid}0.", "")
+        for name in (*(f"{platform.node()}.{pid}." for pid in (os.getpid(), other.pid, gone.pid)), "elsewhere.1.", "")
     )
     for path in (mine, theirs, dead, young, old):
         path.touch()
-        if path != young:
-            os.utime(path, (0, 0))
+    os.utime(old, (0, 0))
     checkpoint.prune(tmp_path)
     other.communicate(b"\n")
     assert sorted(tmp_path.iterdir()) == sorted([theirs, young])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -200,7 +201,9 @@ def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """
     if path.suffix != ".webm":
         raise ConfigError(f"a video is asked for as {path}; accepted: a name that ends in .webm")
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.webm")  # the ending tells OpenCV the format
+    partial = path.with_name(
+        f"{path.stem}.{platform.node()}.{os.getpid()}.partial.webm"
+    )  # the ending tells OpenCV the format
     try:
         if not _is_utf8(partial):
             raise OSError("the path is not UTF-8 under this locale; accepted: a name in UTF-8, or PYTHONUTF8=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from typing import IO
 
 from csf.errors import CheckpointError, ConfigError
 
-PARTIAL = ".partial"  # in the name of a file that is not whole yet, behind the id of the process that writes it
-QUIET = 60.0  # seconds without a write, after which a partial file of a process that is not found counts as abandoned
+PARTIAL = ".partial"  # in the name of a file that is not whole yet, behind the machine and the process that write it
+QUIET = 3600.0  # seconds without a write, after which a partial file of another machine counts as abandoned
 
 
 def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
@@ -35,7 +36,7 @@ def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name to write to, beside `path`; at the end the file takes the place of `path`, on an error it is deleted."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    partial = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
         os.replace(partial, path)  # a killed process leaves the previous file whole
@@ -47,21 +48,23 @@ def replacing(path: Path) -> Iterator[Path]:
 def abandoned(folder: Path) -> list[Path]:
     """Partial files in a folder that nobody is writing any more.
 
-    Their process does not run on this machine, or it is this one. A process on another machine, or in another
-    container, cannot be seen from here: its files count once they have not been written to for a minute.
+    Their process was on this machine and has ended, or it is this one. A process on another machine, or in another
+    container, cannot be seen from here: its files count once they have not been written to for an hour.
     """
     found = []
     for path in [*folder.glob(f"*{PARTIAL}"), *folder.glob(f"*{PARTIAL}.webm")]:
         with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > QUIET and not _is_written(path):
+            if not _is_written(path):
                 found.append(path)
     return found
 
 
 def _is_written(partial: Path) -> bool:
-    """Whether the process that a partial file's name tells of is another one that runs on this machine."""
-    named = re.search(rf"\.(\d+){re.escape(PARTIAL)}", partial.name)
-    if named is None or int(named[1]) == os.getpid():
+    """Whether the process that a partial file's name tells of is another one that may still run."""
+    named = re.search(rf"\.{re.escape(platform.node())}\.(\d+){re.escape(PARTIAL)}", partial.name)
+    if named is None:
+        return time.time() - partial.stat().st_mtime < QUIET
+    if int(named[1]) == os.getpid():
         return False
     try:
         os.kill(int(named[1]), 0)
