@@ -11,6 +11,7 @@ from gymnasium.spaces import Discrete
 import envs
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
+from envs import Setting
 
 
 def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
@@ -27,6 +28,17 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
         raise MissingDependency(str(error)) from error
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"env: {error}") from error
+
+
+def settings_of(name: str) -> dict[str, Setting] | None:
+    """The settings that an environment accepts, by name; None where they are not known before it is made.
+
+    That is so of environments of other packages, and where MuJoCo cannot be imported: `make_worlds` then says why.
+    """
+    try:
+        return envs.settings_of(name)
+    except (ValueError, ImportError, AttributeError, RuntimeError):
+        return None
 
 
 def base_of(env: Mapping[str, Any]) -> str:

@@ -16,9 +16,10 @@ from gymnasium.vector import AutoresetMode
 
 from envs.base import WorldsEnv
 from envs.gl import PACKAGES
+from envs.settings import Setting, settings
 from envs.wrappers import GymnasiumWorlds
 
-__all__ = ["base_of", "make_vec"]
+__all__ = ["Setting", "base_of", "make_vec", "settings_of"]
 
 # The module below `envs` and the stem of the class that make an environment.
 _MODULES = {
@@ -79,6 +80,19 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
             f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')!r}, with which mujoco cannot be imported "
             f"({str(error).splitlines()[0]}); unset it, or {PACKAGES}"
         ) from error
+
+
+def settings_of(name: str) -> dict[str, Setting]:
+    """The settings that `make_vec` accepts for an environment of this package, with type, default and description.
+
+    Left out is what the program that uses the worlds chooses: `num_envs` and `render_mode`.
+
+    Raises:
+        ValueError: If there is no such environment.
+    """
+    if name not in _CLASSES:
+        raise ValueError(f"environment {name!r} is unknown; accepted: {', '.join(_CLASSES)}")
+    return settings(cast(type, load_env_creator(_CLASSES[name])))
 
 
 def base_of(name: str) -> str:
