@@ -497,7 +497,7 @@ def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.Monkey
         (["agent.skil_dim=2,3"], r"agent\.skil_dim is not known; .*\(did you mean 'skill_dim'\?\)"),
         (["seed=0,1", "task.epoch=2"], r"task\.epoch is not known; .*\(did you mean 'epochs'\?\)"),
         (["agent=csf,mtera"], r"agent=mtera is not known; .*\(did you mean 'metra'\?\)"),
-        (["agent.lr=1e-3,-1"], r"agent\.lr is -1; a number of at least 0 is accepted"),
+        (["agent.lr=1e-3,-1"], r"agent\.lr is -1\.0; a number of at least 0 is accepted"),
         (["env.max_step=2,3"], r"env\.max_step: .*\(did you mean 'max_steps'\?\)"),
         (["exp_dir=/dev/null/x"], r"cannot use the run folder /dev/null/x/pretrain/point/csf/sd000: Not a directory"),
         ([f"run_name={'x' * 300}"], rf"cannot use the run folder exp/{'x' * 300}: File name too long"),

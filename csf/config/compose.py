@@ -207,7 +207,7 @@ def recompose(overrides: Sequence[str], chosen: Sequence[str]) -> DictConfig:
     """The tree of the job that runs, with groups chosen besides those it names; they do not change its folder."""
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*overrides, *chosen])
+        return compose("train", [*literal(overrides), *chosen])
 
 
 def _explain(message: str, overrides: Sequence[str] = ()) -> str:
