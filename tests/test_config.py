@@ -454,7 +454,8 @@ def test_quoted_paths_other_settings_and_a_sweep_over_paths_are_left_to_hydra() 
 
 @pytest.mark.parametrize("key", ["exp_dir", "run_name", "cp_path"])
 @pytest.mark.parametrize(
-    "value", ["1e5", "1_000", "true", "null_", "a,b", "runs of Bob's", 'a"b', "it's \"so\"", "back\\", "choice(a,b)", "a=b:c"]
+    "value",
+    ["1e5", "1_000", "true", "null_", "a,b", "runs of Bob's", 'a"b', 'it\'s "so"', "back\\", "choice(a,b)", "a=b:c"],
 )
 def test_names_and_paths_are_taken_as_they_are_written(key: str, value: str) -> None:
     words = ["env=point_two_goals", "task=hierarchical"]

@@ -13,7 +13,7 @@ from conftest import configure
 from runs import fork
 
 from csf.errors import RunDirError
-from csf.io.run_dir import RunDir, differences, read_config
+from csf.io.run_dir import RunDir, check_place, differences, read_config
 
 
 def tree_of(*overrides: str) -> dict[str, Any]:
@@ -157,6 +157,29 @@ def test_a_refused_configuration_does_not_keep_the_folder(tmp_path: Path) -> Non
 
 
 # ---- folders that cannot be used
+
+
+@pytest.mark.parametrize("name", ["file", "file/x", "file/x/y", "x" * 256, "new/" + "x" * 256])
+def test_a_place_is_judged_beforehand_as_it_is_on_entry(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunDirError) as beforehand:
+        check_place(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(RunDirError) as entered:
+        RunDir(tmp_path / name, tree_of())
+    assert str(beforehand.value) == str(entered.value)
+
+
+def test_a_place_that_may_not_be_written_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # to root, every folder is writable
+    with pytest.raises(RunDirError, match=f"^cannot use the run folder {tmp_path}/a/b: Permission denied$"):
+        check_place(tmp_path / "a/b")
+
+
+def test_a_place_that_can_be_made_is_accepted_and_not_made(tmp_path: Path) -> None:
+    check_place(tmp_path / "a/b")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:

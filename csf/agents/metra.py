@@ -3,9 +3,9 @@
 phi maximizes the step d = phi(s') - phi(s) along the skill under ||d||^2 <= 1, held by a dual variable. One-hot skills
 are centered, so that they point away from each other.
 
-`constraint=sum` bounds ||d||^2, the sum over the Z dimensions, as the CSF paper's program does. `constraint=mean` bounds
-||d||^2 / Z, the mean over the dimensions, as METRA's own release does: slack and penalty are then of the mean, all else
-is alike, and the optimal multiplier and step are sqrt(Z) times as large.
+`constraint=sum` bounds ||d||^2, the sum over the Z dimensions, as the CSF paper's program does. `constraint=mean`
+bounds ||d||^2 / Z, the mean over the dimensions, as METRA's own release does: slack and penalty use the mean, the rest
+is the same, and the optimal multiplier and step are sqrt(Z) times as large.
 
 Healthy: phi/step, which is E||d||^2 under either constraint, tends to 1 (sum) or Z (mean); the multiplier falls from 30
 while the bound is slack, then rises and settles; phi/alignment rises from 0.
@@ -43,7 +43,7 @@ class METRAConfig(ObjectiveConfig):
 
 @objectives("metra")
 class METRA(Objective):
-    """Maximizes d.z + lambda min(1 - ||d||^2, epsilon) over phi, and minimizes it over lambda; ||d||^2 / Z for `mean`."""
+    """Maximizes d.z + lambda min(1 - ||d||^2, epsilon) over phi, and minimizes it over lambda."""
 
     Config = METRAConfig
 

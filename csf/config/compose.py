@@ -94,10 +94,11 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
     parsed = [*zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True)]
     chosen = {_key(each): word for word, each in parsed if _key(each) in (*GROUPS, *PRESETS)}
     groups = tuple(chosen.values())
-    changed = {
+    changed: dict[str, Any] = {
         key.replace("/", "."): word.partition("=")[2]
         for key, word in chosen.items()
-        if key in ("agent/backbone", *PRESETS) and _plain(groups) != _plain(tuple(each for each in groups if each != word))
+        if key in ("agent/backbone", *PRESETS)
+        and _plain(groups) != _plain(tuple(each for each in groups if each != word))
     }
     for key in dict.fromkeys(_key(each) for _, each in parsed if _key(each) not in (*chosen, *NOT_NAMED)):
         new, old = (_leaves(each, key) for each in (tree, _composed(groups)))

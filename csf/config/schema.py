@@ -72,7 +72,7 @@ def completed(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 
     A setting that was added has the value of its `Before`. Sections of unknown methods are left as they are.
     """
-    tree, added = dict(config), {}
+    tree, added = dict(config), dict[str, Any]()
     for section, cls in _sections(config):
         missing = {key: value for key, value in _before(cls).items() if key not in _section(config, section)}
         if missing:

@@ -228,7 +228,8 @@ DIAGNOSTICS = (
         "phi/step",
         ("metra",),
         "E||phi(s') - phi(s)||^2 tends to its bound: 1, or Z under constraint=mean",
-        "0.9884 after 20M env steps on Ant under the sum, by a study of METRA; at least 0.72 Z in METRA's own run on Ant",
+        "0.9884 after 20M env steps on Ant under constraint=sum, by a study of METRA; "
+        "at least 0.72 Z in the run of METRA's own program",
         _metra_step,
         625_000,
     ),

@@ -108,5 +108,7 @@ def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
     backbone = plain.pop("backbone")
     objective_cfg = made(objectives[plain["name"]].Config, plain, "agent")
     backbone_cfg = made(backbones[backbone["name"]].Config, backbone, "agent.backbone")
-    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()}
+    spec: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()
+    }
     return Agent(objective_cfg, backbone_cfg, EnvSpec(**spec))
