@@ -176,18 +176,21 @@ def test_controllers_have_the_papers_values() -> None:
     ("override", "message"),
     [
         ("agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
-        ("+agent.skil_dim=3", r"agent\.skil_dim: .*accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
+        ("+agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
         ("agent.backbone.taw=1", r"agent\.backbone\.taw is not known; .*\(did you mean 'tau'\?\)"),
-        ("+agent.backbone.taw=1", r"agent\.backbone\.taw: .*\(did you mean 'tau'\?\)"),
+        ("+agent.backbone.taw=1", r"agent\.backbone\.taw is not known; accepted: .*\(did you mean 'tau'\?\)"),
         ("task.epoch=1", r"task\.epoch is not known; accepted: .*\(did you mean 'epochs'\?\)"),
-        ("+task.epoch=1", r"task\.epoch: .*\(did you mean 'epochs'\?\)"),
-        ("env.plot_rnage=1", r"^env\.plot_rnage: .*; accepted: .*max_steps.* \(did you mean 'plot_range'\?\)$"),
-        ("env.max_step=1", r"^env\.max_step: .*; accepted: .* \(did you mean 'max_steps'\?\)$"),
-        ("+env.max_step=1", r"^env\.max_step: .* \(did you mean 'max_steps'\?\)$"),
-        ("env.render_mode=rgb_array", r"^env\.render_mode: .*; accepted: .*render_size"),
+        ("+task.epoch=1", r"task\.epoch is not known; accepted: .*\(did you mean 'epochs'\?\)"),
+        (
+            "env.plot_rnage=1",
+            r"^env\.plot_rnage is not known; accepted: .*max_steps.* \(did you mean 'plot_range'\?\)$",
+        ),
+        ("env.max_step=1", r"^env\.max_step is not known; accepted: .* \(did you mean 'max_steps'\?\)$"),
+        ("+env.max_step=1", r"^env\.max_step is not known; .* \(did you mean 'max_steps'\?\)$"),
+        ("env.render_mode=rgb_array", r"^env\.render_mode is not known; accepted: .*render_size"),
         ("env.max_steps=long", r"^env\.max_steps: Value 'long' of type 'str' could not be converted to Integer$"),
         ("sed=1", r"sed is not known; accepted: .*\(did you mean 'seed'\?\)"),
-        ("+sed=1", r"sed: .*\(did you mean 'seed'\?\)"),
+        ("+sed=1", r"sed is not known; accepted: .*\(did you mean 'seed'\?\)"),
         ("~agent.lr", r"agent\.lr: Missing mandatory value"),
         ("agent.skill_dim=two", r"agent\.skill_dim: Value 'two' of type 'str' could not be converted to Integer"),
         ("agent.skill_dim=2.5", r"agent\.skill_dim: Value '2\.5' .* could not be converted to Integer"),
@@ -389,6 +392,8 @@ def test_help_lists_every_key_of_the_method(
     for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
         assert {prefix + key for key in fields(part)} - {f"{prefix}name"} <= listed
     assert fields(General) <= listed
+    unexplained = [line for line in text.partition("Keys,")[2].splitlines()[1:] if re.fullmatch(r"  [\w.]+=\S*", line)]
+    assert unexplained == []
     assert {f"env.{key}" for key in ("goal_range", "max_steps", "threads", "normalizer", "plot_range")} <= listed
     for group in ("agent", "agent/backbone", "env", "task"):
         assert re.search(rf"^  {group} +{', '.join(stems(group))}$", text, re.MULTILINE)
@@ -399,8 +404,6 @@ def test_help_says_what_a_key_means(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     text = capsys.readouterr().out
     assert re.search(r"^  agent\.skill_dim=2 +Z$", text, re.MULTILINE)
     assert re.search(r"^  env\.max_steps=200 +Steps of an episode\.$", text, re.MULTILINE)
-    unexplained = [line for line in text.partition("Keys,")[2].splitlines()[1:] if re.fullmatch(r"  [\w.]+=\S*", line)]
-    assert unexplained == []
 
 
 def test_what_help_shows_can_be_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -499,7 +502,7 @@ def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.Monkey
         (["seed=0,1", "task.epoch=2"], r"task\.epoch is not known; .*\(did you mean 'epochs'\?\)"),
         (["agent=csf,mtera"], r"agent=mtera is not known; .*\(did you mean 'metra'\?\)"),
         (["agent.lr=1e-3,-1"], r"agent\.lr is -1\.0; a number of at least 0 is accepted"),
-        (["env.max_step=2,3"], r"env\.max_step: .*\(did you mean 'max_steps'\?\)"),
+        (["env.max_step=2,3"], r"env\.max_step is not known; .*\(did you mean 'max_steps'\?\)"),
         (["exp_dir=/dev/null/x"], r"cannot use the run folder /dev/null/x/pretrain/point/csf/sd000: Not a directory"),
         ([f"run_name={'x' * 300}"], rf"cannot use the run folder exp/{'x' * 300}: File name too long"),
     ],
@@ -531,8 +534,8 @@ def test_a_sweep_over_all_choices_of_a_group_is_expanded() -> None:
 
 @pytest.mark.slow
 def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path: Path) -> None:
-    """One sweep of two seeds; then its second point as a single run, which finds itself finished."""
-    here, exp = tmp_path / "here", tmp_path / "exp"
+    """One sweep; then its last point as a single run, which finds itself finished. No two points share a folder."""
+    here, exp = tmp_path / "here", tmp_path / "runs of Bob's, 1e5"
     here.mkdir()
     small = ["env=point", "task.epochs=1", "task.coverage_skills=2", "task.goals=2", "agent.lr=1e-4", "threads=1"]
 
@@ -543,10 +546,13 @@ def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    launch("-m", "seed=0,1")
-    method = exp / "pretrain/point/csf-lr=0.0001-task.coverage_skills=2-task.goals=2"
-    assert {path.parent for path in exp.rglob("metrics.jsonl")} == {method / "sd000", method / "sd001"}
+    launch("-m", "seed=0,1", "task.batch_size=16,32")
+    method = exp / "pretrain/point/csf-lr=0.0001-task.batch_size={}-task.coverage_skills=2-task.goals=2/sd00{}"
+    points = {Path(str(method).format(size, seed)) for size in (16, 32) for seed in (0, 1)}
+    assert {path.parent for path in exp.rglob("metrics.jsonl")} == points
     assert {path.name for path in exp.iterdir()} <= {"pretrain", "multirun.yaml"}
-    assert f"finished before: 1 of 1 epochs; results are in {method / 'sd001'}" in launch("seed=1")
+    assert f"finished before: 1 of 1 epochs; results are in {str(method).format(32, 1)}" in launch(
+        "seed=1", "task.batch_size=32"
+    )
     assert not list(here.iterdir()), "something was written into the working directory"
     assert not list(exp.rglob(".hydra"))

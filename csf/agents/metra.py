@@ -32,7 +32,7 @@ from csf.types import Batch, Metrics
 class METRAConfig(ObjectiveConfig):
     """Metric-aware abstraction."""
 
-    prior: Literal["sphere", "one_hot"]
+    prior: Literal["sphere", "one_hot"]  # unit vectors, or K = Z discrete skills
     features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
     constraint: Annotated[Literal["sum", "mean"], Before("sum")]  # over dimensions of squared d; METRA's release: mean
     init_multiplier: Positive  # lambda at the start

@@ -355,8 +355,9 @@ def _checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
         values = OmegaConf.to_container(OmegaConf.merge(schema, node), throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "")
-        known = "" if key.partition("[")[0] in hints else f"; accepted: {', '.join(hints)}{nearest(key, hints)}"
-        raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}{known}") from error
+        if key.partition("[")[0] not in hints:
+            raise ConfigError(_not_accepted(prefix + key, key, list(hints))) from error
+        raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}") from error
     checked: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
     for key, options in accepted.items():
         if key in checked:
