@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -171,6 +171,8 @@ def check(overrides: Sequence[str]) -> Config:
             tree = compose("train", overrides, return_hydra_config=True)
             HydraConfig.instance().set_config(tree)  # run_name reads the overrides from it
             return build(tree)
+    except OverrideParseException as error:
+        raise ConfigError(_not_understood(error.override)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(str(error), overrides)) from error
 
@@ -194,7 +196,7 @@ def _values(word: str) -> list[str]:
     try:
         override = OverridesParser.create().parse_override(word)
     except HydraException as error:
-        raise ConfigError(_explain(str(error))) from error
+        raise ConfigError(_not_understood(word)) from error
     if not override.is_sweep_override():
         return [word]
     key, value = override.get_key_element(), override.value()
@@ -224,12 +226,16 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
     return " ".join(line for line in lines if not line.startswith(advice))
 
 
+def _not_understood(word: str) -> str:
+    return f"{word!r} is not understood; accepted: key=value, with quotes around a value that has punctuation"
+
+
 def _check_choices(overrides: Sequence[str]) -> None:
     """Hydra takes other things than names for a choice, and fails on them; an optional group it leaves out."""
     for word in overrides:
         group, sign, name = word.partition("=")
         if sign and not group:
-            raise ConfigError(f"{word!r} is not understood; accepted: key=value")
+            raise ConfigError(_not_understood(word))
         if group in (*GROUPS, *PRESETS) and name not in choices(group):
             raise ConfigError(_not_accepted(word, name, choices(group)))
 
