@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 import csf
 from csf import pretrained
 from csf.agents import Agent
-from csf.config import compose
+from csf.config import compose, overrides
 from csf.config import help as usage
 from csf.config.schema import Config, completed, told
 from csf.core.device import pick_device, use_threads
@@ -214,7 +214,7 @@ def main() -> None:
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
     sweep = bool({"-m", "--multirun"} & set(words))
     try:
-        words = sys.argv[1:] = compose.literal(words, sweep)
+        words = sys.argv[1:] = overrides.literal(words, sweep)
         settings = [word for word in words if not word.startswith("-")]
         flags = set(words) - set(settings)
         if sweep and {"-c", "--cfg", "-i", "--info"} & set(words):

@@ -17,7 +17,8 @@ from conftest import NAMES, ROOT, configure
 from csf import train
 from csf.agents import objectives
 from csf.backbones import backbones
-from csf.config.compose import check, literal, points, settings
+from csf.config.compose import check, points, settings
+from csf.config.overrides import literal
 from csf.config.schema import Budget, Config, General
 from csf.errors import ConfigError
 from csf.evaluate import Settings as Evaluation
@@ -473,6 +474,11 @@ def test_names_and_paths_are_taken_as_they_are_written(key: str, value: str) -> 
 def test_an_empty_name_is_refused(key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key} is empty; the name of a folder is accepted$"):
         configure(f"{key}={value}")
+
+
+def test_the_home_of_nobody_is_a_folder_of_that_name() -> None:
+    assert check([*CONTROLLER, "exp_dir=~nobody_here/x", "cp_path=~nobody_here/y"]).exp_dir == Path("~nobody_here/x")
+    assert settings(Evaluation, "evaluate", ["exp_dir=~nobody_here"]).exp_dir == Path("~nobody_here")
 
 
 @pytest.mark.parametrize("value", ["", "null"])

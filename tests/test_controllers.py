@@ -20,7 +20,8 @@ from runs import different, error_of, fork, main, rows
 
 from csf import evaluate
 from csf.agents import Agent
-from csf.config.compose import check, literal, recompose
+from csf.config.compose import check, recompose
+from csf.config.overrides import literal
 from csf.config.schema import Config
 from csf.errors import CheckpointError, ConfigError, RunDirError
 from csf.evaluation.film import film

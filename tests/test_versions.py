@@ -18,9 +18,10 @@ from csf.agents.csf import CSF, CSFConfig
 from csf.agents.metra import METRAConfig
 from csf.backbones import backbones
 from csf.config import schema
-from csf.config.compose import check, typed
+from csf.config.compose import check
 from csf.config.ranges import Before
 from csf.config.schema import completed, made
+from csf.config.values import typed
 from csf.errors import CheckpointError, CsfError
 from csf.io import checkpoint, load, policy
 from csf.io.run_dir import RunDir, read_config

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,55 +23,19 @@ from csf import worlds
 from csf.agents import objectives
 from csf.backbones import backbones
 from csf.config import names
-from csf.config.ranges import Range
+from csf.config.overrides import key_of, literal, not_understood, values
 from csf.config.schema import Budget, Config, Environment, General
+from csf.config.values import checked, not_accepted, one_of, typed
 from csf.errors import ConfigError
 from csf.io.run_dir import MAY_CHANGE, flat
-from csf.registry import UnknownName, nearest
+from csf.registry import UnknownName
 
 _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "env", "task")
 PRESETS = ("preset", "preset/all_envs")
-PATHS = ("cp_path", "exp_dir", "run_name")  # settings that are taken as they are written
 NOT_NAMED = MAY_CHANGE | {"seed", "cp_path"}  # what a run's name does not spell out; cp_path has a short form
-QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-
-
-def literal(words: Sequence[str], sweep: bool = False) -> list[str]:
-    """Overrides as Hydra takes them.
-
-    Paths and names are what they are: 1e5, a comma or a quotation mark means nothing in them, and ~ is the home
-    folder. Left to Hydra are values in quotes, and in a sweep cp_path='choice(a,b)'. Arguments of the environment need
-    no +, though no yaml file lists them.
-
-    Raises:
-        ConfigError: a word is not UTF-8, or a name is empty.
-    """
-    return [_literal(word, sweep) for word in words]
-
-
-def _literal(word: str, sweep: bool) -> str:
-    try:
-        word.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{word!r} is not UTF-8; accepted: names of files and folders in UTF-8") from error
-    key, sign, value = word.partition("=")
-    if sign and key.startswith("env."):
-        return f"++{word}"
-    key = key.lstrip("+")
-    if not sign or key not in PATHS or (sweep and value.startswith("choice(")):
-        return word
-    if not value.strip() and key != "cp_path":
-        raise ConfigError(f"{key} is empty; the name of a folder is accepted")
-    if QUOTED.fullmatch(value):
-        return word
-    if key == "cp_path" and value in ("", "null"):
-        return f"{key}=null"
-    if value.startswith("~") and key != "run_name":
-        value = str(Path(value).expanduser())
-    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def register_resolvers() -> None:
@@ -92,7 +55,7 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
     Left out is what the run's name tells anyhow, such as ${env.name}, and what may change when a run is resumed.
     """
     parsed = [*zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True)]
-    chosen = {_key(each): word for word, each in parsed if _key(each) in (*GROUPS, *PRESETS)}
+    chosen = {key_of(each): word for word, each in parsed if key_of(each) in (*GROUPS, *PRESETS)}
     groups = tuple(chosen.values())
     changed: dict[str, Any] = {
         key.replace("/", "."): word.partition("=")[2]
@@ -100,21 +63,17 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
         if key in ("agent/backbone", *PRESETS)
         and _plain(groups) != _plain(tuple(each for each in groups if each != word))
     }
-    for key in dict.fromkeys(_key(each) for _, each in parsed if _key(each) not in (*chosen, *NOT_NAMED)):
+    for key in dict.fromkeys(key_of(each) for _, each in parsed if key_of(each) not in (*chosen, *NOT_NAMED)):
         new, old = (_leaves(each, key) for each in (tree, _composed(groups)))
         changed |= {
             leaf: new.get(leaf)
             for leaf in {**new, **old}
             if _differ(new.get(leaf), old.get(leaf)) and not _is_told(leaf, tree)
         }
-    lenders = [each.value() for _, each in parsed if _key(each) == "cp_path" and each.value()]
+    lenders = [each.value() for _, each in parsed if key_of(each) == "cp_path" and each.value()]
     if lenders:
         changed["cp_path"] = names.lender(str(lenders[-1]), Path(tree.exp_dir), str(tree.skills))
     return changed
-
-
-def _key(override: Override) -> str:
-    return override.get_key_element().lstrip("+~")
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +109,7 @@ def former_name(tree: DictConfig, words: Sequence[str]) -> str:
     """The name that earlier versions gave to a run: all overrides of the agent, as written, and no others."""
     told: dict[str, str] = {}
     for each in OverridesParser.create().parse_overrides(list(words)):
-        if (key := _key(each)).startswith(("agent.", "agent/")):
+        if (key := key_of(each)).startswith(("agent.", "agent/")):
             told[key[len("agent.") :]] = each.get_value_element_as_str()
     former = tree.copy()
     former.variant = "".join(f"-{key}={value}" for key, value in sorted(told.items()))
@@ -172,7 +131,7 @@ def check(overrides: Sequence[str]) -> Config:
             HydraConfig.instance().set_config(tree)  # run_name reads the overrides from it
             return build(tree)
     except OverrideParseException as error:
-        raise ConfigError(_not_understood(error.override)) from error
+        raise ConfigError(not_understood(error.override)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(str(error), overrides)) from error
 
@@ -183,27 +142,12 @@ def points(words: Sequence[str]) -> Iterator[Config]:
     Raises:
         ConfigError: one line that names the key and what is accepted.
     """
-    values = [found for word in words if (found := _values(word))]
-    firsts = [found[0] for found in values]
+    expanded = [found for word in words if (found := values(word, choices))]
+    firsts = [found[0] for found in expanded]
     yield check(firsts)
-    for i, found in enumerate(values):
+    for i, found in enumerate(expanded):
         for value in found[1:]:
             yield check([*firsts[:i], value, *firsts[i + 1 :]])
-
-
-def _values(word: str) -> list[str]:
-    """The overrides that a word of a sweep stands for; none of what another sweeper than Hydra's own expands."""
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise ConfigError(_not_understood(word)) from error
-    if not override.is_sweep_override():
-        return [word]
-    key, value = override.get_key_element(), override.value()
-    if isinstance(value, Glob):
-        return [f"{key}={name}" for name in value.filter(choices(key))]
-    found = [f"{key}={each}" for each in override.sweep_string_iterator()] if override.is_discrete_sweep() else []
-    return found[:1] if _key(override) == "seed" else found
 
 
 def recompose(overrides: Sequence[str], chosen: Sequence[str]) -> DictConfig:
@@ -217,17 +161,13 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
     """What Hydra says in several lines as one line of ours, without its advice to add a misspelt key."""
     if (unknown := re.search(r"Could not find '(.+)/([^/']+)'", message)) and choices(unknown[1]):
         group, name = unknown.groups()
-        return _not_accepted(f"{group}={name}", name, choices(group))
+        return not_accepted(f"{group}={name}", name, choices(group))
     if misspelt := re.search(r"Could not override '([^']+)'", message):
         section, _, key = misspelt[1].rpartition(".")
-        return _not_accepted(misspelt[1], key, keys(section, overrides))
+        return not_accepted(misspelt[1], key, keys(section, overrides))
     lines = (line.strip() for line in message.splitlines())
     advice = ("See http", "full_key", "object_type")
     return " ".join(line for line in lines if not line.startswith(advice))
-
-
-def _not_understood(word: str) -> str:
-    return f"{word!r} is not understood; accepted: key=value, with quotes around a value that has punctuation"
 
 
 def _check_choices(overrides: Sequence[str]) -> None:
@@ -235,9 +175,9 @@ def _check_choices(overrides: Sequence[str]) -> None:
     for word in overrides:
         group, sign, name = word.partition("=")
         if sign and not group:
-            raise ConfigError(_not_understood(word))
+            raise ConfigError(not_understood(word))
         if group in (*GROUPS, *PRESETS) and name not in choices(group):
-            raise ConfigError(_not_accepted(word, name, choices(group)))
+            raise ConfigError(not_accepted(word, name, choices(group)))
 
 
 def choices(group: str) -> list[str]:
@@ -252,10 +192,6 @@ def keys(section: str, overrides: Sequence[str]) -> list[str]:
         tree = compose("train", groups)
     node = OmegaConf.select(tree, section) if section else tree
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
-
-
-def _not_accepted(what: str, word: str, accepted: Sequence[str]) -> str:
-    return f"{what} is not known; accepted: {', '.join(accepted)}{nearest(word, accepted)}"
 
 
 def build(tree: DictConfig) -> Config:
@@ -304,9 +240,9 @@ def _environment(node: Mapping[str, Any]) -> dict[str, Any]:
     if accepted is None:  # of another package
         typed(Environment, {key: node.get(key) for key in ("name", "plot_range")}, "env")
         return dict(node)
-    values = _checked(environment(str(node["name"])), dict(node), "env")
+    given = checked(environment(str(node["name"])), dict(node), "env")
     listed = _listed(str(node["name"]))
-    return {key: value for key, value in values.items() if key in listed or _differ(value, accepted[key].default)}
+    return {key: value for key, value in given.items() if key in listed or _differ(value, accepted[key].default)}
 
 
 @lru_cache
@@ -331,67 +267,6 @@ def settings(cls: type, name: str, words: Sequence[str]) -> Any:
     return typed(cls, plain, "")
 
 
-def typed(cls: type, node: dict[str, Any], where: str) -> Any:
-    """A frozen dataclass from a plain tree.
-
-    Raises:
-        ConfigError: a key that the class has not, a value of another type, or not among those accepted.
-    """
-    values = _checked(cls, node, where)
-    prefix = f"{where}." if where else ""
-    if missing := [prefix + field.name for field in dataclasses.fields(cls) if field.name not in values]:
-        raise ConfigError(f"{missing[0]}: Missing mandatory value")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return cls(**{key: value.expanduser() if isinstance(value, Path) else value for key, value in values.items()})
-
-
-def _checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a plain tree as a dataclass types them; what the tree lacks is left out.
-
-    Raises:
-        ConfigError: as `typed`.
-    """
-    prefix = f"{where}." if where else ""
-    hints = {field.name: get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
-    accepted = {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
-    # OmegaConf checks types and knows no Literal, so it sees text there.
-    fields = [(key, str if key in accepted else hint) for key, hint in hints.items() if key in node]
-    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields))
-    try:
-        values = OmegaConf.to_container(OmegaConf.merge(schema, node), throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or error.key or "")
-        if key.partition("[")[0] not in hints:
-            raise ConfigError(_not_accepted(prefix + key, key, list(hints))) from error
-        raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}") from error
-    checked: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
-    for key, options in accepted.items():
-        if key in checked:
-            _one_of(prefix + key, checked[key], options)
-    for key, hint in get_type_hints(cls, include_extras=True).items():
-        if key in checked:
-            _within(prefix + key, checked[key], hint)
-    return checked
-
-
-def _within(key: str, value: Any, hint: Any) -> None:
-    """Check a number, or each of a list of numbers, against the range in its type."""
-    if isinstance(value, list):
-        for each in value:
-            _within(key, each, get_args(hint)[0])
-        return
-    for extent in getattr(hint, "__metadata__", ()):
-        if isinstance(extent, Range) and value is not None and value not in extent:
-            kind = "an integer" if isinstance(value, int) else "a number"
-            null = ", or null" if type(None) in get_args(get_args(hint)[0]) else ""
-            raise ConfigError(f"{key} is {value}; {kind} {extent} is accepted{null}")
-
-
-def _one_of(key: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise ConfigError(f"{key} is {value!r}; accepted: {', '.join(accepted)}{nearest(value, accepted)}")
-
-
 def _check_values(config: Config) -> None:
     """What a type cannot say."""
     task = config.task
@@ -410,6 +285,6 @@ def _check_skills(config: Config) -> None:
             if (value := getattr(config, key)) is not None:
                 raise ConfigError(f"{key} is {value}, but skills is null: no skills are used; set skills=<method>")
         return
-    _one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
+    one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
     if config.hold is None:
         raise ConfigError(f"hold is {config.hold}; an integer of at least 1 is accepted")

@@ -43,7 +43,7 @@ def lender(cp_path: str, exp_dir: Path, method: str) -> str:
     A run elsewhere than `exp_dir`/pretrain/ENVIRONMENT/`method` gets a hash of its path besides, so that runs of the
     same seed are told apart. Nothing is looked up: the name must not change when the lender trains on.
     """
-    path = Path(os.path.abspath(Path(cp_path).expanduser()))
+    path = Path(os.path.abspath(os.path.expanduser(cp_path)))
     file = CHECKPOINT.fullmatch(path.name)
     run = path.parent if file else path
     run = run.parent if run.name == "checkpoints" else run
