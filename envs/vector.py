@@ -18,7 +18,7 @@ from envs.observations import Array, vectors
 from envs.render import Camera, View
 
 # Counters by which MuJoCo tells that it found a bad state and replaced it by the model's default.
-_BAD_STATE = [
+BAD_STATE = [
     int(warning)
     for warning in (
         mujoco.mjtWarning.mjWARN_BADQPOS,
@@ -171,7 +171,7 @@ def step_worlds(batch: Batch, substeps: int) -> Array:
     except engine_errors() as error:
         raise WorldError(f"MuJoCo cannot continue: {error}") from error
     # A reset clears the counters, and every world whose counters rose is reset below.
-    diverged = batch.warning[:, _BAD_STATE, 1].any(1)
+    diverged = batch.warning[:, BAD_STATE, 1].any(1)
     # MuJoCo looks at a state when it leaves it, so that the one it ends in is looked at here.
     for state in (batch.bind("qpos"), batch.bind("qvel")):
         diverged |= ~(np.abs(state) <= mujoco.mjMAXVAL).all(1)
