@@ -12,7 +12,7 @@ from mujoco.batch import Batch
 from envs.observations import Array
 from envs.painting import Marks
 from envs.pixels import BatchPixelVectorEnv
-from envs.vector import CURRENT, step_worlds
+from envs.vector import step_worlds
 
 HALF_SIDE = 15.0  # of the floor, in meters
 _TILES = 300  # pixels along a side of the floor's texture
@@ -101,7 +101,7 @@ def colored(spec: mujoco.MjSpec) -> mujoco.MjModel:
     floor.material, floor.size[:2] = "floor", HALF_SIDE
     model = spec.compile()
     for i in np.flatnonzero(model.tex_type == int(mujoco.mjtTexture.mjTEXTURE_2D)):
-        _paint(model, i)
+        _paint(model, int(i))
     model.mat_texrepeat[:] = 1.0
     return model
 

@@ -16,10 +16,9 @@ from envs.single import one_world
 
 
 class HumanoidVectorEnv(FloorVectorEnv):
-    """N humanoids: observation [64, 64, 9] uint8 = the last three pictures, action [21] = torques of the
-    joints.
+    """N humanoids: observation [64, 64, 9] uint8 = the last three pictures, action [21] = joint torques.
 
-    Episodes start in the air, in a random pose. An action lasts 0.05 s, two control steps of the suite's.
+    Episodes start in the air, in a random pose. An action is held for 0.05 s, two control steps of the suite.
     """
 
     metadata = FloorVectorEnv.metadata | {"render_fps": 20}

@@ -10,7 +10,9 @@ import mujoco
 import numpy as np
 
 from envs.errors import WorldError
-from envs.kitchen_model import CHORES, HAND, START, Chore, kitchen_model
+from envs.kitchen_goals import CHORES, COLUMNS, rows
+from envs.kitchen_model import HAND, START, kitchen_model
+from envs.measures import judged, real_steps
 from envs.observations import Array
 from envs.painting import Eye
 from envs.pixels import PixelVectorEnv
@@ -19,22 +21,6 @@ from envs.vector import BAD_STATE
 
 _SUBSTEPS = 40
 _REACH = 0.05  # how far the point lies ahead of the hand at full action, in meters; also the share of a turn
-_COLUMNS = [joint for chore in CHORES.values() for joint in chore.seen]  # of qpos, that are the coordinates
-_EVERY = np.arange(len(_COLUMNS))
-
-
-def _columns(chore: Chore) -> list[int]:
-    return [_COLUMNS.index(joint) for joint in chore.seen]
-
-
-def _rows() -> dict[str, tuple[float, ...]]:
-    """The goals by name, NaN where an object does not matter."""
-    rows = {}
-    for name, chore in CHORES.items():
-        row = np.full(len(_COLUMNS), np.nan)
-        row[_columns(chore)] = chore.wanted
-        rows[name] = tuple(row)
-    return rows
 
 
 class KitchenVectorEnv(PixelVectorEnv):
@@ -51,10 +37,10 @@ class KitchenVectorEnv(PixelVectorEnv):
 
     metadata = PixelVectorEnv.metadata | {"render_fps": 12}
     eye = Eye(lookat=(-0.3, 0.5, 2.0), distance=1.86, azimuth=90.0, elevation=-60.0)
-    coord_dim = len(_COLUMNS)
+    coord_dim = len(COLUMNS)
     success_radii = ()
     coverage_cell = 1.0
-    named_goals: ClassVar[Mapping[str, Sequence[float]]] = _rows()
+    named_goals: ClassVar[Mapping[str, Sequence[float]]] = rows()
 
     def __init__(
         self,
@@ -107,9 +93,9 @@ class KitchenVectorEnv(PixelVectorEnv):
         Returns:
             For every goal by name whether any episode reached it, 0 or 1, and `goals_reached`, how many were.
         """
-        real = _real(coord, length)
+        real = real_steps(coord, length)
         found = {
-            f"reached_{name}": float((_done(chore, coord[:, 1:], np.array(chore.wanted)) & real).any())
+            f"reached_{name}": float((chore.done(coord[:, 1:], chore.wanted) & real).any())
             for name, chore in CHORES.items()
         }
         return found | {"goals_reached": sum(found.values())}
@@ -123,19 +109,15 @@ class KitchenVectorEnv(PixelVectorEnv):
         """
         done = np.ones((len(coord), coord.shape[1] - 1), bool)
         for chore in CHORES.values():
-            wanted = place[:, None, _columns(chore)]
-            done &= _done(chore, coord[:, 1:], wanted) | np.isnan(wanted).any(-1)
-        return judged(done & _real(coord, length), length, self._names(place))
+            wanted = place[:, None, chore.columns]
+            done &= chore.done(coord[:, 1:], wanted) | np.isnan(wanted).any(-1)
+        return judged(done & real_steps(coord, length), length, self._named(place))
 
     def close_extras(self) -> None:
         """Ends the threads and frees the worlds and what draws them."""
         super().close_extras()
         self._pool.shutdown()
         self._data.clear()
-
-    def _names(self, place: Array) -> dict[str, Array]:
-        """Of every goal that has a name, which episodes [n] have it."""
-        return {name: _same(place, np.array(row)) for name, row in self.named_goals.items()}
 
     def _begin(self, ids: Array) -> None:
         self._set(ids, (np.tile(START, (len(ids), 1)), np.zeros((len(ids), self.model.nv))))
@@ -177,53 +159,17 @@ class KitchenVectorEnv(PixelVectorEnv):
         return not finite or any(data.warning[warning].number for warning in BAD_STATE)
 
     def _coord(self) -> Array:
-        return self._qpos[:, _COLUMNS]
+        return self._qpos[:, COLUMNS]
 
     def _goal_poses(self, place: Array) -> Array:
         qpos = np.tile(START, (len(place), 1))
         for chore in CHORES.values():
-            asked = place[:, _columns(chore)]
-            done = _done(chore, place[:, None], np.array(chore.wanted))[:, 0]
-            qpos[np.ix_(done, chore.joints)] = chore.values  # with what moves along, such as the burner's glow
-            given = ~np.isnan(asked).any(1)
-            qpos[np.ix_(given, chore.seen)] = asked[given]
+            done = np.flatnonzero(chore.done(place, chore.wanted))
+            qpos[done[:, None], chore.joints] = chore.values  # with what moves along, such as the burner's glow
+            asked = place[:, chore.columns]
+            given = np.flatnonzero(~np.isnan(asked).any(1))
+            qpos[given[:, None], chore.seen] = asked[given]
         return qpos
-
-
-def judged(done: Array, length: Array, named: dict[str, Array]) -> dict[str, Array]:
-    """What episodes achieved of goals that are reached or not.
-
-    Args:
-        done: Whether the goal was reached after each step [n, T]; False behind an episode's end.
-        length: Steps of each episode [n].
-        named: Of every goal that has a name, which episodes [n] have it.
-
-    Returns:
-        Arrays [n]: `hit`, `end`, `staying`, and `hit_NAME`, `staying_NAME` with NaN for episodes with another goal.
-    """
-    hit, staying = done.any(1), done.sum(1) / length
-    found = {"hit": hit, "end": done[np.arange(len(done)), length - 1], "staying": staying}
-    for name, those in named.items():
-        found[f"hit_{name}"] = np.where(those, hit, np.nan)
-        found[f"staying_{name}"] = np.where(those, staying, np.nan)
-    return found
-
-
-def _real(coord: Array, length: Array) -> Array:
-    """Which steps [n, T] are not behind their episode's end."""
-    return np.arange(coord.shape[1] - 1) < length[:, None]
-
-
-def _same(place: Array, row: Array) -> Array:
-    return np.isclose(place, row, equal_nan=True).all(1)
-
-
-def _done(chore: Chore, coord: Array, wanted: Array) -> Array:
-    """Coordinates [..., C], values [..., k] of those that count -> whether they are as wanted [...] bool."""
-    seen = coord[..., _columns(chore)]
-    if chore.border is not None:
-        return ((seen < chore.border) == (wanted < chore.border))[..., 0]
-    return np.linalg.norm(seen - wanted, axis=-1) < chore.radius
 
 
 def _euler(quaternion: Array) -> Array:

@@ -1,9 +1,8 @@
-"""The kitchen of gymnasium-robotics with an arm that follows a point in space, and what its goals are."""
+"""The kitchen of gymnasium-robotics with an arm that follows a point in space."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -27,47 +26,6 @@ START = np.array(
 # fmt: on
 
 
-@dataclass(frozen=True)
-class Chore:
-    """Something to be done to one object of the kitchen.
-
-    Attributes:
-        joints: Entries of qpos that have other values when it is done.
-        values: These values.
-        judged: How many of the entries, counted from `first`, say whether it is done.
-        first: The first of them.
-        radius: It is done where their distance to the values is less, in radians or meters.
-        border: In place of `radius`: it is done on the side of this value on which the goal is.
-    """
-
-    joints: tuple[int, ...]
-    values: tuple[float, ...]
-    first: int = 0
-    judged: int = 1
-    radius: float = 0.0
-    border: float | None = None
-
-    @property
-    def seen(self) -> tuple[int, ...]:
-        """The entries of qpos that say whether it is done."""
-        return self.joints[self.first : self.first + self.judged]
-
-    @property
-    def wanted(self) -> tuple[float, ...]:
-        """The values of `seen` at the goal."""
-        return self.values[self.first : self.first + self.judged]
-
-
-CHORES = {
-    "bottom_burner": Chore((9, 10), (-0.88, -0.01), border=-0.38),
-    "light_switch": Chore((17, 18), (-0.69, -0.05), border=-0.25),
-    "slide_cabinet": Chore((19,), (0.37,), radius=0.1),
-    "hinge_cabinet": Chore((20, 21), (0.0, 0.5), first=1, radius=0.2),
-    "microwave": Chore((22,), (-0.5,), radius=0.2),
-    "kettle": Chore((23, 24, 25), (-0.23, 0.75, 1.62), judged=2, radius=0.2),
-}
-
-
 @functools.cache
 def kitchen_model() -> mujoco.MjModel:
     """The kitchen, with a body of no mass ("mocap") to which the arm's last link is welded.
@@ -78,9 +36,7 @@ def kitchen_model() -> mujoco.MjModel:
     path = "envs/assets/kitchen_franka/kitchen_assets/kitchen_env_model.xml"
     spec = mujoco.MjSpec.from_file(asset("gymnasium_robotics", path))
     spec.worldbody.add_body(name="mocap", mocap=True)
-    weld = spec.add_equality(
-        type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY, name1="mocap", name2=HAND
-    )
+    weld = spec.add_equality(type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY, name1="mocap", name2=HAND)
     weld.solimp[:3], weld.solref[:] = (0.9, 0.95, 0.001), (0.02, 1.0)
     # Anchor, relative position and quaternion, and the scale of the torque, which made MuJoCo 2's welds much stiffer.
     weld.data[:] = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 20, 0

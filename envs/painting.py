@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import threading
 import weakref
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +25,7 @@ from envs.render import mark
 Quality: TypeAlias = Literal["paper", "fast"]
 
 FIRST_PICTURES = 120.0  # seconds, after which a driver is taken to be stuck
+STOPPING = 5.0  # seconds that closing waits for a thread
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,10 @@ class Painters:
             DependencyNotInstalled: If there is no OpenGL library.
         """
         self._workers = [_Worker(lambda: Painter(model, eye, size, quality)) for _ in range(threads)]
-        # Also when the program ends: later, what PyOpenGL needs to free a context is gone, and it complains.
         self._close = weakref.finalize(self, _stop, self._workers)
         self._drew = [False] * threads
         self._results([self._workers[0].submit(lambda painter: painter.paint(np.zeros((0, model.nq))))])
+        gl.at_exit(self._close)
 
     def paint(self, qpos: Array, marks: Marks | None = None) -> Array:
         """Positions of the joints [n, nq] -> pictures [n, size, size, 3] uint8."""
@@ -146,7 +149,7 @@ class Painters:
             shares = [slice(None)]
         else:
             borders = np.linspace(0, len(qpos), min(len(self._workers), len(qpos)) + 1).astype(int)
-            shares = [slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+            shares = [slice(a, b) for a, b in pairwise(borders)]
         jobs = [
             worker.submit(_share(qpos[rows].copy(), _marked(marks, rows)))
             for worker, rows in zip(self._workers, shares, strict=False)
@@ -156,6 +159,7 @@ class Painters:
     def close(self) -> None:
         """Frees what draws and ends the threads; idempotent."""
         self._close()
+        atexit.unregister(self._close)
 
     def _results(self, jobs: list[Future[Array]]) -> list[Array]:
         results = []
@@ -192,7 +196,7 @@ class _Worker:
 
     def stop(self) -> None:
         self._jobs.put(None)
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=STOPPING)
 
 
 def _work(jobs: SimpleQueue[_Job | None], make: Callable[[], Painter]) -> None:

@@ -16,10 +16,10 @@ from envs.single import one_world
 
 
 class QuadrupedVectorEnv(FloorVectorEnv):
-    """N quadrupeds: observation [64, 64, 9] uint8 = the last three pictures, action [12] = yaw, lift and extension of
-    each leg.
+    """N quadrupeds: observation [64, 64, 9] uint8 = the last three pictures, action [12] of the legs.
 
-    Episodes start with a slightly turned body, standing. An action lasts 0.04 s, two control steps of the suite's.
+    Episodes start standing, with the body slightly turned. An action is held for
+    0.04 s, two control steps of the suite.
     """
 
     metadata = FloorVectorEnv.metadata | {"render_fps": 25}

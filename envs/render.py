@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import weakref
 from contextlib import suppress
@@ -66,8 +67,8 @@ class Camera:
         self._thread = threading.get_ident()
         context, self._drawer = gl.open_context(self._model, size)
         self._context = context
-        # Also when the program ends: later, what PyOpenGL needs to free a context is gone, and it complains.
         self._close = weakref.finalize(self, _free, self._drawer, context)
+        gl.at_exit(self._close)
 
     def picture(self, qpos: Array, goal: Array | None = None, radius: float = 0.0) -> Array:
         """A picture [size, size, 3] uint8 of a world with positions qpos [nq].
@@ -100,6 +101,7 @@ class Camera:
     def close(self) -> None:
         """Frees what draws; idempotent."""
         self._close()
+        atexit.unregister(self._close)
 
 
 def mark(scene: mujoco.MjvScene, goal: Array, radius: float, body: Array) -> None:

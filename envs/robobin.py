@@ -9,7 +9,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 from envs.base import choice
-from envs.kitchen import judged
+from envs.measures import judged, real_steps
 from envs.observations import Array
 from envs.painting import Eye
 from envs.pixels import BatchPixelVectorEnv
@@ -127,11 +127,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         away = (coord[:, 1:] - wanted[:, None]).reshape(*coord[:, 1:].shape[:2], 3, 3)
         distance = np.linalg.norm(away, axis=-1)
         done = ((distance < _RADIUS) | np.isnan(distance)).all(-1)
-        real = np.arange(done.shape[1]) < length[:, None]
-        named = {
-            name: np.isclose(place, np.array(row), equal_nan=True).all(1) for name, row in self.named_goals.items()
-        }
-        return judged(done & real, length, named)
+        return judged(done & real_steps(coord, length), length, self._named(place))
 
     def close_extras(self) -> None:
         """Frees the worlds and what draws them."""

@@ -9,11 +9,11 @@ import mujoco
 import numpy as np
 
 from envs.assets import asset
+from envs.observations import Array
 
 CUBES = ("obj", "obj2")
 BEGIN = (-0.1, 0.7, 0.04), (0.1, 0.7, 0.04)  # where the cubes are at an episode's start, in meters
 
-_HARD = {"solref": (0.01, 1.0), "solimp": (0.99, 0.99, 0.01)}
 _ROOT = 2.0**-0.5
 
 
@@ -31,8 +31,8 @@ def robobin_model() -> mujoco.MjModel:
     _hand(spec)
     _light(spec)
     _table(spec)
-    for name, x, color in (("bin_left", -0.16, (1, 0.3, 0.3, 1)), ("bin_right", 0.16, (0.3, 0.3, 1, 1))):
-        _bin(spec, name, x, color)
+    _bin(spec, "bin_left", -0.16, (1, 0.3, 0.3, 1))
+    _bin(spec, "bin_right", 0.16, (0.3, 0.3, 1, 1))
     for name, place, color in zip(CUBES, BEGIN, ((0, 1, 0, 1), (0.8, 0.8, 0.1, 1)), strict=True):
         _cube(spec, name, place, color)
     return spec.compile()
@@ -62,7 +62,7 @@ def _arm(spec: mujoco.MjSpec) -> None:
     spec.body("mocap").quat = _down()
 
 
-def _down() -> np.ndarray:
+def _down() -> Array:
     """The hand's orientation: fingers down, facing the front."""
     quaternion = np.array([1.0, 0.0, 0.0, 0.0])
     # About y by half a turn, about -z by a quarter; the last is how metaworld's hand is turned against the paper's.
@@ -131,4 +131,4 @@ def _cube(spec: mujoco.MjSpec, name: str, place: tuple[float, ...], color: tuple
 
 
 def _harden(geom: Any) -> None:
-    geom.solref[:], geom.solimp[:3] = _HARD["solref"], _HARD["solimp"]
+    geom.solref[:], geom.solimp[:3] = (0.01, 1.0), (0.99, 0.99, 0.01)
