@@ -141,7 +141,10 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
 
     def _move(self, action: Array) -> Array:
         self._mocap[:, 0] = np.clip(self._mocap[:, 0] + _SPEED * action[:, :3], _LOW, _HIGH)
-        return super()._move(action[:, 3:] * [1.0, -1.0])
+        diverged = super()._move(action[:, 3:] * [1.0, -1.0])
+        if diverged.any():
+            self._begin(np.flatnonzero(diverged))
+        return diverged
 
     def _coord(self) -> Array:
         cubes = self._geom_xpos[:, self._cubes].reshape(self.num_envs, 6)
