@@ -120,14 +120,15 @@ class KitchenVectorEnv(PixelVectorEnv):
         self._data.clear()
 
     def _begin(self, ids: Array) -> None:
-        self._set(ids, (np.tile(START, (len(ids), 1)), np.zeros((len(ids), self.model.nv))))
+        qpos = START.copy()
+        mujoco.mj_normalizeQuat(self.model, qpos)
+        self._set(ids, (np.tile(qpos, (len(ids), 1)), np.zeros((len(ids), self.model.nv))))
 
     def _set(self, ids: Array, state: tuple[Array, ...]) -> None:
         for i, qpos, qvel in zip(ids, *state, strict=True):
             data = self._data[i]
             mujoco.mj_resetData(self.model, data)
             data.qpos[:], data.qvel[:] = qpos, qvel
-            mujoco.mj_normalizeQuat(self.model, data.qpos)
             mujoco.mj_kinematics(self.model, data)
             data.mocap_pos[0], data.mocap_quat[0] = data.xpos[self._hand], data.xquat[self._hand]
             mujoco.mj_forward(self.model, data)

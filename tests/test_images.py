@@ -474,6 +474,42 @@ def test_the_hand_follows_the_action(kitchens: Any) -> None:
     assert np.linalg.norm(still - begin) < 0.1
 
 
+def test_kitchens_move_as_in_a_plain_loop(kitchens: Any) -> None:
+    """The point is set from the hand before each half-step pair, and acts from the next one on."""
+    kitchens.reset(seed=0)
+    model, data = kitchens.model, mujoco.MjData(kitchens.model)
+    data.qpos[:] = kitchens._qpos[1]
+    mujoco.mj_forward(model, data)
+    hand = data.body("panda0_link7")
+    data.mocap_pos[0], data.mocap_quat[0] = hand.xpos, hand.xquat
+    mujoco.mj_forward(model, data)
+    for seed in range(4):
+        action = actions(kitchens, seed)
+        kitchens._move(action)
+        target = kitchen._quaternion(kitchen._euler(hand.xquat) - action[1, 3:6])
+        data.ctrl[:] = [0.0] * 7 + [action[1, 6], -action[1, 6]]
+        for _ in range(40):
+            data.mocap_pos[0] = hand.xpos + 0.05 * action[1, :3]
+            data.mocap_quat[0] = hand.xquat + 0.05 * (target - hand.xquat)
+            mujoco.mj_step2(model, data)
+            mujoco.mj_step1(model, data)
+    np.testing.assert_array_equal(kitchens._qpos[1], data.qpos)
+
+
+def test_an_exact_state_is_kept(three: Any) -> None:
+    three.reset(seed=0)
+    obs, *_ = three.step(actions(three, 0))
+    qpos = three._qpos.copy()
+    state = [qpos, np.zeros((3, three.model.nv))]
+    if len(getattr(three, "parts", ())) == 3:
+        state.append(three._batch.bind(three.parts[2]).copy())
+    again, infos = three.reset(options={"state": tuple(state)})
+    np.testing.assert_array_equal(three._qpos, qpos)
+    for i in range(0, 9, 3):
+        np.testing.assert_array_equal(again[..., i : i + 3], obs[..., 6:])
+    assert infos["coord"].shape == (3, three.coord_dim)
+
+
 def test_one_finger_opens_while_the_other_closes(kitchens: Any) -> None:
     kitchens.reset(seed=0)
     for _ in range(8):
