@@ -11,7 +11,6 @@ import numpy as np
 from envs.assets import asset
 from envs.floor import FloorVectorEnv, colored
 from envs.observations import Array
-from envs.painting import Eye
 from envs.single import one_world
 
 
@@ -22,7 +21,7 @@ class HumanoidVectorEnv(FloorVectorEnv):
     """
 
     metadata = FloorVectorEnv.metadata | {"render_fps": 20}
-    eye = Eye(camera="back")
+    camera = "back"
     goal_steps = 50
 
     def __init__(
@@ -30,7 +29,7 @@ class HumanoidVectorEnv(FloorVectorEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        renderer: Literal["gl"] = "gl",
+        renderer: Literal["gl", "warp"] = "gl",
         quality: Literal["paper", "fast"] = "paper",
         goal_range: float = 10.0,
         max_steps: int = 200,
@@ -42,8 +41,8 @@ class HumanoidVectorEnv(FloorVectorEnv):
         Args:
             num_envs: N, the number of worlds.
             threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL.
-            quality: Of the observed pictures: "paper", or "fast" for coarse shadows and edges.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
             goal_range: R in meters; goals are drawn from U(-R, R)^2.
             max_steps: Steps of an episode.
             render_mode: "rgb_array" to take pictures for films, or None.
@@ -51,7 +50,7 @@ class HumanoidVectorEnv(FloorVectorEnv):
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If dm_control or an OpenGL library is not installed.
+            DependencyNotInstalled: If dm_control or what draws is not installed.
         """
         super().__init__(
             humanoid_model(),

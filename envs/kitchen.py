@@ -14,7 +14,6 @@ from envs.kitchen_goals import CHORES, COLUMNS, rows
 from envs.kitchen_model import HAND, START, kitchen_model
 from envs.measures import judged, real_steps
 from envs.observations import Array
-from envs.painting import Eye
 from envs.pixels import PixelVectorEnv
 from envs.single import one_world
 from envs.vector import BAD_STATE
@@ -36,7 +35,7 @@ class KitchenVectorEnv(PixelVectorEnv):
     """
 
     metadata = PixelVectorEnv.metadata | {"render_fps": 12}
-    eye = Eye(lookat=(-0.3, 0.5, 2.0), distance=1.86, azimuth=90.0, elevation=-60.0)
+    camera = "eye"
     coord_dim = len(COLUMNS)
     success_radii = ()
     coverage_cell = 1.0
@@ -47,7 +46,7 @@ class KitchenVectorEnv(PixelVectorEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        renderer: Literal["gl"] = "gl",
+        renderer: Literal["gl", "warp"] = "gl",
         quality: Literal["paper", "fast"] = "paper",
         max_steps: int = 50,
         render_mode: str | None = None,
@@ -58,15 +57,15 @@ class KitchenVectorEnv(PixelVectorEnv):
         Args:
             num_envs: N, the number of worlds.
             threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL.
-            quality: Of the observed pictures: "paper", or "fast" for coarse shadows and edges.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
             max_steps: Steps of an episode.
             render_mode: "rgb_array" to take pictures for films, or None.
             render_size: Side of a film's picture in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If gymnasium-robotics or an OpenGL library is not installed.
+            DependencyNotInstalled: If gymnasium-robotics or what draws is not installed.
         """
         model = kitchen_model()
         super().__init__(

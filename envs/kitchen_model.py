@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from envs.assets import asset
+from envs.painting import look
 
 HAND = "panda0_link7"  # the link that follows the point
 
@@ -43,4 +44,5 @@ def kitchen_model() -> mujoco.MjModel:
     spec.material("oven_burner").rgba = 2, 0, 0, 1
     pedestal = spec.body("panda0_link0").parent.geoms[0]
     pedestal.contype, pedestal.conaffinity, pedestal.mass, pedestal.rgba = 0, 1, 0.0, (0.95, 0.99, 0.92, 1)
+    look(spec, (-0.3, 0.5, 2.0), distance=1.86, elevation=-60.0, azimuth=90.0)
     return spec.compile()

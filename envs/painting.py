@@ -28,35 +28,25 @@ FIRST_PICTURES = 120.0  # seconds, after which a driver is taken to be stuck
 STOPPING = 5.0  # seconds that closing waits for a thread
 
 
-@dataclass(frozen=True)
-class Eye:
-    """From where worlds are seen: by a camera of their model, or from a fixed place.
+def look(
+    spec: mujoco.MjSpec, at: tuple[float, float, float], distance: float, elevation: float, azimuth: float
+) -> None:
+    """Adds the camera "eye" to a model.
 
-    Attributes:
-        camera: Name of a camera of the model; the other attributes are ignored.
-        lookat: x, y, z of what is looked at, in meters.
+    Args:
+        spec: Of the model.
+        at: x, y, z of what it looks at, in meters.
         distance: To it, in meters.
-        azimuth: Direction of the line of sight in degrees, 90 along y.
         elevation: Of the line of sight in degrees, negative from above.
+        azimuth: Direction of the line of sight in degrees, 90 along y.
     """
-
-    camera: str | None = None
-    lookat: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    distance: float = 1.0
-    azimuth: float = 90.0
-    elevation: float = -45.0
-
-    def of(self, model: mujoco.MjModel) -> mujoco.MjvCamera:
-        """MuJoCo's description of the view."""
-        eye = mujoco.MjvCamera()
-        if self.camera is not None:
-            eye.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
-            eye.fixedcamid = mujoco.mj_name2id(model, int(mujoco.mjtObj.mjOBJ_CAMERA), self.camera)
-        else:
-            eye.type = mujoco.mjtCamera.mjCAMERA_FREE.value
-            eye.lookat[:], eye.distance = self.lookat, self.distance
-            eye.azimuth, eye.elevation = self.azimuth, self.elevation
-        return eye
+    up, around = np.deg2rad(elevation), np.deg2rad(azimuth)
+    ahead = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
+    right = np.array([np.sin(around), -np.cos(around), 0.0])
+    turn = np.stack((right, np.cross(right, ahead), -ahead), axis=1)
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, turn.ravel())
+    spec.worldbody.add_camera(name="eye", pos=np.array(at) - distance * ahead, quat=quaternion)
 
 
 @dataclass(frozen=True)
@@ -77,12 +67,12 @@ class Marks:
 class Painter:
     """Draws worlds of one model as `mujoco.Renderer` does; belongs to the thread that made it."""
 
-    def __init__(self, model: mujoco.MjModel, eye: Eye, size: int, quality: Quality) -> None:
+    def __init__(self, model: mujoco.MjModel, camera: str, size: int, quality: Quality) -> None:
         """Opens what draws.
 
         Args:
             model: Of the worlds; not changed.
-            eye: From where they are seen.
+            camera: Name of the camera of the model that sees them.
             size: Side of a picture in pixels.
             quality: "paper" as the model's file says; "fast" for coarse shadows, edges and round things.
 
@@ -92,7 +82,9 @@ class Painter:
         """
         self._model, self._size = _prepared(model, size, quality), size
         self._data = mujoco.MjData(self._model)
-        self._eye, self._options = eye.of(self._model), mujoco.MjvOption()
+        self._eye, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
+        self._eye.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
+        self._eye.fixedcamid = self._model.camera(camera).id
         self._scene = mujoco.MjvScene(self._model, maxgeom=10_000)  # as many as mujoco.Renderer
         self._rect = mujoco.MjrRect(0, 0, size, size)
         self._context, self._drawer = gl.open_context(self._model, size)
@@ -123,12 +115,12 @@ class Painter:
 class Painters:
     """Draws worlds of one model on several threads; may be called from any thread."""
 
-    def __init__(self, model: mujoco.MjModel, eye: Eye, size: int, quality: Quality, threads: int) -> None:
+    def __init__(self, model: mujoco.MjModel, camera: str, size: int, quality: Quality, threads: int) -> None:
         """Starts the threads, and opens what the first one draws with, so that errors are found here.
 
         Args:
             model: Of the worlds; not changed from now on.
-            eye: From where they are seen.
+            camera: Name of the camera of the model that sees them.
             size: Side of a picture in pixels.
             quality: See `Painter`.
             threads: Their number; each opens what it draws with when it draws first.
@@ -137,7 +129,7 @@ class Painters:
             WorldError: If MUJOCO_GL names no library that can draw here, or it does not begin to draw.
             DependencyNotInstalled: If there is no OpenGL library.
         """
-        self._workers = [_Worker(lambda: Painter(model, eye, size, quality)) for _ in range(threads)]
+        self._workers = [_Worker(lambda: Painter(model, camera, size, quality)) for _ in range(threads)]
         self._close = weakref.finalize(self, _stop, self._workers)
         self._drew = [False] * threads
         self._results([self._workers[0].submit(lambda painter: painter.paint(np.zeros((0, model.nq))))])

@@ -13,7 +13,8 @@ from mujoco.batch import Batch
 
 from envs.base import WorldsEnv, at_least, choice
 from envs.observations import Array
-from envs.painting import Eye, Marks, Painters, Quality
+from envs.painting import Marks, Painters, Quality
+from envs.rays import Rays
 from envs.vector import CURRENT, NOTHING, step_worlds, usable_cores
 
 SIZE = 64  # side of an observed picture in pixels
@@ -29,12 +30,12 @@ class PixelVectorEnv(WorldsEnv):
     A subclass says how the worlds move; this class draws them.
 
     Attributes:
-        eye: From where the worlds are seen.
+        camera: Name of the model's camera that sees them.
         model: The compiled model.
         dt: Seconds per environment step.
     """
 
-    eye: ClassVar[Eye]
+    camera: ClassVar[str]
     _qpos: Array  # [N, nq], as the worlds stand
 
     def __init__(
@@ -59,8 +60,8 @@ class PixelVectorEnv(WorldsEnv):
             num_envs: N, the number of worlds.
             substeps: Physics steps per environment step.
             bounds: [A, 2] lowest and highest action of the world itself.
-            threads: Threads that step and draw the worlds; 0: one per usable core, at most N.
-            renderer: "gl", OpenGL.
+            threads: Threads that step the worlds, and draw them with OpenGL; 0: one per usable core, at most N.
+            renderer: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
             quality: "paper" or "fast".
             goal_range: R; places that are goals are drawn from U(-R, R) in every coordinate.
             max_steps: Steps of an episode.
@@ -69,17 +70,21 @@ class PixelVectorEnv(WorldsEnv):
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If there is no OpenGL library.
+            DependencyNotInstalled: If what draws is not installed.
         """
         space = Box(0, 255, (SIZE, SIZE, 3 * FRAMES), np.uint8)
         super().__init__(num_envs, max_steps, goal_range, space, bounds, render_mode, render_size)
-        choice("renderer", renderer, ("gl",))
+        choice("renderer", renderer, ("gl", "warp"))
         choice("quality", quality, ("paper", "fast"))
         self.version = f"v0, mujoco {mujoco.__version__}, {renderer}, {quality}"
         self.model, self.dt = model, float(model.opt.timestep) * substeps
         self._substeps = substeps
         self._threads = at_least("threads", threads, 0) or min(usable_cores(), num_envs)
-        self._painters = Painters(model, self.eye, SIZE, quality, self._threads)
+        self._painters: Painters | Rays
+        if renderer == "gl":
+            self._painters = Painters(model, self.camera, SIZE, quality, self._threads)
+        else:
+            self._painters = Rays(model, self.camera, SIZE, quality, num_envs)
         self._film: Painters | None = None  # made for the first picture of a film
         self._stack = np.zeros((num_envs, *space.shape), np.uint8)
         self._named_obs: Array | None = None  # drawn when the first goal is
@@ -145,7 +150,7 @@ class PixelVectorEnv(WorldsEnv):
 
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
         if self._film is None:
-            self._film = Painters(self.model, self.eye, self.render_size, "paper", threads=1)
+            self._film = Painters(self.model, self.camera, self.render_size, "paper", threads=1)
         return iter(self._film.paint(self._qpos, None if goal is None else self._marks(goal)))
 
     def _marks(self, goal: Array) -> Marks | None:

@@ -11,7 +11,6 @@ import numpy as np
 from envs.assets import asset
 from envs.floor import FloorVectorEnv, colored
 from envs.observations import Array
-from envs.painting import Eye
 from envs.single import one_world
 
 
@@ -23,7 +22,7 @@ class QuadrupedVectorEnv(FloorVectorEnv):
     """
 
     metadata = FloorVectorEnv.metadata | {"render_fps": 25}
-    eye = Eye(camera="y")
+    camera = "y"
     goal_steps = 1
     parts = ("qpos", "qvel", "act")
 
@@ -32,7 +31,7 @@ class QuadrupedVectorEnv(FloorVectorEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        renderer: Literal["gl"] = "gl",
+        renderer: Literal["gl", "warp"] = "gl",
         quality: Literal["paper", "fast"] = "paper",
         goal_range: float = 15.0,
         max_steps: int = 200,
@@ -44,8 +43,8 @@ class QuadrupedVectorEnv(FloorVectorEnv):
         Args:
             num_envs: N, the number of worlds.
             threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL.
-            quality: Of the observed pictures: "paper", or "fast" for coarse shadows and edges.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
             goal_range: R in meters; goals are drawn from U(-R, R)^2.
             max_steps: Steps of an episode.
             render_mode: "rgb_array" to take pictures for films, or None.
@@ -53,7 +52,7 @@ class QuadrupedVectorEnv(FloorVectorEnv):
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If dm_control or an OpenGL library is not installed.
+            DependencyNotInstalled: If dm_control or what draws is not installed.
         """
         super().__init__(
             quadruped_model(),

@@ -11,7 +11,6 @@ from mujoco.batch import Batch
 from envs.base import choice
 from envs.measures import judged, real_steps
 from envs.observations import Array
-from envs.painting import Eye
 from envs.pixels import BatchPixelVectorEnv
 from envs.robobin_model import BEGIN, CUBES, robobin_model
 from envs.single import one_world
@@ -46,7 +45,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
     """
 
     metadata = BatchPixelVectorEnv.metadata | {"render_fps": 40}  # half as fast as it is: episodes last 2.5 s
-    eye = Eye(lookat=(0.0, 0.65, 0.0), distance=1.4, azimuth=270.0, elevation=-41.0)
+    camera = "eye"
     parts = ("qpos", "qvel", "mocap_pos")
     coord_dim = 9
     success_radii = ()
@@ -60,7 +59,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        renderer: Literal["gl"] = "gl",
+        renderer: Literal["gl", "warp"] = "gl",
         quality: Literal["paper", "fast"] = "paper",
         success_rule: Literal["own", "released"] = "own",
         max_steps: int = 200,
@@ -72,8 +71,8 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         Args:
             num_envs: N, the number of worlds.
             threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL.
-            quality: Of the observed pictures: "paper", or "fast" for coarse shadows and edges.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
             success_rule: How goals are judged.
                 "own": each by what it is about, the hand or the cubes.
                 "released": as the released program has it, all by the hand's distance to the goal "reach_left".
@@ -83,7 +82,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If metaworld or an OpenGL library is not installed.
+            DependencyNotInstalled: If metaworld or what draws is not installed.
         """
         model = robobin_model()
         self.success_rule = choice("success_rule", success_rule, ("own", "released"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.assets import asset
 from envs.observations import Array
+from envs.painting import look
 
 CUBES = ("obj", "obj2")
 BEGIN = (-0.1, 0.7, 0.04), (0.1, 0.7, 0.04)  # where the cubes are at an episode's start, in meters
@@ -35,6 +36,7 @@ def robobin_model() -> mujoco.MjModel:
     _bin(spec, "bin_right", 0.16, (0.3, 0.3, 1, 1))
     for name, place, color in zip(CUBES, BEGIN, ((0, 1, 0, 1), (0.8, 0.8, 0.1, 1)), strict=True):
         _cube(spec, name, place, color)
+    look(spec, (0.0, 0.65, 0.0), distance=1.4, elevation=-41.0, azimuth=270.0)
     return spec.compile()
 
 

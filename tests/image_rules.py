@@ -20,13 +20,15 @@ MODELS = {
 }
 
 
-def need(name: str) -> None:
+def need(name: str, renderer: str = "gl") -> None:
     """Skips the test where an image environment cannot be made; of other environments, does nothing."""
     if name not in MODELS:
         return
     if find_spec(MODELS[name]) is None:
         pytest.skip(f"{MODELS[name]} is not installed: pip install --no-deps -r scripts/lib/requirements-images.txt")
-    if reason := _why_not_drawn():
+    if renderer == "warp" and find_spec("mujoco_warp") is None:
+        pytest.skip("mujoco_warp is not installed: pip install '.[warp]'")
+    if renderer == "gl" and (reason := _why_not_drawn()):
         pytest.skip(reason)
 
 

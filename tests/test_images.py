@@ -24,7 +24,7 @@ from envs.assets import asset
 from envs.errors import WorldError
 from envs.kitchen_goals import COLUMNS
 from envs.observations import Array
-from envs.painting import Eye, Painter, Painters
+from envs.painting import Painter, Painters
 from envs.pixels import PixelVectorEnv
 
 WORLDS = ["quadruped", "humanoid", "kitchen", "robobin"]
@@ -52,7 +52,7 @@ def model_of(name: str) -> mujoco.MjModel:
 
 
 def make(name: str, count: int = 1, **settings: Any) -> Any:
-    need(name)
+    need(name, settings.get("renderer", "gl"))
     return envs.make_vec(name, count, **{"quality": "fast", "threads": 2, **settings})
 
 
@@ -147,6 +147,23 @@ def test_a_package_without_the_file_is_told_with_its_version() -> None:
         asset("gymnasium_robotics", "x.xml")
 
 
+def test_a_camera_looks_as_mujocos_free_camera_does() -> None:
+    at, distance, elevation, azimuth = (0.1, 0.5, 0.2), 1.3, -35.0, 250.0
+    spec = mujoco.MjSpec()
+    painting.look(spec, at, distance, elevation, azimuth)
+    model = spec.compile()
+    data, scene = mujoco.MjData(model), mujoco.MjvScene(model, 10)
+    mujoco.mj_forward(model, data)
+    free, fixed = mujoco.MjvCamera(), mujoco.MjvCamera()
+    free.lookat[:], free.distance, free.elevation, free.azimuth = at, distance, elevation, azimuth
+    fixed.type, fixed.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED.value, 0
+    views = []
+    for eye in (free, fixed):
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, eye, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
+        views.append([np.array(v) for v in (scene.camera[0].pos, scene.camera[0].forward, scene.camera[0].up)])
+    np.testing.assert_allclose(views[0], views[1], atol=1e-6)
+
+
 # Pictures
 
 
@@ -166,12 +183,12 @@ def test_pictures_are_those_of_mujocos_renderer(three: Any, monkeypatch: pytest.
     for seed in range(2):
         obs, *_ = three.step(actions(three, seed))
     model = painting._prepared(three.model, 64, "fast")
-    data, eye = mujoco.MjData(model), three.eye.of(model)
+    data = mujoco.MjData(model)
     with mujoco.Renderer(model, 64, 64) as renderer:
         for qpos, stack in zip(three._qpos, obs, strict=True):
             data.qpos[:] = qpos
             mujoco.mj_forward(model, data)
-            renderer.update_scene(data, eye)
+            renderer.update_scene(data, three.camera)
             np.testing.assert_array_equal(renderer.render(), stack[..., -3:])
     assert not np.array_equal(obs[0], obs[1])
 
@@ -352,7 +369,7 @@ def test_a_driver_that_does_not_draw_is_told_of(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(painting, "STOPPING", 0.1)
     monkeypatch.setattr(painting, "Painter", Stuck)
     with pytest.raises(WorldError, match=r"drew nothing for 0.1 s on 1 threads; set threads=1, or MUJOCO_GL=osmesa"):
-        Painters(model_of("quadruped"), Eye(), 16, "fast", 1)
+        Painters(model_of("quadruped"), "y", 16, "fast", 1)
     stuck.set()
 
 
@@ -366,12 +383,63 @@ def test_what_goes_wrong_on_a_thread_is_raised_where_it_was_asked_for(monkeypatc
         envs.make_vec("quadruped", 1)
 
 
-@pytest.mark.parametrize("setting", [{"quality": "best"}, {"renderer": "warp"}])
+@pytest.mark.parametrize("setting", [{"quality": "best"}, {"renderer": "vulkan"}])
 def test_settings_that_are_not_accepted(setting: dict[str, str]) -> None:
     need("quadruped")
     (name, value), *_ = setting.items()
     with pytest.raises(WorldError, match=f"{name} is '{value}'; accepted: "):
         envs.make_vec("quadruped", 1, **setting)
+
+
+# MuJoCo Warp
+
+
+@pytest.mark.parametrize(("name", "difference"), [("quadruped", 4), ("humanoid", 4), ("robobin", 5), ("kitchen", 32)])
+def test_rays_show_nearly_what_opengl_shows(name: str, difference: float) -> None:
+    """Without reflections, and with other lamps in the kitchen; stacked and reset as all pictures are."""
+    rays, paper = make(name, 2, renderer="warp"), make(name, 2, quality="paper")
+    assert rays.version.endswith(", warp, fast")
+    traced, drawn = rays.reset(seed=0)[0], paper.reset(seed=0)[0]
+    assert traced in rays.observation_space
+    assert 0.1 < np.abs(traced.astype(float) - drawn).mean() < difference
+    turned = np.abs(traced[..., ::-1, :].astype(float) - drawn).mean()
+    assert turned > np.abs(traced.astype(float) - drawn).mean() + 0.5
+    action = actions(rays, 0)
+    after, *_ = rays.step(action)
+    np.testing.assert_array_equal(after[..., :6], traced[..., 3:])
+    np.testing.assert_array_equal(paper.step(action)[4]["coord"], rays._coord())
+    rays.close()
+    paper.close()
+
+
+def test_rays_draw_any_number_of_worlds() -> None:
+    worlds = make("quadruped", 2, renderer="warp", quality="paper")
+    places = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    several, _ = worlds.goal_at(places)
+    for place, obs in zip(places, several, strict=True):
+        np.testing.assert_array_equal(worlds.goal_at(place)[0], obs)
+    assert worlds.goals(0, np.random.default_rng(0))[0].shape == (0, 64, 64, 9)
+    worlds.close()
+
+
+def test_rays_need_no_opengl_and_do_not_report_what_they_compile() -> None:
+    need("quadruped", "warp")
+    code = (
+        "import envs\n"
+        "worlds = envs.make_vec('quadruped', 2, renderer='warp')\n"
+        "worlds.reset(seed=0)\n"
+        "import sys; print([name for name in sys.modules if name.startswith('OpenGL')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[]\n")
+    assert [line for line in done.stderr.splitlines() if "CUDA driver" not in line] == []
+
+
+def test_warp_that_is_missing_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    need("quadruped", "none")
+    monkeypatch.setitem(sys.modules, "warp", None)
+    with pytest.raises(DependencyNotInstalled, match=r"renderer 'warp' needs 'warp', .*: pip install mujoco-warp==3"):
+        envs.make_vec("quadruped", 1, renderer="warp")
 
 
 # Quadruped and Humanoid

@@ -28,7 +28,7 @@ class QuadrupedGoalVectorEnv(GoalTask):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        renderer: Literal["gl"] = "gl",
+        renderer: Literal["gl", "warp"] = "gl",
         quality: Literal["paper", "fast"] = "paper",
         goal_range: float = 7.5,
         max_steps: int = 200,
@@ -40,8 +40,8 @@ class QuadrupedGoalVectorEnv(GoalTask):
         Args:
             num_envs: N, the number of worlds.
             threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL.
-            quality: Of the observed pictures: "paper", or "fast" for coarse shadows and edges.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
             goal_range: R in meters; an episode's goal is drawn from U(-R, R)^2.
             max_steps: Steps of an episode.
             render_mode: "rgb_array" to take pictures for films, or None.
@@ -49,7 +49,7 @@ class QuadrupedGoalVectorEnv(GoalTask):
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If dm_control or an OpenGL library is not installed.
+            DependencyNotInstalled: If dm_control or what draws is not installed.
         """
         worlds = QuadrupedVectorEnv(
             num_envs,
