@@ -28,6 +28,7 @@ class FloorVectorEnv(BatchPixelVectorEnv):
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
     goal_steps: int  # steps without action after which a robot at a goal is drawn
+    mark_radius = 3.0  # of the goals that films show, in meters
 
     def __init__(self, model: mujoco.MjModel, **settings: Any) -> None:
         """Builds the worlds; see `PixelVectorEnv` for the arguments."""
@@ -75,7 +76,7 @@ class FloorVectorEnv(BatchPixelVectorEnv):
         return self._qpos[:, :2].copy()
 
     def _marks(self, goal: Array) -> Marks:
-        return Marks(goal, self.success_radii[0], self.model.body("torso").id)
+        return Marks(goal, self.mark_radius, self.model.body("torso").id)
 
     def _touches(self, qpos: Array) -> bool:
         """Whether a robot [nq] touches the ground or itself."""

@@ -13,6 +13,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 from env_rules import assert_gymnasium_accepts, assert_same_step
 from gymnasium.error import DependencyNotInstalled
@@ -289,6 +290,17 @@ def test_facts_of_the_paper(name: str) -> None:
     worlds.close()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_configurations_have_the_defaults(name: str) -> None:
+    """All of them, but for what a whole run shares."""
+    written = yaml.safe_load((ROOT / "configs/env" / f"{name}.yaml").read_text())
+    defaults = {key: setting.default for key, setting in envs.settings_of(name).items()}
+    assert written.pop("name") == name
+    assert written.pop("threads") == "${threads}"
+    del written["plot_range"], defaults["threads"]
+    assert written == {key: value for key, value in defaults.items() if key not in ("max_steps", "render_size")}
+
+
 def test_films_are_of_another_size_and_leave_observations_alone() -> None:
     worlds = make("quadruped_goal", 2, render_mode="rgb_array", render_size=48)
     plain = make("quadruped_goal", 2)
@@ -368,8 +380,10 @@ def test_a_driver_that_does_not_draw_is_told_of(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(painting, "FIRST_PICTURES", 0.1)
     monkeypatch.setattr(painting, "STOPPING", 0.1)
     monkeypatch.setattr(painting, "Painter", Stuck)
-    with pytest.raises(WorldError, match=r"drew nothing for 0.1 s on 1 threads; set threads=1, or MUJOCO_GL=osmesa"):
-        Painters(model_of("quadruped"), "y", 16, "fast", 1)
+    with pytest.raises(
+        WorldError, match=r"drew nothing for 0.1 s, threads=2; try threads=1, renderer=warp, or MUJOCO_GL"
+    ):
+        Painters(model_of("quadruped"), "y", 16, "fast", 2)
     stuck.set()
 
 
@@ -526,11 +540,12 @@ def test_a_goal_is_what_is_seen_there_after_steps_without_action(name: str) -> N
 
 def test_a_goal_task_shows_the_picture_and_the_goal() -> None:
     worlds = make("quadruped_goal", 2, max_steps=3)
-    obs, _ = worlds.reset(seed=0, options={"goals": np.array([[[0.0, 1.0]], [[0.0, 5.0]]])})
+    obs, infos = worlds.reset(seed=0, options={"goals": np.array([[[0.0, 1.0]], [[0.0, 5.0]]])})
     assert obs in worlds.observation_space
     np.testing.assert_array_equal(obs["vector"], [[0, 1], [0, 5]])
     rewards = [worlds.step(np.zeros((2, 12)))[1].tolist() for _ in range(3)]
     assert rewards == [[0, 0], [1, 0], [1, 0]]
+    assert worlds._worlds._marks(infos["goal"]).radius == 1.5
     worlds.close()
     assert envs.settings_of("quadruped_goal")["goal_range"].default == 7.5
     assert envs.settings_of("humanoid_goal")["goal_range"].default == 5.0

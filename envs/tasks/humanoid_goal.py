@@ -61,6 +61,7 @@ class HumanoidGoalVectorEnv(GoalTask):
             render_mode=render_mode,
             render_size=render_size,
         )
+        worlds.mark_radius = self.success_radii[0]
         super().__init__(worlds, num_goals=1, num_goal_steps=max_steps)
 
 
