@@ -14,8 +14,6 @@ EXTRAS = {
     "wandb": ["wandb>=0.19"],
     # Its labmaze has no wheel for Python 3.13: there, install scripts/lib/requirements-images.txt with --no-deps.
     "pixels": ["dm_control>=1.0.50,<1.1; python_version < '3.13'"],
-    # The renderer of image environments that needs no OpenGL.
-    "warp": ["mujoco-warp>=3.17,<3.18", "warp-lang>=1.19,<2"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.

@@ -160,8 +160,8 @@ class Painters:
                 results.append(job.result(None if self._drew[i] else FIRST_PICTURES))
             except TimeoutError as error:
                 raise WorldError(
-                    f"{gl.backend()} drew nothing for {FIRST_PICTURES:g} s, threads={len(self._workers)}; try threads=1, "
-                    f"renderer=warp, or MUJOCO_GL=osmesa for the CPU"
+                    f"{gl.backend()} drew nothing for {FIRST_PICTURES:g} s, threads={len(self._workers)}; "
+                    "try threads=1, renderer=warp, or MUJOCO_GL=osmesa for the CPU"
                 ) from error
             self._drew[i] = True
         return results

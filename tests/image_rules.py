@@ -9,6 +9,7 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 
 import envs
+from envs.rays import PACKAGES
 
 MODELS = {
     "quadruped": "dm_control",
@@ -27,7 +28,7 @@ def need(name: str, renderer: str = "gl") -> None:
     if find_spec(MODELS[name]) is None:
         pytest.skip(f"{MODELS[name]} is not installed: pip install --no-deps -r scripts/lib/requirements-images.txt")
     if renderer == "warp" and find_spec("mujoco_warp") is None:
-        pytest.skip("mujoco_warp is not installed: pip install '.[warp]'")
+        pytest.skip(f"mujoco_warp is not installed: {PACKAGES}")
     if renderer == "gl" and (reason := _why_not_drawn()):
         pytest.skip(reason)
 
