@@ -28,11 +28,17 @@ __all__ = ["Setting", "WorldError", "base_of", "make_vec", "settings_of"]
 _MODULES = {
     "ant": ("ant", "Ant"),
     "half_cheetah": ("half_cheetah", "HalfCheetah"),
+    "humanoid": ("humanoid", "Humanoid"),
+    "kitchen": ("kitchen", "Kitchen"),
     "point": ("point", "Point"),
+    "quadruped": ("quadruped", "Quadruped"),
+    "robobin": ("robobin", "Robobin"),
     "ant_multi_goal": ("tasks.ant_multi_goal", "AntMultiGoal"),
     "half_cheetah_goal": ("tasks.half_cheetah_goal", "HalfCheetahGoal"),
     "half_cheetah_hurdle": ("tasks.half_cheetah_hurdle", "HalfCheetahHurdle"),
+    "humanoid_goal": ("tasks.humanoid_goal", "HumanoidGoal"),
     "point_two_goals": ("tasks.point_two_goals", "PointTwoGoals"),
+    "quadruped_goal": ("tasks.quadruped_goal", "QuadrupedGoal"),
 }
 _IDS = {name: f"csf/{stem}-v0" for name, (_, stem) in _MODULES.items()}
 _CLASSES = {name: f"envs.{module}:{stem}VectorEnv" for name, (module, stem) in _MODULES.items()}
@@ -54,8 +60,9 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
     """Makes a vector environment without autoreset, with the attributes that `envs.base.WorldsEnv` documents.
 
     Args:
-        name: A world ("ant", "half_cheetah", "point"), a task on one of them ("ant_multi_goal",
-            "half_cheetah_goal", "half_cheetah_hurdle", "point_two_goals"), or any Gymnasium id, such as "Pendulum-v1".
+        name: A world ("ant", "half_cheetah", "point"; seen in pictures: "quadruped", "humanoid", "kitchen",
+            "robobin"), a task on one of them ("ant_multi_goal", "half_cheetah_goal", "half_cheetah_hurdle",
+            "humanoid_goal", "point_two_goals", "quadruped_goal"), or any Gymnasium id, such as "Pendulum-v1".
         num_envs: N, the number of worlds.
         **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, instead of its limit.
 

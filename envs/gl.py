@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import ctypes.util
 import importlib
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +79,15 @@ def open_context(model: mujoco.MjModel, size: int) -> tuple[Any, mujoco.MjrConte
         ) from error
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, drawer)
     return context, drawer
+
+
+def at_exit(free: Callable[[], Any]) -> None:
+    """Calls `free` when the program ends; to be called after a context was opened.
+
+    What is registered last is called first, so that the context is still there. MuJoCo shuts EGL down at the end, and
+    a context that is freed after that makes PyOpenGL complain.
+    """
+    atexit.register(free)
 
 
 def _loads(library: str) -> bool:

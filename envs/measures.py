@@ -100,6 +100,12 @@ class Measured:
         """
         return reached(coord, length, place, self.success_radii)
 
+    def _named(self, place: Array) -> dict[str, Array]:
+        """Of every goal that has a name, which of the goals [n, C] are it, [n] bool."""
+        return {
+            name: np.asarray(np.isclose(place, row, equal_nan=True).all(1)) for name, row in self.named_goals.items()
+        }
+
     def _goal_obs(self, place: Array) -> Obs:
         """Observations [n, ...] of worlds that stand still at goals [n, C]; not drawn at random."""
         raise self._no_goals()
@@ -151,7 +157,7 @@ def reached(coord: Array, length: Array, place: Array, radii: tuple[float, ...])
         within at the end; `staying_r`, the fraction of steps within.
     """
     distance = np.linalg.norm(coord[:, 1:] - place[:, None], axis=-1)
-    real = np.arange(distance.shape[1]) < length[:, None]
+    real = real_steps(coord, length)
     final = distance[np.arange(len(distance)), length - 1]
     found = {"distance": final}
     for radius in radii:
@@ -160,3 +166,27 @@ def reached(coord: Array, length: Array, place: Array, radii: tuple[float, ...])
         found[f"end_{radius:g}"] = final <= radius
         found[f"staying_{radius:g}"] = within.sum(1) / length
     return found
+
+
+def judged(done: Array, length: Array, named: dict[str, Array]) -> dict[str, Array]:
+    """What episodes achieved of goals that are reached or not.
+
+    Args:
+        done: Whether the goal was reached after each step [n, T]; False behind an episode's end.
+        length: Steps of each episode [n].
+        named: Of every goal that has a name, which episodes [n] have it.
+
+    Returns:
+        Arrays [n]: `hit`, `end`, `staying`, and `hit_NAME`, `staying_NAME` with NaN for episodes with another goal.
+    """
+    hit, staying = done.any(1), done.sum(1) / length
+    found = {"hit": hit, "end": done[np.arange(len(done)), length - 1], "staying": staying}
+    for name, those in named.items():
+        found[f"hit_{name}"] = np.where(those, hit, np.nan)
+        found[f"staying_{name}"] = np.where(those, staying, np.nan)
+    return found
+
+
+def real_steps(coord: Array, length: Array) -> Array:
+    """Which steps [n, T] are not behind their episode's end; coordinates [n, T + 1, C], lengths [n]."""
+    return np.arange(coord.shape[1] - 1) < length[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import weakref
 from contextlib import suppress
@@ -66,8 +67,8 @@ class Camera:
         self._thread = threading.get_ident()
         context, self._drawer = gl.open_context(self._model, size)
         self._context = context
-        # Also when the program ends: later, what PyOpenGL needs to free a context is gone, and it complains.
         self._close = weakref.finalize(self, _free, self._drawer, context)
+        gl.at_exit(self._close)
 
     def picture(self, qpos: Array, goal: Array | None = None, radius: float = 0.0) -> Array:
         """A picture [size, size, 3] uint8 of a world with positions qpos [nq].
@@ -90,7 +91,7 @@ class Camera:
         every = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, self._data, self._options, None, self._eye, every, self._scene)
         if goal is not None:
-            self._mark(goal, radius, body)
+            mark(self._scene, goal, radius, body)
         self._context.make_current()
         mujoco.mjr_render(self._rect, self._scene, self._drawer)
         pixels = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
@@ -100,23 +101,33 @@ class Camera:
     def close(self) -> None:
         """Frees what draws; idempotent."""
         self._close()
+        atexit.unregister(self._close)
 
-    def _mark(self, goal: Array, radius: float, body: Array) -> None:
-        """A disc on the ground with a pole on it, and over a body that is not there yet an arrow to it."""
-        ground, up = np.append(goal, 0.01), np.array([0.0, 0.0, 1.0])
-        self._add(mujoco.mjtGeom.mjGEOM_CYLINDER, radius, ground, ground + 0.01 * up, 0.3)
-        self._add(mujoco.mjtGeom.mjGEOM_CAPSULE, 0.06, ground, ground + 2.0 * up, 1.0)
-        way = np.append(goal - body[:2], 0.0)
-        if (far := np.linalg.norm(way)) > radius:
-            start, length = body + 0.7 * up, 0.8
-            tip = start + 2 * length / far * way  # MuJoCo draws arrows half as long as it is told
-            self._add(mujoco.mjtGeom.mjGEOM_ARROW, 0.06, start, tip, 1.0)
 
-    def _add(self, kind: Any, width: float, start: Array, end: Array, alpha: float) -> None:
-        geom, rgba = self._scene.geoms[self._scene.ngeom], np.array([*GOAL, alpha], np.float32)
-        mujoco.mjv_initGeom(geom, kind.value, np.zeros(3), np.zeros(3), np.eye(3).ravel(), rgba)
-        mujoco.mjv_connector(geom, kind.value, width, start, end)  # leaves the color as it is
-        self._scene.ngeom += 1
+def mark(scene: mujoco.MjvScene, goal: Array, radius: float, body: Array) -> None:
+    """Adds a disc on the ground with a pole on it, and over a body that is not there yet an arrow to it.
+
+    Args:
+        scene: That will be drawn.
+        goal: x, y [2] of the disc, in meters.
+        radius: Of the disc, in meters.
+        body: x, y, z [3] of the body.
+    """
+    ground, up = np.append(goal, 0.01), np.array([0.0, 0.0, 1.0])
+    _add(scene, mujoco.mjtGeom.mjGEOM_CYLINDER, radius, ground, ground + 0.01 * up, 0.3)
+    _add(scene, mujoco.mjtGeom.mjGEOM_CAPSULE, 0.06, ground, ground + 2.0 * up, 1.0)
+    way = np.append(goal - body[:2], 0.0)
+    if (far := np.linalg.norm(way)) > radius:
+        start, length = body + 0.7 * up, 0.8
+        tip = start + 2 * length / far * way  # MuJoCo draws arrows half as long as it is told
+        _add(scene, mujoco.mjtGeom.mjGEOM_ARROW, 0.06, start, tip, 1.0)
+
+
+def _add(scene: mujoco.MjvScene, kind: Any, width: float, start: Array, end: Array, alpha: float) -> None:
+    geom, rgba = scene.geoms[scene.ngeom], np.array([*GOAL, alpha], np.float32)
+    mujoco.mjv_initGeom(geom, kind.value, np.zeros(3), np.zeros(3), np.eye(3).ravel(), rgba)
+    mujoco.mjv_connector(geom, kind.value, width, start, end)  # leaves the color as it is
+    scene.ngeom += 1
 
 
 def _free(drawer: mujoco.MjrContext, context: Any) -> None:

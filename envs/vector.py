@@ -18,7 +18,7 @@ from envs.observations import Array, vectors
 from envs.render import Camera, View
 
 # Counters by which MuJoCo tells that it found a bad state and replaced it by the model's default.
-_BAD_STATE = [
+BAD_STATE = [
     int(warning)
     for warning in (
         mujoco.mjtWarning.mjWARN_BADQPOS,
@@ -29,8 +29,8 @@ _BAD_STATE = [
 
 # Positions and velocities of bodies and sensors follow the state in every call. In a persistent batch this
 # costs nothing, because the next step goes on from there.
-_CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
-_NOTHING = int(mujoco.mjtStage.mjSTAGE_NONE)
+CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
+NOTHING = int(mujoco.mjtStage.mjSTAGE_NONE)
 
 
 class MujocoVectorEnv(WorldsEnv):
@@ -86,7 +86,7 @@ class MujocoVectorEnv(WorldsEnv):
         self.dt = float(model.opt.timestep) * frame_skip  # seconds per environment step
         self._frame_skip = frame_skip
         self._camera: Camera | None = None  # made for the first picture
-        threads = at_least("threads", threads, 0) or min(_usable_cores(), num_envs)
+        threads = at_least("threads", threads, 0) or min(usable_cores(), num_envs)
         self._batch = Batch(model, num_envs, threads, persistent=True)
         self._qpos, self._qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
 
@@ -119,24 +119,13 @@ class MujocoVectorEnv(WorldsEnv):
         self._put(ids, (np.stack([qpos for qpos, _ in starts]), np.stack([qvel for _, qvel in starts])))
 
     def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
-        self._batch.reset(ids, stage=_NOTHING)  # clears the solver's warm start too
+        self._batch.reset(ids, stage=NOTHING)  # clears the solver's warm start too
         self._qpos[ids], self._qvel[ids] = state
-        self._batch.forward(ids, stage=_CURRENT)
+        self._batch.forward(ids, stage=CURRENT)
 
     def _advance(self, action: Array) -> Array:
         self._ctrl[:] = action
-        try:
-            self._batch.step(nstep=self._frame_skip, stage=_CURRENT)
-        except engine_errors() as error:
-            raise WorldError(f"MuJoCo cannot continue: {error}") from error
-        # A reset clears the counters, and every world whose counters rose is reset below.
-        diverged = self._batch.warning[:, _BAD_STATE, 1].any(1)
-        # MuJoCo looks at a state when it leaves it, so that the one it ends in is looked at here.
-        for state in (self._qpos, self._qvel):
-            diverged |= ~(np.abs(state) <= mujoco.mjMAXVAL).all(1)
-        if diverged.any():
-            self._batch.reset(np.flatnonzero(diverged))
-        return diverged
+        return step_worlds(self._batch, self._frame_skip)
 
     def _pictures(self, goal: Array | None) -> Iterator[Array]:
         if self._camera is None:
@@ -168,6 +157,29 @@ class MujocoVectorEnv(WorldsEnv):
         return raw.astype(np.float32)
 
 
+def step_worlds(batch: Batch, substeps: int) -> Array:
+    """Advances all simulations under the controls that are set; resets those that diverged.
+
+    Returns:
+        Which diverged [N] bool.
+
+    Raises:
+        WorldError: If MuJoCo cannot continue.
+    """
+    try:
+        batch.step(nstep=substeps, stage=CURRENT)
+    except engine_errors() as error:
+        raise WorldError(f"MuJoCo cannot continue: {error}") from error
+    # A reset clears the counters, and every world whose counters rose is reset below.
+    diverged = batch.warning[:, BAD_STATE, 1].any(1)
+    # MuJoCo looks at a state when it leaves it, so that the one it ends in is looked at here.
+    for state in (batch.bind("qpos"), batch.bind("qvel")):
+        diverged |= ~(np.abs(state) <= mujoco.mjMAXVAL).all(1)
+    if diverged.any():
+        batch.reset(np.flatnonzero(diverged))
+    return diverged
+
+
 def gymnasium_asset(name: str) -> str:
     """Path of a model file in the installed Gymnasium, found without importing its environments.
 
@@ -183,6 +195,7 @@ def gymnasium_asset(name: str) -> str:
     raise FileNotFoundError(f"the installed gymnasium has no model {name!r}: pip install gymnasium==1.4.0")
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS and Windows
     return len(affinity(0)) if affinity else os.cpu_count() or 1

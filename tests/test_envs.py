@@ -16,6 +16,7 @@ import pytest
 from env_rules import assert_gymnasium_accepts, assert_same_step
 from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, ResetNeeded
 from gymnasium.vector import AutoresetMode
+from image_rules import need
 from mujoco.batch import SimulationError
 
 import envs
@@ -727,6 +728,7 @@ def test_settings_are_listed_with_type_default_and_description() -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_setting_is_accepted_at_its_default(name: str) -> None:
+    need(name)
     found = envs.settings_of(name)
     assert all(setting.help.endswith(".") for setting in found.values())
     env = make_vec(name, 1, **{key: setting.default for key, setting in found.items()})
@@ -736,6 +738,7 @@ def test_every_setting_is_accepted_at_its_default(name: str) -> None:
 @pytest.mark.parametrize("method", [copy.copy, copy.deepcopy, pickle.dumps])
 @pytest.mark.parametrize("name", [*OWN, "Pendulum-v1"])
 def test_environments_say_that_they_cannot_be_copied(name: str, method: Callable[[Any], Any]) -> None:
+    need(name)
     several: Any = make_vec(name, 2)
     made = [several] if name not in OWN else [several, gymnasium.make(envs._IDS[name]).unwrapped]
     for env in made:

@@ -1,0 +1,93 @@
+"""Humanoid: a two-legged robot of dm_control, seen from behind."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from envs.assets import asset
+from envs.floor import FloorVectorEnv, colored
+from envs.observations import Array
+from envs.single import one_world
+
+
+class HumanoidVectorEnv(FloorVectorEnv):
+    """N humanoids: observation [64, 64, 9] uint8 = the last three pictures, action [21] = joint torques.
+
+    Episodes start in the air, in a random pose. An action is held for 0.05 s, two control steps of the suite.
+    """
+
+    metadata = FloorVectorEnv.metadata | {"render_fps": 20}
+    camera = "back"
+    goal_steps = 50
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        threads: int = 0,
+        renderer: Literal["gl", "warp"] = "gl",
+        quality: Literal["paper", "fast"] = "paper",
+        goal_range: float = 10.0,
+        max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
+    ) -> None:
+        """Builds the worlds.
+
+        Args:
+            num_envs: N, the number of worlds.
+            threads: Threads that step and draw the worlds; 0 chooses.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
+            goal_range: R in meters; goals are drawn from U(-R, R)^2.
+            max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures for films, or None.
+            render_size: Side of a film's picture in pixels.
+
+        Raises:
+            WorldError: If a value is not accepted.
+            DependencyNotInstalled: If dm_control or what draws is not installed.
+        """
+        super().__init__(
+            humanoid_model(),
+            num_envs=num_envs,
+            substeps=10,
+            threads=threads,
+            renderer=renderer,
+            quality=quality,
+            goal_range=goal_range,
+            max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
+        )
+
+    def _draw(self, rng: np.random.Generator) -> Array:
+        hinges = self.model.jnt_type == int(mujoco.mjtJoint.mjJNT_HINGE)
+        low, high = self.model.jnt_range[hinges].T
+        qpos = self.model.qpos0.copy()
+        while True:
+            quaternion = rng.uniform(size=4)  # as upstream: only from one sixteenth of all orientations
+            qpos[3:7] = quaternion / np.linalg.norm(quaternion)
+            qpos[7:] = rng.uniform(low, high)
+            if not self._touches(qpos):
+                return qpos
+
+    def _upright(self) -> Array:
+        return self.model.qpos0.copy()
+
+
+@functools.cache
+def humanoid_model() -> mujoco.MjModel:
+    """dm_control's humanoid on the colored floor.
+
+    Raises:
+        DependencyNotInstalled: If dm_control is not installed.
+    """
+    return colored(mujoco.MjSpec.from_file(asset("dm_control", "suite/humanoid.xml")))
+
+
+make_humanoid = one_world(HumanoidVectorEnv)

@@ -1,0 +1,101 @@
+"""Quadruped: a four-legged robot of dm_control, seen from the side."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from envs.assets import asset
+from envs.floor import FloorVectorEnv, colored
+from envs.observations import Array
+from envs.single import one_world
+
+
+class QuadrupedVectorEnv(FloorVectorEnv):
+    """N quadrupeds: observation [64, 64, 9] uint8 = the last three pictures, action [12] of the legs.
+
+    Episodes start standing, with the body slightly turned. An action is held for
+    0.04 s, two control steps of the suite.
+    """
+
+    metadata = FloorVectorEnv.metadata | {"render_fps": 25}
+    camera = "y"
+    goal_steps = 1
+    parts = ("qpos", "qvel", "act")
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        threads: int = 0,
+        renderer: Literal["gl", "warp"] = "gl",
+        quality: Literal["paper", "fast"] = "paper",
+        goal_range: float = 15.0,
+        max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
+    ) -> None:
+        """Builds the worlds.
+
+        Args:
+            num_envs: N, the number of worlds.
+            threads: Threads that step and draw the worlds; 0 chooses.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
+            goal_range: R in meters; goals are drawn from U(-R, R)^2.
+            max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures for films, or None.
+            render_size: Side of a film's picture in pixels.
+
+        Raises:
+            WorldError: If a value is not accepted.
+            DependencyNotInstalled: If dm_control or what draws is not installed.
+        """
+        super().__init__(
+            quadruped_model(),
+            num_envs=num_envs,
+            substeps=8,
+            threads=threads,
+            renderer=renderer,
+            quality=quality,
+            goal_range=goal_range,
+            max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
+        )
+
+    def _draw(self, rng: np.random.Generator) -> Array:
+        return self._standing(np.array([1.0, 0.0, 0.0, 0.0]) + 0.02 * rng.standard_normal(4))
+
+    def _upright(self) -> Array:
+        return self._standing(np.array([1.0, 0.0, 0.0, 0.0]))
+
+    def _standing(self, quaternion: Array) -> Array:
+        """The lowest start [nq], in steps of 1 cm, that does not touch the ground."""
+        qpos = np.zeros(self.model.nq)
+        qpos[3:7] = quaternion / np.linalg.norm(quaternion)
+        while self._touches(qpos):
+            qpos[2] += 0.01
+        return qpos
+
+
+@functools.cache
+def quadruped_model() -> mujoco.MjModel:
+    """dm_control's quadruped on the colored floor, without what belongs to its other tasks.
+
+    Raises:
+        DependencyNotInstalled: If dm_control is not installed.
+    """
+    spec = mujoco.MjSpec.from_file(asset("dm_control", "suite/quadruped.xml"))
+    unwanted = [spec.geom(name) for name in ("wall_px", "wall_py", "wall_nx", "wall_ny", "terrain")]
+    unwanted += [spec.body("ball"), spec.site("target"), *spec.hfields]
+    unwanted += [s for s in spec.sensors if s.type == mujoco.mjtSensor.mjSENS_RANGEFINDER]
+    for element in unwanted:
+        spec.delete(element)
+    return colored(spec)
+
+
+make_quadruped = one_world(QuadrupedVectorEnv)

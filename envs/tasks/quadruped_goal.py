@@ -1,0 +1,68 @@
+"""QuadrupedGoal: walk to a place on the floor and stay there, seen in pictures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from envs.quadruped import QuadrupedVectorEnv
+from envs.single import one_world
+from envs.tasks.base import GoalTask
+
+
+class QuadrupedGoalVectorEnv(GoalTask):
+    """N quadrupeds with a goal: observation = "image" [64, 64, 9] uint8 and "vector" [2], the goal's x, y in meters.
+
+    The CSF paper's downstream task (arXiv 2412.08021): 1 for every step that ends within 1.5 m of the goal,
+    except the episode's first.
+    """
+
+    base = "quadruped"
+    goal_dim = 2
+    unpaid_steps = 1
+    coord_dim = QuadrupedVectorEnv.coord_dim
+    success_radii = (1.5,)
+    coverage_cell = QuadrupedVectorEnv.coverage_cell
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        threads: int = 0,
+        renderer: Literal["gl", "warp"] = "gl",
+        quality: Literal["paper", "fast"] = "paper",
+        goal_range: float = 7.5,
+        max_steps: int = 200,
+        render_mode: str | None = None,
+        render_size: int = 200,
+    ) -> None:
+        """Builds the worlds.
+
+        Args:
+            num_envs: N, the number of worlds.
+            threads: Threads that step and draw the worlds; 0 chooses.
+            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
+            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
+            goal_range: R in meters; an episode's goal is drawn from U(-R, R)^2.
+            max_steps: Steps of an episode.
+            render_mode: "rgb_array" to take pictures for films, or None.
+            render_size: Side of a film's picture in pixels.
+
+        Raises:
+            WorldError: If a value is not accepted.
+            DependencyNotInstalled: If dm_control or what draws is not installed.
+        """
+        worlds = QuadrupedVectorEnv(
+            num_envs,
+            threads=threads,
+            renderer=renderer,
+            quality=quality,
+            goal_range=goal_range,
+            max_steps=max_steps,
+            render_mode=render_mode,
+            render_size=render_size,
+        )
+        worlds.mark_radius = self.success_radii[0]
+        super().__init__(worlds, num_goals=1, num_goal_steps=max_steps)
+
+
+make_quadruped_goal = one_world(QuadrupedGoalVectorEnv)
