@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from csf.core.precision import computed_with, refresh
+
 
 class Minimizer:
     """Fused Adam over one group of parameters; a step reads no value on the host."""
@@ -18,9 +20,11 @@ class Minimizer:
 
     def step(self, loss: Tensor) -> Tensor:
         """Follow the gradient of `loss` [] for this group alone; returns the loss, detached."""
-        for param, grad in zip(self.params, torch.autograd.grad(loss, self.params), strict=True):
-            param.grad = grad
+        leaves = [computed_with(param) for param in self.params]
+        for param, grad in zip(self.params, torch.autograd.grad(loss, leaves), strict=True):
+            param.grad = grad.to(param.dtype)
         self.adam.step()
+        refresh(self.params)
         return loss.detach()
 
     def full_state(self) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Matrix products of wide layers in bfloat16, beside float32 parameters.
+
+A wide weight keeps a bfloat16 working copy that every product reads; gradients are taken with respect to the copy, the
+optimizer follows them in the float32 parameter, and the copy is refreshed after each step. Weights are not cast again
+for every product, which would cost as much as the products save. Biases, activations, narrow layers (inputs and
+heads), losses and the optimizer stay in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bf16", "bf16_all"]
+
+WIDE = 256  # inputs and outputs that a layer has at least for bfloat16 to pay
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
+    copy = _copy(weight)
+    if copy is None:
+        return F.linear(x, weight, bias)
+    y = F.linear(x.to(copy.dtype), copy).to(x.dtype)
+    return y if bias is None else y + bias
+
+
+def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[E, B, I] -> [E, B, O] by weights [E, I, O] and biases [E, 1, O], likewise."""
+    copy = _copy(weight)
+    if copy is None:
+        return torch.baddbmm(bias, x, weight)
+    return torch.bmm(x.to(copy.dtype), copy).to(x.dtype) + bias
+
+
+def make_copies(module: nn.Module) -> None:
+    """Give a working copy to every wide weight matrix of a module; call it after the module is on its device."""
+    for weight in module.parameters():
+        if weight.ndim in (2, 3) and min(weight.shape[-2:]) >= WIDE:
+            copy = weight.detach().to(torch.bfloat16)
+            weight.working_copy = copy.requires_grad_(weight.requires_grad)  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def refresh(params: Iterable[Tensor]) -> None:
+    """Bring working copies up to date with their parameters."""
+    pairs = [(copy, param) for param in params if (copy := _copy(param)) is not None]
+    if pairs:
+        torch._foreach_copy_([copy for copy, _ in pairs], [param for _, param in pairs])
+
+
+def computed_with(param: Tensor) -> Tensor:
+    """The tensor that products read for a parameter, with respect to which its gradient is taken."""
+    copy = _copy(param)
+    return param if copy is None else copy
+
+
+def _copy(param: Tensor) -> Tensor | None:
+    return getattr(param, "working_copy", None)
