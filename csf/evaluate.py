@@ -129,7 +129,7 @@ def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) ->
     worlds = worlds_of(config, 1, skills, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
     worlds.close()
-    for name in ("obs_shape", "action_dim", "discrete", "obs_mean", "obs_std"):
+    for name in ("obs_shape", "obs_dtype", "vector_dim", "action_dim", "discrete", "obs_mean", "obs_std"):
         a, b = getattr(there, name), getattr(here, name)
         if a != b:
             raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")

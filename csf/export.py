@@ -145,7 +145,7 @@ worlds = envs.make_vec({env!r}, 1{arguments}){over}
 skill = agent.sample_skills(1)
 obs, info = worlds.reset(seed=0)
 for step in range(worlds.max_steps):
-    obs, reward, terminated, truncated, info = worlds.step(agent.act(torch.from_numpy(obs), skill, True).numpy())
+    obs, reward, terminated, truncated, info = worlds.step(agent.act({seen}, skill, True).numpy())
 ```
 
 `config.yaml` holds every setting of the run.
@@ -181,6 +181,9 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
         results="\n".join(["| measure | value |", "|---|---|", *rows]) if rows else "Not evaluated.",
         more="\nfrom csf.hierarchy import SkillVectorEnv" if config.get("skills") else "",
         over=OVER_SKILLS.format(hold=config["hold"]) if config.get("skills") else "",
+        seen="{key: torch.from_numpy(rows) for key, rows in obs.items()}"
+        if spec.vector_dim
+        else "torch.from_numpy(obs)",
         arguments="".join(f", {key}={value!r}" for key, value in env.items()),
     )
 

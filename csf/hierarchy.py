@@ -5,32 +5,35 @@ Source: the hierarchical controller of the CSF paper (arXiv 2412.08021), for a b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsFloat
+from typing import Any, NoReturn, SupportsFloat
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from csf.agents import Agent
 from csf.agents.base import Prior
-from csf.types import Worlds
+from csf.errors import ActionError
+from csf.types import EnvSpec, ObsArray, SomeObs, Worlds, map_obs, obs_tensor
 
 Array = NDArray[Any]
-Step = tuple[Array, Array, Array, Array, dict[str, Any]]
+Step = tuple[SomeObs, Array, Array, Array, dict[str, Any]]
 
 
-class SkillVectorEnv(VectorEnv[Array, Array, Array]):
+class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
     """N worlds behind Gymnasium's vector interface, without autoreset; a step holds a skill for `hold` steps of theirs.
 
-    Observations are those of the worlds. The agent sees their first columns, as many as it was trained on, and takes
-    its mode. A step's reward is the sum over the steps below; it ends early where the episode does, and its infos are
-    those of the last step below, with `action_norm` [N], the length of the controller's choice.
+    Observations are those of the worlds. The agent sees the part that it was trained on, which is the image where there
+    is one, and as many of the vector's first columns; it takes its mode. A step's reward is the sum over the steps
+    below; it ends early where the episode does, and its infos are those of the last step below, with `action_norm` [N],
+    the length of the controller's choice, and `world_steps` [N], the number of steps of the worlds that it lasted.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
@@ -62,15 +65,15 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         space: gymnasium.Space[Any] = action_space(self.prior, self.skill_dim)
         self.single_action_space, self.action_space = space, batch_space(space, self.num_envs)
         self.watch: Callable[[], None] | None = None  # called before every step of the worlds, such as to film it
-        self._obs: Array | None = None
+        self._obs: ObsArray | None = None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start new episodes, with the seeds and options of the worlds."""
         obs, infos = self.worlds.reset(seed=seed, options=options)
         self._obs = obs
-        return obs.copy(), infos
+        return map_obs(np.copy, obs), infos
 
     def step(self, actions: Array) -> Step:
         """Hold skills for `hold` steps.
@@ -82,7 +85,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             As the worlds do. A world whose episode ends waits, as it ended, for those whose episodes go on.
 
         Raises:
-            ValueError: actions of another shape, or that are not finite.
+            ActionError: actions of another shape, or that are not finite.
         """
         if self._obs is None:
             raise ResetNeeded("call reset() first")
@@ -91,6 +94,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         obs, reward = self._obs, np.zeros(self.num_envs)
         terminated, truncated, lost = (np.zeros(self.num_envs, bool) for _ in range(3))
         infos: dict[str, Any] = {}
+        taken = np.zeros(self.num_envs, np.int64)
         for _ in range(self.hold):
             alive = ~(terminated | truncated | lost)
             if not alive.any():
@@ -98,17 +102,45 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             if self.watch is not None:
                 self.watch()
             below = self.worlds.step(self._act(obs, skill))
-            obs, reward = _where(alive, below[0], obs), reward + np.where(alive, below[1], 0.0)
+            taken += alive
+            obs = map_obs(lambda new, old: _where(alive, new, old), below[0], obs)  # noqa: B023
+            reward = reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
             infos = {name: _where(alive, rows, infos.get(name)) for name, rows in below[4].items()}
             lost = lost | infos["diverged"]
         self._obs = obs
-        infos |= {"action_norm": np.linalg.norm(chosen, axis=1), "_action_norm": np.ones(self.num_envs, bool)}
-        return obs.copy(), reward, terminated, truncated, infos
+        for name, values in (("action_norm", np.linalg.norm(chosen, axis=1)), ("world_steps", taken)):
+            infos |= {name: values, f"_{name}": np.ones(self.num_envs, bool)}
+        return map_obs(np.copy, obs), reward, terminated, truncated, infos
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Goals of the worlds, as observations [n, O] and as places [n, C]."""
+    @property
+    def goal_names(self) -> tuple[str, ...]:
+        """The names that `goal_at` accepts."""
+        return self.worlds.goal_names
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether the worlds define goals."""
+        return self.worlds.has_goals
+
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[SomeObs, Array]:
+        """Goals of the worlds, as observations [n, *O] and as places [n, C]."""
         return self.worlds.goals(n, rng)
+
+    def goal_at(self, goal: Any) -> tuple[SomeObs, Array]:
+        """The goal of the worlds that is asked for by name or place."""
+        return self.worlds.goal_at(goal)
+
+    def measure(self, coord: Array, length: Array) -> dict[str, float]:
+        """What the worlds measure; nothing if skills are held, since the coordinates in between are not known."""
+        return self.worlds.measure(coord, length) if self.hold == 1 else {}
+
+    def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
+        """What the worlds say of goals, from the coordinates at the ends of the holds."""
+        return self.worlds.success(coord, length, place)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("SkillVectorEnv cannot be copied or pickled; make another one of new worlds and the agent")
 
     def render(self) -> tuple[Array, ...]:
         """A picture [H, W, 3] uint8 of every world, if the worlds take pictures."""
@@ -118,9 +150,9 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         """Release the worlds."""
         self.worlds.close()
 
-    def _act(self, obs: Array, skill: torch.Tensor) -> Array:
-        """[N, O], [N, Z] -> the agent's actions [N, A]."""
-        seen = torch.from_numpy(obs[:, : self.agent.spec.obs_dim]).to(skill.device)
+    def _act(self, obs: ObsArray, skill: torch.Tensor) -> Array:
+        """[N, *O], [N, Z] -> the agent's actions [N, A]."""
+        seen = obs_tensor(visible(obs, self.agent.spec), skill.device)
         return self.agent.act(seen, skill, True).cpu().numpy()
 
 
@@ -144,18 +176,19 @@ def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.f
     """Actions as rows [N, Z] float32: they already are, or are indices [N] of one-hot skills.
 
     Raises:
-        ValueError: a shape, a number that is not finite, or an index that is not accepted.
+        ActionError: a shape, a number that is not finite, or an index that is not accepted.
     """
     given = np.asarray(actions)
     shapes = "an index or a one-hot row" if prior == "one_hot" else "a row"
     if prior == "one_hot" and given.shape == (num_envs,) and given.dtype.kind in "iu":
         if not ((given >= 0) & (given < dim)).all():
-            raise ValueError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
+            raise ActionError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
         given = np.eye(dim)[given]
     if given.shape != (num_envs, dim):
-        raise ValueError(f"actions have shape {given.shape}; accepted: {shapes} of {dim} for each of {num_envs} worlds")
+        accepted = f"{shapes} of {dim} for each of {num_envs} worlds"
+        raise ActionError(f"actions have shape {given.shape}; accepted: {accepted}")
     if not (finite := np.isfinite(given).all(1)).all():
-        raise ValueError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
+        raise ActionError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
     return given.astype(np.float32)
 
 
@@ -168,11 +201,29 @@ def skills(rows: NDArray[np.float32], prior: Prior) -> NDArray[np.float32]:
     return rows * np.float32(REACH)
 
 
+def visible(obs: ObsArray, spec: EnvSpec) -> ObsArray:
+    """The part of observations [N, *O] that an agent was trained on: without the columns that a task adds."""
+    if isinstance(obs, dict):
+        image, vector = obs["image"], obs["vector"][:, : spec.vector_dim]
+        return {"image": image, "vector": vector} if spec.vector_dim else image
+    return obs if spec.has_image else obs[:, : spec.obs_dim]
+
+
+def _trained_on(space: gymnasium.Space[Any], added: int, spec: EnvSpec) -> EnvSpec:
+    """The specification with the observations of a space, less the columns that a task adds to its vectors."""
+    if isinstance(space, Dict):
+        image, columns = tuple(space["image"].shape or ()), (space["vector"].shape or (0,))[0] - added
+        return dataclasses.replace(spec, obs_shape=image, obs_dtype="uint8", vector_dim=columns)
+    first, *rest = space.shape or (0,)
+    shape = (first, *rest) if rest else (first - added,)
+    return dataclasses.replace(spec, obs_shape=shape, obs_dtype=str(space.dtype) if rest else "float32", vector_dim=0)
+
+
 def check_fit(worlds: Worlds, agent: Agent) -> None:
     """Refuse worlds in which the agent would not see, or do, what it was trained with.
 
-    A task says by `base` whose skills fit, and by `goal_dim` how many columns it adds to their observations; other
-    worlds take skills of their own.
+    A task says by `base` whose skills fit, and by `goal_dim` how many columns it adds to their vectors, or puts as a
+    vector beside their images; other worlds take skills of their own.
 
     Raises:
         ValueError: the agent has no skills, or was trained on other observations or actions.
@@ -182,20 +233,21 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
         raise ValueError(f"agent={agent.objective.cfg.name} has no skills that could be actions")
     if base not in (None, spec.id):
         raise ValueError(f"skills of environment {spec.id!r} do not fit; accepted here: those of {base!r}")
-    first, *rest = worlds.single_observation_space.shape
-    seen = (first - added, *rest)
-    if spec.obs_shape != seen:
-        raise ValueError(f"skills were trained on observations of shape {spec.obs_shape}; here they have {seen}")
+    here = _trained_on(worlds.single_observation_space, added, spec)
+    if here != spec:
+        there = spec.obs_words()
+        raise ValueError(f"skills were trained on observations of shape {there}; here they have {here.obs_words()}")
     if spec.action_dim != worlds.single_action_space.shape[0] or spec.discrete:
         raise ValueError(f"skills were trained with {spec.action_dim} actions; here is {worlds.single_action_space}")
-    for there, here in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
-        if there != (None if here is None else tuple(map(float, here[: first - added]))):
+    columns = spec.vector_dim if spec.has_image else spec.obs_dim
+    for trained, now in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
+        if trained != (None if now is None else tuple(map(float, now[:columns]))):
             raise ValueError(
                 "skills were trained on observations normalized otherwise; set normalizer as their run did"
             )
 
 
-class SkillEnv(gymnasium.Env[Array, Any]):
+class SkillEnv(gymnasium.Env[SomeObs, Any]):
     """The only world of a `SkillVectorEnv`; its action is a row [Z], or the index of a one-hot skill."""
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
@@ -214,16 +266,19 @@ class SkillEnv(gymnasium.Env[Array, Any]):
         self.observation_space = self.worlds.single_observation_space
         self.action_space = self.worlds.single_action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start a new episode; options are those of the worlds, whose arrays begin with their number, 1."""
         super().reset(seed=seed)
         obs, infos = self.worlds.reset(seed=seed, options=options)
-        return obs[0], _first(infos)
+        return map_obs(lambda rows: rows[0], obs), _first(infos)
 
-    def step(self, action: Any) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Hold one skill: observation [O], the sum of rewards, terminated, truncated, info."""
+    def step(self, action: Any) -> tuple[SomeObs, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Hold one skill: observation [*O], the sum of rewards, terminated, truncated, info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+        first = map_obs(lambda rows: rows[0], obs)
+        return first, float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
 
     def render(self) -> Any:
         """A picture of the world [H, W, 3] uint8, if it takes pictures."""
@@ -232,6 +287,9 @@ class SkillEnv(gymnasium.Env[Array, Any]):
     def close(self) -> None:
         """Release the world."""
         self.worlds.close()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("SkillEnv cannot be copied or pickled; make another one of a new world and the agent")
 
 
 def _first(infos: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 
 import csf
 from csf import pretrained
-from csf.agents import Agent
+from csf.agents import Agent, Objective
+from csf.backbones import Backbone
 from csf.config import compose
 from csf.config import help as usage
 from csf.config.compose import Config
@@ -28,13 +29,11 @@ from csf.io import checkpoint, files, policy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, differences
-from csf.learners.off_policy import OffPolicyLearner
-from csf.learners.on_policy import OnPolicyLearner
+from csf.learners import Budget, learners
 from csf.pretrained import Skills, worlds_of
-from csf.replay import ReplayBuffer
 from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Stop, Trainer
-from csf.types import EnvSpec, Stateful
+from csf.types import Stateful
 from csf.worlds import describe
 
 EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
@@ -53,7 +52,7 @@ class Run:
     """A run's parts, made from its configuration and put where its newest checkpoint left them."""
 
     def __init__(self, cfg: Config, device: torch.device, skills: Skills | None = None) -> None:
-        self.cfg = cfg
+        self.cfg, self.device = cfg, device
         torch.manual_seed(cfg.seed)
         task = cfg.task
         folder, eval_count = cfg.exp_dir / cfg.run_name, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals))
@@ -61,9 +60,9 @@ class Run:
         self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
-        self._check(spec)
-        self.parts: dict[str, Stateful] = {"agent": self.agent}
-        learner = self.parts["learner"] = self.make_learner(spec, device)
+        self._check_batch_size()
+        learner = learners[self.agent.backbone.learner](self.agent, Budget.of(task), device)
+        self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
         pretrained.keep(folder, skills)
@@ -83,26 +82,16 @@ class Run:
             self.save,
         )
 
-    def _check(self, spec: EnvSpec) -> None:
-        """What settings cannot say without the worlds and the method."""
-        task, least = self.cfg.task, self.agent.objective.least_batch
-        steps = task.episodes_per_epoch * spec.max_steps
-        if task.replay_size < steps and not self.agent.backbone.on_policy:
-            raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
-        if task.batch_size < least:
-            name = self.cfg.agent.name
-            raise ConfigError(f"task.batch_size is {task.batch_size}; agent={name} as set takes at least {least}")
-
-    def make_learner(self, spec: EnvSpec, device: torch.device) -> OffPolicyLearner | OnPolicyLearner:
-        """What stands between collections: the backbone decides whether old episodes are of use to it."""
-        task = self.cfg.task
-        if self.agent.backbone.on_policy:
-            return OnPolicyLearner(self.agent, task.updates_per_epoch, task.batch_size)
-        try:
-            replay = self.parts["replay"] = ReplayBuffer(task.replay_size, spec, self.cfg.agent.skill_dim, device)
-        except RuntimeError as error:  # PyTorch cannot allocate it
-            raise ConfigError(f"task.replay_size is {task.replay_size}, which does not fit into memory") from error
-        return OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
+    def _check_batch_size(self) -> None:
+        """Refuse batches that are too small for the method or the backbone."""
+        size, cfg = self.cfg.task.batch_size, self.cfg
+        parts: dict[str, Objective | Backbone] = {
+            f"agent={cfg.agent.name}": self.agent.objective,
+            f"agent/backbone={cfg.backbone.name}": self.agent.backbone,
+        }
+        for name, part in parts.items():
+            if size < part.least_batch:
+                raise ConfigError(f"task.batch_size is {size}; {name} as set takes at least {part.least_batch}")
 
     def train(self) -> int:
         """Resume if there is something to resume, train, and say how to go on or where the results are."""
@@ -143,7 +132,7 @@ class Run:
         path, state = found
         if changed := differences(state["config"], self.cfg.tree):
             raise CheckpointError(f"{path} is of a run with another configuration: {changed}")
-        checkpoint.restore(state, self.parts)
+        checkpoint.restore(state, self.parts, self.device)
         self.trainer.results.update(state["results"])
         say(f"going on after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
 
@@ -161,7 +150,7 @@ class Run:
         folder, epoch = self.dir.checkpoints, self.counters.epoch
         # The policy first: a run that is killed in between does this epoch again, and lacks neither file.
         policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts)
-        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts)
+        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device)
         checkpoint.prune(folder)
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:

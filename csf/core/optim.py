@@ -22,7 +22,10 @@ class Minimizer:
         """Follow the gradient of `loss` [] for this group alone; returns the loss, detached."""
         leaves = [computed_with(param) for param in self.params]
         for param, grad in zip(self.params, torch.autograd.grad(loss, leaves), strict=True):
-            param.grad = grad.to(param.dtype)
+            # Fused Adam reads both in the order of memory. Unlike backward(), grad() does not make the strides agree:
+            # the gradient of a convolution has those of its input.
+            fits = grad.dtype == param.dtype and grad.stride() == param.stride()
+            param.grad = grad if fits else torch.empty_like(param).copy_(grad)
         self.adam.step()
         refresh(self.params)
         return loss.detach()

@@ -9,7 +9,7 @@ heads), losses and the optimizer stay in float32.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +37,21 @@ def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.bmm(x.to(copy.dtype), copy).to(x.dtype) + bias
 
 
+class Multiplies(Protocol):
+    """A module that multiplies by its weights with the functions above."""
+
+    def factors(self) -> Iterable[nn.Parameter]:
+        """The weights."""
+        ...
+
+
 def make_copies(module: nn.Module) -> None:
-    """Give a working copy to every wide weight matrix of a module; call it after the module is on its device."""
-    for weight in module.parameters():
-        if weight.ndim in (2, 3) and min(weight.shape[-2:]) >= WIDE:
+    """Give a working copy to every wide weight in a module; call it after the module is on its device."""
+    layers: list[Any] = [layer for layer in module.modules() if hasattr(layer, "factors")]
+    for weight in (weight for layer in layers for weight in layer.factors()):
+        if min(weight.shape[-2:]) >= WIDE:
             copy = weight.detach().to(torch.bfloat16)
-            weight.working_copy = copy.requires_grad_(weight.requires_grad)  # type: ignore[attr-defined]
+            weight.working_copy = copy.requires_grad_(weight.requires_grad)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from csf.agents import Agent
 from csf.errors import ConfigError, MissingDependency, RunDirError, SamplerError
 from csf.evaluation.rollouts import isolated
 from csf.sampler import RolloutSampler
-from csf.types import Sampler, Worlds
+from csf.types import Sampler, SomeObs, Worlds
 
 COUNT = 9  # skills of a prior that has too many to show all
 SHOWN = 4  # entries of a skill that its label has room for
@@ -94,7 +94,7 @@ def record(
             raise ValueError(f"{len(skills)} skills need as many worlds; there are {len(pictures)}")
         shots.append([_scaled(picture, height) for picture in pictures[: len(skills)]])
 
-    def act(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
+    def act(obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
         if holder is None:
             shoot()
         return agent.act(obs, skill, mode)

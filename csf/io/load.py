@@ -20,8 +20,8 @@ def load(cp_path: str | Path, device: torch.device | str = "cpu") -> Agent:
     """A trained agent, ready to act; no code in the file can run, and neither Hydra nor the environment is needed.
 
     The agent has `act(obs, skill)`, `sample_skills(n)`, `goal_skill(obs, goal)` and `spec`, what it knows of its
-    environment. Observations are as the environment of this package gives them: normalized, where `spec.obs_mean` and
-    `spec.obs_std` say so.
+    environment. Observations are as the environment of this package gives them: vectors [N, O] float32, normalized
+    where `spec.obs_mean` and `spec.obs_std` say so, images [N, H, W, C] uint8, or both in a dict {"image", "vector"}.
 
     Args:
         cp_path: a run's folder, a policy file, a full checkpoint, or a pattern: see `csf.io.load.find`.
