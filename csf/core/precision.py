@@ -40,7 +40,7 @@ def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class Multiplies(Protocol):
     """A module that multiplies by its weights with the functions above."""
 
-    def factors(self) -> Iterable[nn.Parameter]:
+    def factors(self) -> Iterable[Tensor]:
         """The weights."""
         ...
 

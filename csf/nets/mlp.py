@@ -24,7 +24,7 @@ class Linear(nn.Linear):
         """[..., inputs] -> [..., outputs]."""
         return precision.linear(x, self.weight, self.bias)
 
-    def factors(self) -> list[nn.Parameter]:
+    def factors(self) -> list[Tensor]:
         """What it multiplies by."""
         return [self.weight]
 
@@ -104,7 +104,7 @@ class EnsembleMLP(nn.Module):
                 x = x.relu()
         return x
 
-    def factors(self) -> list[nn.Parameter]:
+    def factors(self) -> list[Tensor]:
         """What it multiplies by."""
         return list(self.weights)
 
