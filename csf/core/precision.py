@@ -45,10 +45,20 @@ class Multiplies(Protocol):
         ...
 
 
-def make_copies(module: nn.Module) -> None:
-    """Give a working copy to every wide weight in a module; call it after the module is on its device."""
+def make_copies(module: nn.Module, differences: bool) -> None:
+    """Give a working copy to every wide weight in a module; call it after the module is on its device.
+
+    Args:
+        module: an agent, or a part of one.
+        differences: whether networks with the attribute `small_differences` get copies too. Their outputs are
+            subtracted from each other, and the rounding of bfloat16 is of the order of the difference.
+    """
+    exact = {
+        part for whole in module.modules() if getattr(whole, "small_differences", False) for part in whole.modules()
+    }
     layers: list[Any] = [layer for layer in module.modules() if hasattr(layer, "factors")]
-    for weight in (weight for layer in layers for weight in layer.factors()):
+    kept = [layer for layer in layers if differences or layer not in exact]
+    for weight in (weight for layer in kept for weight in layer.factors()):
         if min(weight.shape[-2:]) >= WIDE:
             copy = weight.detach().to(torch.bfloat16)
             weight.working_copy = copy.requires_grad_(weight.requires_grad)
@@ -66,6 +76,11 @@ def computed_with(param: Tensor) -> Tensor:
     """The tensor that products read for a parameter, with respect to which its gradient is taken."""
     copy = _copy(param)
     return param if copy is None else copy
+
+
+def has_instructions(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 numbers in hardware; a CPU without the instructions emulates them."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _copy(param: Tensor) -> Tensor | None:
