@@ -24,6 +24,7 @@ from csf.config import compose, overrides
 from csf.config import help as usage
 from csf.config.schema import Config, completed, told
 from csf.core.device import pick_device, use_threads
+from csf.core.precision import has_instructions
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, policy
@@ -71,6 +72,9 @@ class Run:
         self.opened.callback(self.eval_worlds.close)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
+        self.agent.use_precision(cfg.precision)
+        if cfg.precision != "float32" and not has_instructions(device):
+            say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")
         self._check_batch_size()
         learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}

@@ -14,7 +14,7 @@ BELOW: dict[str, set[str]] = {
     "envs": set(),
     "csf": {"csf.io"},  # csf.load
     **{leaf: set() for leaf in LEAVES},
-    "csf.nets": LEAVES,
+    "csf.nets": LEAVES | {"csf.core.precision"},
     "csf.core": LEAVES,
     "csf.mi": LEAVES | {"csf.nets"},
     "csf.replay": LEAVES,
@@ -24,7 +24,7 @@ BELOW: dict[str, set[str]] = {
     "csf.learners": LEAVES | {"csf.agents", "csf.replay"},
     "csf.evaluation": LEAVES | {"csf.agents", "csf.sampler"},
     "csf.hierarchy": LEAVES | {"csf.agents"},
-    "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones"},
+    "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones", "csf.core.precision"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones", "csf.config.schema"},  # files have settings of all three
     "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds

@@ -14,7 +14,7 @@ from golden_map import Arrays
 from torch import Tensor, nn
 
 from csf.nets.actor import GaussianActor, TanhNormal
-from csf.nets.mlp import EnsembleMLP, SpectralLinear, mlp
+from csf.nets.mlp import EnsembleMLP, Linear, SpectralLinear, mlp
 
 # ---- the tanh-Gaussian law
 
@@ -152,7 +152,7 @@ def test_networks_start_as_xavier_uniform_and_critics_as_xavier_normal() -> None
 def test_a_policy_has_a_tanh_trunk_and_heads_of_a_tenth() -> None:
     torch.manual_seed(0)
     actor = GaussianActor([300, 400, 500, 200])
-    assert [type(layer) for layer in actor.trunk] == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh]
+    assert [type(layer) for layer in actor.trunk] == [Linear, nn.Tanh, Linear, nn.Tanh]
     for layer, want in ((actor.trunk[0], xavier(300, 400)), (actor.trunk[2], xavier(400, 500))):
         has_std(cast(nn.Linear, layer).weight, want, uniform=True)
     for head in actor.heads.weight.chunk(2):
@@ -167,7 +167,7 @@ def test_biases_start_at_zero(net: nn.Module) -> None:
 
 
 def test_the_last_layer_is_linear() -> None:
-    assert [type(layer) for layer in mlp([3, 8, 2])] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(layer) for layer in mlp([3, 8, 2])] == [Linear, nn.ReLU, Linear]
     assert (EnsembleMLP(1, [3, 8, 50])(torch.randn(50, 3)) < 0).any()
 
 

@@ -12,6 +12,7 @@ from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
+from csf.core.precision import Precision, make_copies, refresh
 from csf.errors import ConfigError
 from csf.types import Batch, EnvSpec, Metrics, Obs
 
@@ -88,6 +89,16 @@ class Agent(nn.Module):
         """One step on every part. Fixed shapes, no value read on the host: safe to capture."""
         return {**self.objective.update(batch), **self.backbone.update(batch, self.objective)}
 
+    def use_precision(self, precision: Precision) -> None:
+        """Compute products of wide layers in bfloat16; call it once, after the agent is on its device.
+
+        Args:
+            precision: "float32" changes nothing; "bf16" leaves out networks whose outputs are subtracted from each
+                other, such as phi; "bf16_all" leaves out none.
+        """
+        if precision != "float32":
+            make_copies(self, differences=precision == "bf16_all")
+
     def minimizers(self) -> dict[str, Minimizer]:
         """Every optimizer of the agent by name."""
         parts = {"objective": self.objective.minimizers, "backbone": self.backbone.minimizers}
@@ -106,5 +117,6 @@ class Agent(nn.Module):
     def load_full_state(self, state: dict[str, Any]) -> None:
         """Take over what `full_state` returned."""
         self.load_state_dict(state["modules"])
+        refresh(self.parameters())
         for name, minimizer in self.minimizers().items():
             minimizer.load_full_state(state["optim"][name])

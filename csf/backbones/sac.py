@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.config.ranges import Count, Fraction, NotNegative, Positive
 from csf.core.optim import Minimizer
+from csf.core.precision import refresh
 from csf.nets.encoder import make_encoder
 from csf.nets.mlp import EnsembleMLP
 from csf.types import Batch, EnvSpec, Metrics, Obs, Rewarder
@@ -115,7 +116,9 @@ class SAC(Backbone):
         critic_loss = self.minimizers["critic"].step(critic_loss)
         # Only the next critic loss reads the targets, so their place before or after the policy's step is free.
         online = [param.detach() for param in self.critic.parameters()]
-        torch._foreach_lerp_(list(self.target.parameters()), online, self.cfg.tau)
+        target: list[Tensor] = list(self.target.parameters())
+        torch._foreach_lerp_(target, online, self.cfg.tau)
+        refresh(target)
         actor_loss, log_prob = self.actor_loss(batch)
         actor_loss = self.minimizers["actor"].step(actor_loss)
         alpha_loss = self.minimizers["alpha"].step(-(self.log_alpha * (log_prob + self.entropy_goal)).mean())

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from csf.agents import ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
 from csf.config.ranges import Before, Count, Natural, Range, Seed
+from csf.core.precision import Precision
 from csf.errors import ConfigError
 
 
@@ -50,6 +51,7 @@ class General:
     run_name: str  # folder of the run below exp_dir
     variant: str  # part of run_name: the settings that differ from what the chosen groups set
     device: Literal["auto", "cpu", "cuda"]  # where networks compute; auto: cuda if there is one
+    precision: Annotated[Precision, Before("float32")]  # products of wide layers; bf16: all but phi, bf16_all: all
     threads: Natural  # CPU threads; 0: OMP_NUM_THREADS if it is set, else one per usable core
     wandb: Literal["disabled", "offline", "online"]  # logging to Weights & Biases
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions

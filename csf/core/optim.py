@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from csf.core.precision import computed_with, refresh
+
 
 class Minimizer:
     """Fused Adam over one group of parameters; a step reads no value on the host."""
@@ -18,11 +20,14 @@ class Minimizer:
 
     def step(self, loss: Tensor) -> Tensor:
         """Follow the gradient of `loss` [] for this group alone; returns the loss, detached."""
-        for param, grad in zip(self.params, torch.autograd.grad(loss, self.params), strict=True):
+        leaves = [computed_with(param) for param in self.params]
+        for param, grad in zip(self.params, torch.autograd.grad(loss, leaves), strict=True):
             # Fused Adam reads both in the order of memory. Unlike backward(), grad() does not make the strides agree:
             # the gradient of a convolution has those of its input.
-            param.grad = grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
+            fits = grad.dtype == param.dtype and grad.stride() == param.stride()
+            param.grad = grad if fits else torch.empty_like(param).copy_(grad)
         self.adam.step()
+        refresh(self.params)
         return loss.detach()
 
     def full_state(self) -> dict[str, Any]:

@@ -10,15 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csf.core import precision
 from csf.nets.encoder import Encoder, VectorEncoder
 from csf.types import Obs
 
 Initializer = Callable[[Tensor], Tensor]
 
 
-def linear(inputs: int, outputs: int, init: Initializer = nn.init.xavier_uniform_) -> nn.Linear:
+class Linear(nn.Linear):
+    """A linear layer whose product may run in bfloat16: see `csf.core.precision`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        return precision.linear(x, self.weight, self.bias)
+
+    def factors(self) -> list[Tensor]:
+        """What it multiplies by."""
+        return [self.weight]
+
+
+def linear(inputs: int, outputs: int, init: Initializer = nn.init.xavier_uniform_) -> Linear:
     """A linear layer with weights from `init` and zero bias."""
-    layer = nn.Linear(inputs, outputs)
+    layer = Linear(inputs, outputs)
     init(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -86,10 +99,14 @@ class EnsembleMLP(nn.Module):
         x = x.expand(self.heads, *x.shape[-2:])
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
+            x = precision.ensemble_linear(x, weight, bias)
             if i < last:
                 x = x.relu()
         return x
+
+    def factors(self) -> list[Tensor]:
+        """What it multiplies by."""
+        return list(self.weights)
 
 
 class SpectralLinear(nn.Linear):

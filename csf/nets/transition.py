@@ -14,6 +14,8 @@ from csf.types import Obs, cat_obs
 class StateFeatures(ObsMLP):
     """phi, an encoder and MLP of one observation; a step is phi(s') - phi(s)."""
 
+    small_differences = True  # see csf.core.precision
+
     def __init__(self, encoder: Encoder, hidden: Sequence[int], features: int) -> None:
         """Map [B, *O] to [B, Z]."""
         super().__init__(encoder, [*hidden, features])

@@ -1,0 +1,87 @@
+"""Matrix products of wide layers in bfloat16, beside float32 parameters.
+
+A wide weight keeps a bfloat16 working copy that every product reads; gradients are taken with respect to the copy, the
+optimizer follows them in the float32 parameter, and the copy is refreshed after each step. Weights are not cast again
+for every product, which would cost as much as the products save. Biases, activations, narrow layers (inputs and
+heads), losses and the optimizer stay in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bf16", "bf16_all"]
+
+WIDE = 256  # inputs and outputs that a layer has at least for bfloat16 to pay
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
+    copy = _copy(weight)
+    if copy is None:
+        return F.linear(x, weight, bias)
+    y = F.linear(x.to(copy.dtype), copy).to(x.dtype)
+    return y if bias is None else y + bias
+
+
+def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[E, B, I] -> [E, B, O] by weights [E, I, O] and biases [E, 1, O], likewise."""
+    copy = _copy(weight)
+    if copy is None:
+        return torch.baddbmm(bias, x, weight)
+    return torch.bmm(x.to(copy.dtype), copy).to(x.dtype) + bias
+
+
+class Multiplies(Protocol):
+    """A module that multiplies by its weights with the functions above."""
+
+    def factors(self) -> Iterable[Tensor]:
+        """The weights."""
+        ...
+
+
+def make_copies(module: nn.Module, differences: bool) -> None:
+    """Give a working copy to every wide weight in a module; call it after the module is on its device.
+
+    Args:
+        module: an agent, or a part of one.
+        differences: whether networks with the attribute `small_differences` get copies too. Their outputs are
+            subtracted from each other, and the rounding of bfloat16 is of the order of the difference.
+    """
+    exact = {
+        part for whole in module.modules() if getattr(whole, "small_differences", False) for part in whole.modules()
+    }
+    layers: list[Any] = [layer for layer in module.modules() if hasattr(layer, "factors")]
+    kept = [layer for layer in layers if differences or layer not in exact]
+    for weight in (weight for layer in kept for weight in layer.factors()):
+        if min(weight.shape[-2:]) >= WIDE:
+            copy = weight.detach().to(torch.bfloat16)
+            weight.working_copy = copy.requires_grad_(weight.requires_grad)
+
+
+@torch.no_grad()
+def refresh(params: Iterable[Tensor]) -> None:
+    """Bring working copies up to date with their parameters."""
+    pairs = [(copy, param) for param in params if (copy := _copy(param)) is not None]
+    if pairs:
+        torch._foreach_copy_([copy for copy, _ in pairs], [param for _, param in pairs])
+
+
+def computed_with(param: Tensor) -> Tensor:
+    """The tensor that products read for a parameter, with respect to which its gradient is taken."""
+    copy = _copy(param)
+    return param if copy is None else copy
+
+
+def has_instructions(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 numbers in hardware; a CPU without the instructions emulates them."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _copy(param: Tensor) -> Tensor | None:
+    return getattr(param, "working_copy", None)
