@@ -13,8 +13,6 @@ if VERSION is None:
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
     "pixels": ["dm_control>=1.0.50,<1.1"],
-    # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
-    "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
     "report": ["rliable>=1.2,<2", "pandas>=2.2,<3", "jinja2>=3.1,<4"],
     "dev": [

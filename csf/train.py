@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before imports that take seconds
+    from csf.core import signals
+
+    signals.guard()
+
 import dataclasses
 import logging
-import signal
 import sys
 from pathlib import Path
 
@@ -16,11 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import csf
+from csf import launch as launching
 from csf import pretrained
 from csf.agents import Agent
 from csf.config import compose
 from csf.config import help as usage
 from csf.config.compose import Config
+from csf.core import signals
 from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.suite import suite
@@ -33,7 +39,7 @@ from csf.learners.on_policy import OnPolicyLearner
 from csf.pretrained import Skills, worlds_of
 from csf.replay import ReplayBuffer
 from csf.sampler import RolloutSampler
-from csf.trainer import Counters, Schedule, Stop, Trainer
+from csf.trainer import Counters, Schedule, Trainer
 from csf.types import EnvSpec, Stateful
 from csf.worlds import describe
 
@@ -119,7 +125,7 @@ class Run:
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
         progress = Progress(epochs, self.counters.epoch, self.trainer.results)
-        with Stop().listen() as stop:
+        with signals.listening() as stop:
             try:
                 self.trainer.run(progress, stop)
             except NonFiniteError as error:
@@ -127,8 +133,7 @@ class Run:
             finally:
                 progress.close()
         if stop.signal is not None and self.counters.epoch < epochs:
-            name = signal.Signals(stop.signal).name
-            say(f"{name}: saved after epoch {self.counters.epoch}; the same command goes on from there")
+            say(f"{stop.reason}: saved after epoch {self.counters.epoch}; the same command goes on from there")
             return 128 + stop.signal
         say(f"finished: {epochs} epochs; results are in {where}")
         return 0
@@ -190,7 +195,7 @@ def say(text: str) -> None:
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONFIGS), config_name="train")
-def launch(tree: DictConfig) -> None:
+def launch(tree: DictConfig) -> int:
     """One job: called by Hydra once, or once per point of a sweep."""
     compose.register_resolvers()  # a launcher may have started a process of its own
     try:
@@ -199,14 +204,19 @@ def launch(tree: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then prints this without traceback
             raise CompactHydraException(f"error: {error}") from error
         sys.exit(f"error: {error}")
-    if code:
+    if code and HydraConfig.get().mode == RunMode.RUN:
         sys.exit(code)
+    return code  # a sweep's launcher sees to the other jobs
 
 
 def main() -> None:
     """Check the arguments, so that a mistake is told in one line, then hand over to Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     compose.register_resolvers()
+    launching.register()
+    if signals.is_job():  # the sweep has checked and quoted the arguments
+        launch()
+        return
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
     words = sys.argv[1:] = [compose.quoted(word) for word in words]

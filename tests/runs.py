@@ -98,7 +98,9 @@ def train(folder: Path, *words: str) -> Child:
 def main(words: list[str]) -> None:
     """The entry point with these arguments."""
     from csf import train
+    from csf.core import signals
 
+    signals.guard()
     sys.argv = ["csf.train", *words]
     train.main()
 

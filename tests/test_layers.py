@@ -25,7 +25,8 @@ BELOW: dict[str, set[str]] = {
     "csf.evaluation": LEAVES | {"csf.agents", "csf.sampler"},
     "csf.hierarchy": LEAVES | {"csf.agents"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
-    "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
+    "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
+    "csf.launch": LEAVES | {"csf.core"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
 }
 # For entry points, and not by each other.
@@ -35,8 +36,8 @@ EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 
 # Names that these modules alone may use.
 RESERVED = {
-    "hydra": {"csf.config.compose", "csf.train"},
-    "omegaconf": {"csf.config.compose", "csf.train"},
+    "hydra": {"csf.config.compose", "csf.launch", "csf.train"},
+    "omegaconf": {"csf.config.compose", "csf.launch", "csf.train"},
     "envs": {"csf.worlds"},
     "jinja2": {"csf.report.page"},
     "rliable": {"csf.report.statistics"},
