@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from hydra._internal import core_plugins
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
@@ -19,7 +21,7 @@ from omegaconf import DictConfig
 
 from csf.core import signals
 
-PACKAGE = "hydra_plugins.csf"  # Hydra accepts launchers of its plugins' package alone
+PACKAGE = f"{core_plugins.__name__}.csf"  # Hydra accepts launchers in the packages of plugins alone
 PAUSE = 0.05  # seconds between looks at running jobs
 
 
@@ -47,15 +49,16 @@ class SideBySide(Launcher):
 
     def __init__(self, n_jobs: int) -> None:
         """-1: one job per core."""
-        if not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):
-            raise CompactHydraException(f"error: hydra.launcher.n_jobs is {n_jobs}; accepted: 1, 2, ..., or -1: cores")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.n_jobs = cores if n_jobs == -1 else n_jobs
-        self.threads = max(1, cores // self.n_jobs)
+        self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what jobs share."""
-        self.config = config
+        """Keep what jobs share, and divide the cores among them."""
+        if not isinstance(self.n_jobs, int) or (self.n_jobs < 1 and self.n_jobs != -1):
+            accepted = "a positive number, or -1 for one job per core"
+            raise CompactHydraException(f"error: hydra.launcher.n_jobs is {self.n_jobs}; accepted: {accepted}")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.n_jobs = cores if self.n_jobs == -1 else self.n_jobs
+        self.config, self.threads = config, max(1, cores // self.n_jobs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run all jobs and return how they ended, in their order."""
@@ -151,7 +154,14 @@ def leave_if_stopped(stop: signals.Stop, returns: Sequence[JobReturn], jobs: int
 
 
 def register() -> None:
-    """Have Hydra know these launchers by the names that configs/hydra/launcher gives them."""
-    for launcher in (InTurn, SideBySide):
+    """Put these launchers in the place of Hydra's: `basic`, and `joblib`, whose name and `n_jobs` users know.
+
+    The workers of Hydra's joblib plugin lose what they have trained when they or their parent get a signal.
+    """
+    plugins, configs = Plugins.instance(), ConfigStore.instance()
+    setattr(core_plugins, PACKAGE.rpartition(".")[2], sys.modules[__name__])
+    for name, launcher, settings in (("basic", InTurn, {}), ("joblib", SideBySide, {"n_jobs": -1})):
         launcher.__module__ = PACKAGE
-        Plugins.instance().register(launcher)
+        plugins.register(launcher)
+        node = {"_target_": f"{PACKAGE}.{launcher.__name__}", **settings}
+        configs.store(group="hydra/launcher", name=name, node=node, provider="csf")

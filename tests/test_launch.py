@@ -1,0 +1,247 @@
+"""Signals reach every process of a run or a sweep: each saves, no further job starts, none is left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from runs import SECONDS, TINY, Child, fork, main, reached, train, wait_for_epoch
+
+from csf.core.signals import SIGNALS
+
+NEVER = ("task.epochs=100000", "task.save_every=100000")
+IN_TURN = ("-m", "seed=0,1,2")
+SIDE_BY_SIDE = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *IN_TURN)
+SEED = "sd${seed}"
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for an event."""
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def jobs(folder: Path) -> list[int]:
+    """Processes, other than those forked by the tests, that were started with this folder among their arguments."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_text().split("\0")
+        except OSError:  # it has just ended
+            continue
+        if f"exp_dir={folder}" in words:
+            found.append(int(entry.name))
+    return found
+
+
+def check_saved(folder: Path, said: str, reason: str) -> None:
+    """The epoch was finished and saved, and that was said."""
+    last = reached(folder)
+    assert [path.name for path in (folder / "checkpoints").glob("*.pt")] == [f"epoch_{last:06d}.pt"]
+    assert f"{reason}: saved after epoch {last}; the same command goes on from there" in said.splitlines()
+
+
+# ---- one run
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_run_saves_whatever_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+    child = train(tmp_path / "run", *NEVER)
+    wait_for_epoch(child, tmp_path / "run", 1)
+    child.kill(number)
+    assert child.wait() == 128 + number, child.said
+    check_saved(tmp_path / "run", child.said, number.name)
+
+
+def test_signals_that_come_together_are_one_request(tmp_path: Path) -> None:
+    """As timeout(1) sends them, or a terminal that closes; the epoch is a long one."""
+    child = train(tmp_path / "run", *NEVER, "task.updates_per_epoch=300")
+    wait_for_epoch(child, tmp_path / "run", 1)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+        child.kill(number)
+        child.process.join(0.01)
+    assert child.wait() == 128 + signal.SIGHUP, child.said
+    check_saved(tmp_path / "run", child.said, "SIGHUP")
+
+
+def test_under_nohup_a_run_outlives_a_logout(tmp_path: Path) -> None:
+    child = fork(tmp_path / "log", nohup, [*words(tmp_path), *NEVER])
+    wait_for_epoch(child, tmp_path / "run", 1)
+    child.kill(signal.SIGHUP)
+    wait_for_epoch(child, tmp_path / "run", reached(tmp_path / "run") + 3)
+    child.kill(signal.SIGTERM)
+    assert child.wait() == 143
+    check_saved(tmp_path / "run", child.said, "SIGTERM")
+
+
+def nohup(arguments: list[str]) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    main(arguments)
+
+
+def words(folder: Path) -> list[str]:
+    return [*TINY, f"exp_dir={folder}", "run_name=run"]
+
+
+def test_a_terminal_that_closes_takes_no_epoch_with_it(tmp_path: Path) -> None:
+    """Besides the signal, every write to it fails."""
+    child = fork(tmp_path / "log", terminal, [*words(tmp_path), *NEVER], tmp_path / "run")
+    assert child.wait() == 128 + signal.SIGHUP
+    folder = tmp_path / "run"
+    assert [path.name for path in (folder / "checkpoints").glob("*.pt")] == [f"epoch_{reached(folder):06d}.pt"]
+
+
+def terminal(arguments: list[str], folder: Path) -> None:
+    os.setsid()
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    os.dup2(slave, 2)
+    os.close(slave)
+
+    def close() -> None:
+        until(lambda: reached(folder) >= 2, "no epoch 2")
+        os.close(master)
+
+    threading.Thread(target=close, daemon=True).start()
+    main(arguments)
+
+
+def test_a_run_does_not_need_a_reader_of_what_it_says(tmp_path: Path) -> None:
+    """As in `csf_ant.sh 2>&1 | tee log`, where Ctrl-C ends tee first."""
+    child = fork(tmp_path / "log", unread, [*words(tmp_path), *NEVER])
+    wait_for_epoch(child, tmp_path / "run", 2)
+    child.kill(signal.SIGINT)
+    assert child.wait() == 130
+    folder = tmp_path / "run"
+    assert [path.name for path in (folder / "checkpoints").glob("*.pt")] == [f"epoch_{reached(folder):06d}.pt"]
+
+
+def unread(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.dup2(writer, 2)
+    os.close(reader)
+    main(arguments)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_training_is_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    """While imports are running: it is sent as soon as the program listens."""
+    line = [sys.executable, "-m", "csf.train", *words(tmp_path)]
+    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+    def listens() -> bool:
+        assert process.poll() is None
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(next(row.split()[1] for row in status.splitlines() if row.startswith("SigCgt")), 16)
+        return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+
+    until(listens, "does not listen")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=SECONDS)
+    assert said == f"{number.name}: ended before training began\n"
+    assert process.returncode == 128 + number
+    assert not (tmp_path / "run").exists()
+
+
+# ---- sweeps
+
+
+def test_in_a_sweep_no_further_job_is_started(tmp_path: Path) -> None:
+    child = train(tmp_path / SEED, *NEVER, *IN_TURN)
+    wait_for_epoch(child, tmp_path / "sd0", 1)
+    child.kill(signal.SIGTERM)
+    assert child.wait() == 143, child.said
+    check_saved(tmp_path / "sd0", child.said, "SIGTERM")
+    assert child.said.splitlines()[-1] == "SIGTERM: 2 of 3 jobs not started; the same command starts them"
+    assert not (tmp_path / "sd1").exists()
+    again = train(tmp_path / SEED, f"task.epochs={reached(tmp_path / 'sd0') + 1}", *IN_TURN)
+    assert again.wait() == 0, again.said
+    assert again.said.count("finished: ") == 3, again.said
+
+
+def sweep(folder: Path, *more: str) -> Child:
+    """Two jobs that run side by side and never end, and one that waits; both have reached epoch 1."""
+    child = train(folder / SEED, *NEVER, *SIDE_BY_SIDE, *more)
+    for name in ("sd0", "sd1"):
+        wait_for_epoch(child, folder / name, 1)
+    assert len(jobs(folder)) == 2
+    return child
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_all_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    child = sweep(tmp_path)
+    for job in jobs(tmp_path):  # as a scheduler does that signals every process
+        os.kill(job, signal.SIGUSR1)
+    child.kill(signal.SIGUSR1)
+    assert child.wait() == 128 + signal.SIGUSR1, child.said
+    assert jobs(tmp_path) == []
+    for name in ("sd0", "sd1"):
+        check_saved(tmp_path / name, child.said, "SIGUSR1")
+    assert not (tmp_path / "sd2").exists()
+    lines = [line for line in child.said.splitlines() if not line.startswith("epoch ")]
+    assert len(lines) == 5, child.said  # two begin, two save, and:
+    assert lines[-1] == "SIGUSR1: 1 of 3 jobs not started; the same command starts them"
+    epochs = max(reached(tmp_path / name) for name in ("sd0", "sd1")) + 1
+    again = train(tmp_path / SEED, f"task.epochs={epochs}", *SIDE_BY_SIDE)
+    assert again.wait() == 0, again.said
+    assert again.said.count("going on after epoch") == 2, again.said
+    assert again.said.count(f"finished: {epochs} epochs") == 3, again.said
+    assert jobs(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_job_saves_and_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
+    child = train(tmp_path / SEED, *NEVER, *SIDE_BY_SIDE, "seed=0")
+    wait_for_epoch(child, tmp_path / "sd0", 1)
+    child.kill(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    until(lambda: jobs(tmp_path) == [], f"a job is left: {child.said}")
+    check_saved(tmp_path / "sd0", child.said, "the process of the sweep has ended")
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path) -> None:
+    """Here the first one's epoch would never end."""
+    child = sweep(tmp_path, "task.updates_per_epoch=1000000")
+    child.kill(signal.SIGINT)
+    child.process.join(0.5)
+    assert child.process.exitcode is None, child.said
+    child.kill(signal.SIGINT)
+    assert child.wait() == -signal.SIGINT
+    until(lambda: jobs(tmp_path) == [], f"jobs are left: {child.said}")
+    assert "Traceback" not in child.said
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_or_is_killed_takes_no_other_with_it(tmp_path: Path) -> None:
+    sizes = ("task.replay_size=100,10", "task.min_replay_size=10", "task.epochs=100000", "task.save_every=1")
+    child = train(tmp_path / "${task.replay_size}", *SIDE_BY_SIDE[:3], *sizes)
+    wait_for_epoch(child, tmp_path / "100", 1)
+    until(lambda: len(jobs(tmp_path)) == 1, f"the other does not fail: {child.said}")
+    os.kill(jobs(tmp_path)[0], signal.SIGKILL)
+    assert child.wait() == 1
+    assert "error: task.replay_size is 10, less than the 20 transitions of an epoch" in child.said.splitlines()
+    assert "error: the job was ended by SIGKILL" in child.said.splitlines()
+    assert "Traceback" not in child.said
+
+
+def test_a_number_of_jobs_that_cannot_be(tmp_path: Path) -> None:
+    child = train(tmp_path / SEED, *SIDE_BY_SIDE, "hydra.launcher.n_jobs=0")
+    assert child.wait() == 1
+    accepted = "a positive number, or -1 for one job per core"
+    assert child.said.splitlines()[0] == f"error: hydra.launcher.n_jobs is 0; accepted: {accepted}"
+    assert "Traceback" not in child.said
