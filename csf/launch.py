@@ -75,7 +75,7 @@ class SideBySide(Launcher):
             finally:
                 for job in jobs:
                     job.end(signal.SIGTERM)  # only after an error is one still running
-            returns = [job.result() for job in jobs]
+            returns = [job.result(stop.signal is not None) for job in jobs]
             leave_if_stopped(stop, returns, len(job_overrides))
         return returns
 
@@ -112,7 +112,8 @@ class Job:
             "OMP_NUM_THREADS": str(threads),
             **os.environ,
             signals.SWEEP: str(os.getpid()),
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # with -P: imports as here
+            # With -P: what is imported here is imported there. Hooks of editable installs are no paths.
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path if os.path.exists(path or ".")),
         }
         line = [sys.executable, "-P", "-m", "csf.train", *self.overrides, *words]
         with signals.blocked():
@@ -124,10 +125,10 @@ class Job:
             self.process.send_signal(number)
             self.ended = True
 
-    def result(self) -> JobReturn:
-        """What Hydra takes for a finished job."""
+    def result(self, stopping: bool) -> JobReturn:
+        """What Hydra takes for a finished job; while the sweep is `stopping`, to end by a signal is no failure."""
         code, result = self.process.wait(), JobReturn(overrides=self.overrides)
-        stopped = self.ended and code != 1
+        stopped = stopping and (code - 128 in signals.SIGNALS or -code in signals.SIGNALS)
         result.status = JobStatus.COMPLETED if code == 0 or stopped else JobStatus.FAILED
         result.return_value = code
         if result.status == JobStatus.FAILED:

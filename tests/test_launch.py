@@ -184,9 +184,10 @@ def sweep(folder: Path, *more: str) -> Child:
 @pytest.mark.slow
 def test_jobs_side_by_side_all_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
     child = sweep(tmp_path)
-    for job in jobs(tmp_path):  # as a scheduler does that signals every process
-        os.kill(job, signal.SIGUSR1)
+    running = jobs(tmp_path)
     child.kill(signal.SIGUSR1)
+    for job in running:  # as a scheduler does that signals every process
+        os.kill(job, signal.SIGUSR1)
     assert child.wait() == 128 + signal.SIGUSR1, child.said
     assert jobs(tmp_path) == []
     for name in ("sd0", "sd1"):
