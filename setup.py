@@ -12,7 +12,10 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    "pixels": ["dm_control>=1.0.50,<1.1"],
+    # Its labmaze has no wheel for Python 3.13: there, install scripts/lib/requirements-images.txt with --no-deps.
+    "pixels": ["dm_control>=1.0.50,<1.1; python_version < '3.13'"],
+    # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
+    "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
     "report": ["rliable>=1.2,<2", "pandas>=2.2,<3", "jinja2>=3.1,<4"],
     "dev": [
@@ -34,14 +37,14 @@ EXTRAS = {
 }
 
 setup(
-    name="csf",
+    name="csf-skills",  # on the package index, csf is another project
     version=VERSION[1],
     description="Mutual-information skill learning in PyTorch: CSF, METRA, DIAYN, DADS, CIC and VISR",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["csf", "csf.*", "envs", "envs.*"]), "csf.configs"],
     package_dir={"csf.configs": "configs"},
     package_data={
@@ -63,4 +66,5 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["csf = csf.__main__:main"]},
 )

@@ -17,6 +17,10 @@ class SamplerError(CsfError):
     """The worlds cannot go on."""
 
 
+class ActionError(CsfError, ValueError):
+    """An action that an environment over skills does not accept."""
+
+
 class CheckpointError(CsfError):
     """A checkpoint that cannot be written, read or used here."""
 

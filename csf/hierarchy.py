@@ -6,7 +6,7 @@ Source: the hierarchical controller of the CSF paper (arXiv 2412.08021), for a b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsFloat
+from typing import Any, NoReturn, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from csf.agents import Agent
 from csf.agents.base import Prior
+from csf.errors import ActionError
 from csf.types import Worlds
 
 Array = NDArray[Any]
@@ -30,7 +31,8 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
 
     Observations are those of the worlds. The agent sees their first columns, as many as it was trained on, and takes
     its mode. A step's reward is the sum over the steps below; it ends early where the episode does, and its infos are
-    those of the last step below, with `action_norm` [N], the length of the controller's choice.
+    those of the last step below, with `action_norm` [N], the length of the controller's choice, and `world_steps` [N],
+    the number of steps of the worlds that it lasted.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
@@ -82,7 +84,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             As the worlds do. A world whose episode ends waits, as it ended, for those whose episodes go on.
 
         Raises:
-            ValueError: actions of another shape, or that are not finite.
+            ActionError: actions of another shape, or that are not finite.
         """
         if self._obs is None:
             raise ResetNeeded("call reset() first")
@@ -91,6 +93,7 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         obs, reward = self._obs, np.zeros(self.num_envs)
         terminated, truncated, lost = (np.zeros(self.num_envs, bool) for _ in range(3))
         infos: dict[str, Any] = {}
+        taken = np.zeros(self.num_envs, np.int64)
         for _ in range(self.hold):
             alive = ~(terminated | truncated | lost)
             if not alive.any():
@@ -98,17 +101,44 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
             if self.watch is not None:
                 self.watch()
             below = self.worlds.step(self._act(obs, skill))
+            taken += alive
             obs, reward = _where(alive, below[0], obs), reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
             infos = {name: _where(alive, rows, infos.get(name)) for name, rows in below[4].items()}
             lost = lost | infos["diverged"]
         self._obs = obs
-        infos |= {"action_norm": np.linalg.norm(chosen, axis=1), "_action_norm": np.ones(self.num_envs, bool)}
+        for name, values in (("action_norm", np.linalg.norm(chosen, axis=1)), ("world_steps", taken)):
+            infos |= {name: values, f"_{name}": np.ones(self.num_envs, bool)}
         return obs.copy(), reward, terminated, truncated, infos
+
+    @property
+    def goal_names(self) -> tuple[str, ...]:
+        """The names that `goal_at` accepts."""
+        return self.worlds.goal_names
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether the worlds define goals."""
+        return self.worlds.has_goals
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Goals of the worlds, as observations [n, O] and as places [n, C]."""
         return self.worlds.goals(n, rng)
+
+    def goal_at(self, goal: Any) -> tuple[Array, Array]:
+        """The goal of the worlds that is asked for by name or place."""
+        return self.worlds.goal_at(goal)
+
+    def measure(self, coord: Array, length: Array) -> dict[str, float]:
+        """What the worlds measure; nothing if skills are held, since the coordinates in between are not known."""
+        return self.worlds.measure(coord, length) if self.hold == 1 else {}
+
+    def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
+        """What the worlds say of goals, from the coordinates at the ends of the holds."""
+        return self.worlds.success(coord, length, place)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("SkillVectorEnv cannot be copied or pickled; make another one of new worlds and the agent")
 
     def render(self) -> tuple[Array, ...]:
         """A picture [H, W, 3] uint8 of every world, if the worlds take pictures."""
@@ -144,18 +174,19 @@ def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.f
     """Actions as rows [N, Z] float32: they already are, or are indices [N] of one-hot skills.
 
     Raises:
-        ValueError: a shape, a number that is not finite, or an index that is not accepted.
+        ActionError: a shape, a number that is not finite, or an index that is not accepted.
     """
     given = np.asarray(actions)
     shapes = "an index or a one-hot row" if prior == "one_hot" else "a row"
     if prior == "one_hot" and given.shape == (num_envs,) and given.dtype.kind in "iu":
         if not ((given >= 0) & (given < dim)).all():
-            raise ValueError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
+            raise ActionError(f"actions are {given.tolist()}; accepted: skills 0 to {dim - 1}")
         given = np.eye(dim)[given]
     if given.shape != (num_envs, dim):
-        raise ValueError(f"actions have shape {given.shape}; accepted: {shapes} of {dim} for each of {num_envs} worlds")
+        accepted = f"{shapes} of {dim} for each of {num_envs} worlds"
+        raise ActionError(f"actions have shape {given.shape}; accepted: {accepted}")
     if not (finite := np.isfinite(given).all(1)).all():
-        raise ValueError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
+        raise ActionError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
     return given.astype(np.float32)
 
 
@@ -232,6 +263,9 @@ class SkillEnv(gymnasium.Env[Array, Any]):
     def close(self) -> None:
         """Release the world."""
         self.worlds.close()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("SkillEnv cannot be copied or pickled; make another one of a new world and the agent")
 
 
 def _first(infos: dict[str, Any]) -> dict[str, Any]:

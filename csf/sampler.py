@@ -13,6 +13,7 @@ from torch import Tensor
 from csf.core.device import one_thread
 from csf.errors import SamplerError
 from csf.types import EnvSpec, Episodes, Policy, Worlds
+from csf.worlds import is_refusal
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class RolloutSampler:
             seed: makes the worlds independent of, and invisible to, the sampler's own sequence.
 
         Raises:
-            SamplerError: every world of a round diverged, or the simulation failed.
+            SamplerError: every world of a round diverged, or the environment refused an action or cannot continue.
         """
         rounds = range(self.rounds, self.rounds + -(-len(skills) // self.env.num_envs))
         if seed is None:
@@ -89,14 +90,16 @@ class RolloutSampler:
                 break
         if lost[:n].all():
             raise SamplerError(f"all {n} worlds of a round diverged; nothing is left to learn from")
-        rows.length[lost] = 0
+        rows.length[lost] = rows.world_steps[lost] = 0
         return rows.episodes(n, skills)
 
     def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except (RuntimeError, ValueError) as error:  # MuJoCo's SimulationError is a RuntimeError
-            raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
+        except ValueError as error:
+            if is_refusal(error):
+                raise SamplerError(f"the environment {self.spec.id} failed: {error}") from error
+            raise
 
     def full_state(self) -> dict[str, Any]:
         """The number of rounds: all else follows from the seed."""
@@ -124,6 +127,7 @@ class _Rows:
         self.terminal = np.zeros((worlds, steps), np.float32)
         self.coord = np.zeros((worlds, steps + 1, spec.coord_dim))
         self.length = np.zeros(worlds, np.int64)
+        self.world_steps = np.zeros(worlds, np.int64)
 
     def start(self, obs: np.ndarray, info: dict[str, Any]) -> None:
         self.obs[:, 0], self.coord[:, 0] = obs, info["coord"]
@@ -142,9 +146,10 @@ class _Rows:
         self.reward[alive, t], self.terminal[alive, t] = reward[alive], terminal[alive]
         self.coord[alive, t + 1] = info["coord"][alive]
         self.length[alive] = t + 1
+        self.world_steps[alive] += info.get("world_steps", np.ones_like(self.length))[alive]
 
     def episodes(self, n: int, skills: Tensor) -> Episodes:
         host = (self.obs, self.action, self.reward, self.terminal)
         obs, action, reward, terminal = (torch.from_numpy(rows[:n]) for rows in host)
-        length, coord = torch.from_numpy(self.length[:n]), torch.from_numpy(self.coord[:n])
-        return Episodes(obs, action, reward, terminal, skills.cpu(), length, coord)
+        length, coord, steps = (torch.from_numpy(rows[:n]) for rows in (self.length, self.coord, self.world_steps))
+        return Episodes(obs, action, reward, terminal, skills.cpu(), length, coord, steps)

@@ -15,14 +15,13 @@ from pathlib import Path
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import csf
-from csf import launch as launching
-from csf import pretrained
-from csf.agents import Agent
+from csf import pretrained, sweep
+from csf.agents import Agent, Objective
+from csf.backbones import Backbone
 from csf.config import compose
 from csf.config import help as usage
 from csf.config.compose import Config
@@ -34,13 +33,11 @@ from csf.io import checkpoint, files, policy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, differences
-from csf.learners.off_policy import OffPolicyLearner
-from csf.learners.on_policy import OnPolicyLearner
+from csf.learners import Budget, learners
 from csf.pretrained import Skills, worlds_of
-from csf.replay import ReplayBuffer
 from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Trainer
-from csf.types import EnvSpec, Stateful
+from csf.types import Stateful
 from csf.worlds import describe
 
 EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
@@ -59,7 +56,7 @@ class Run:
     """A run's parts, made from its configuration and put where its newest checkpoint left them."""
 
     def __init__(self, cfg: Config, device: torch.device, skills: Skills | None = None) -> None:
-        self.cfg = cfg
+        self.cfg, self.device = cfg, device
         torch.manual_seed(cfg.seed)
         task = cfg.task
         folder, eval_count = cfg.exp_dir / cfg.run_name, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals))
@@ -67,9 +64,9 @@ class Run:
         self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
-        self._check(spec)
-        self.parts: dict[str, Stateful] = {"agent": self.agent}
-        learner = self.parts["learner"] = self.make_learner(spec, device)
+        self._check_batch_size()
+        learner = learners[self.agent.backbone.learner](self.agent, Budget.of(task), device)
+        self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
         pretrained.keep(folder, skills)
@@ -89,26 +86,16 @@ class Run:
             self.save,
         )
 
-    def _check(self, spec: EnvSpec) -> None:
-        """What settings cannot say without the worlds and the method."""
-        task, least = self.cfg.task, self.agent.objective.least_batch
-        steps = task.episodes_per_epoch * spec.max_steps
-        if task.replay_size < steps and not self.agent.backbone.on_policy:
-            raise ConfigError(f"task.replay_size is {task.replay_size}, less than the {steps} transitions of an epoch")
-        if task.batch_size < least:
-            name = self.cfg.agent.name
-            raise ConfigError(f"task.batch_size is {task.batch_size}; agent={name} as set takes at least {least}")
-
-    def make_learner(self, spec: EnvSpec, device: torch.device) -> OffPolicyLearner | OnPolicyLearner:
-        """What stands between collections: the backbone decides whether old episodes are of use to it."""
-        task = self.cfg.task
-        if self.agent.backbone.on_policy:
-            return OnPolicyLearner(self.agent, task.updates_per_epoch, task.batch_size)
-        try:
-            replay = self.parts["replay"] = ReplayBuffer(task.replay_size, spec, self.cfg.agent.skill_dim, device)
-        except RuntimeError as error:  # PyTorch cannot allocate it
-            raise ConfigError(f"task.replay_size is {task.replay_size}, which does not fit into memory") from error
-        return OffPolicyLearner(self.agent, replay, task.updates_per_epoch, task.batch_size, task.min_replay_size)
+    def _check_batch_size(self) -> None:
+        """Refuse batches that are too small for the method or the backbone."""
+        size, cfg = self.cfg.task.batch_size, self.cfg
+        parts: dict[str, Objective | Backbone] = {
+            f"agent={cfg.agent.name}": self.agent.objective,
+            f"agent/backbone={cfg.backbone.name}": self.agent.backbone,
+        }
+        for name, part in parts.items():
+            if size < part.least_batch:
+                raise ConfigError(f"task.batch_size is {size}; {name} as set takes at least {part.least_batch}")
 
     def train(self) -> int:
         """Resume if there is something to resume, train, and say how to go on or where the results are."""
@@ -148,7 +135,7 @@ class Run:
         path, state = found
         if changed := differences(state["config"], self.cfg.tree):
             raise CheckpointError(f"{path} is of a run with another configuration: {changed}")
-        checkpoint.restore(state, self.parts)
+        checkpoint.restore(state, self.parts, self.device)
         self.trainer.results.update(state["results"])
         say(f"going on after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
 
@@ -166,7 +153,7 @@ class Run:
         folder, epoch = self.dir.checkpoints, self.counters.epoch
         # The policy first: a run that is killed in between does this epoch again, and lacks neither file.
         policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts)
-        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts)
+        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device)
         checkpoint.prune(folder)
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:
@@ -196,27 +183,28 @@ def say(text: str) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONFIGS), config_name="train")
 def launch(tree: DictConfig) -> int:
-    """One job: called by Hydra once, or once per point of a sweep."""
-    compose.register_resolvers()  # a launcher may have started a process of its own
+    """One job: called by Hydra once, or once per point of a sweep, there perhaps in another process."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweep.job(lambda: train(tree), Path(HydraConfig.get().runtime.output_dir))
     try:
-        code = run(*pretrained.with_skills(compose.build(tree), HydraConfig.get().overrides.task))
+        code = train(tree)
     except CsfError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then prints this without traceback
-            raise CompactHydraException(f"error: {error}") from error
         sys.exit(f"error: {error}")
-    if code and HydraConfig.get().mode == RunMode.RUN:
+    if code:
         sys.exit(code)
-    return code  # a sweep's launcher sees to the other jobs
+    return code
+
+
+def train(tree: DictConfig) -> int:
+    """Train what a composed tree describes; returns the exit code."""
+    compose.register_resolvers()  # this may be a process of a launcher
+    return run(*pretrained.with_skills(compose.build(tree), HydraConfig.get().overrides.task))
 
 
 def main() -> None:
     """Check the arguments, so that a mistake is told in one line, then hand over to Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     compose.register_resolvers()
-    launching.register()
-    if signals.is_job():  # the sweep has checked and quoted the arguments
-        launch()
-        return
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
     words = sys.argv[1:] = [compose.quoted(word) for word in words]
@@ -232,7 +220,10 @@ def main() -> None:
         else:
             if settings == words:  # a flag asks for something of Hydra's, which reports its own mistakes
                 compose.check(words)
-            launch()
+            if {"-m", "--multirun"} & set(words):
+                sweep.run(launch, words)
+            else:
+                launch()
     except CsfError as error:
         sys.exit(f"error: {error}")
 

@@ -16,7 +16,8 @@ from csf.core.signals import Stop
 from csf.errors import NonFiniteError
 from csf.io.logger import Logger
 from csf.io.progress import Progress
-from csf.types import Evaluator, Learner, Sampler
+from csf.learners import Learner
+from csf.types import Evaluator, Sampler
 
 
 @dataclass
@@ -93,12 +94,12 @@ class Trainer:
         """One epoch of experience and updates."""
         start = time.perf_counter()
         skills = self.agent.objective.sample_skills(self.schedule.episodes)
-        episodes = self.sampler.collect(self.agent.act, skills)
+        episodes = self.learner.collect(self.sampler, skills)
         middle = time.perf_counter()
         metrics = self.learner.learn(episodes)
         end = time.perf_counter()
         self.counters.epoch += 1
-        self.counters.env_steps += int(episodes.length.sum()) * self.sampler.spec.hold
+        self.counters.env_steps += episodes.env_steps()
         kept = episodes.length > 0
         final = episodes.coord[torch.arange(len(kept)), episodes.length]
         displacement = (final - episodes.coord[:, 0]).norm(dim=-1)

@@ -56,10 +56,15 @@ class Episodes(NamedTuple):
     skill: Tensor  # [N, Z]
     length: Tensor  # [N] int64, 0..T
     coord: Tensor  # [N, T + 1, C] float64, where the body is: the plane for Ant, the line for HalfCheetah
+    world_steps: Tensor | None = None  # [N] int64, steps of the world; None: as many as `length`
 
     def steps(self) -> Tensor:
         """Which steps are real, [N, T] bool."""
         return torch.arange(self.reward.shape[1]) < self.length[:, None]
+
+    def env_steps(self) -> int:
+        """Steps of the world that all of the episodes took; more than their steps where an action lasts several."""
+        return int((self.length if self.world_steps is None else self.world_steps).sum())
 
     def visited(self) -> Tensor:
         """Coordinates before every real step and after the last one of each episode, [sum(length + 1), C]."""
@@ -120,6 +125,16 @@ class Worlds(Protocol):
     obs_mean: np.ndarray | None
     obs_std: np.ndarray | None
 
+    @property
+    def goal_names(self) -> tuple[str, ...]:
+        """The names that `goal_at` accepts."""
+        ...
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether `goals`, `goal_at` and `success` may be called."""
+        ...
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -132,6 +147,18 @@ class Worlds(Protocol):
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Goals as observations [n, *O] and as places [n, C]."""
+        ...
+
+    def goal_at(self, goal: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The observation [*O] and the place [C] of a goal given by name or place; [n, ...] for places [n, C]."""
+        ...
+
+    def measure(self, coord: np.ndarray, length: np.ndarray) -> dict[str, float]:
+        """What episodes with coordinates [n, T + 1, C] and lengths [n], all above 0, achieved together."""
+        ...
+
+    def success(self, coord: np.ndarray, length: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
+        """What each episode achieved of its goal [n, C]: rows [n] by name, NaN where a name is not about the goal."""
         ...
 
     def render(self) -> Sequence[np.ndarray]:
@@ -184,16 +211,6 @@ class Rewarder(Protocol):
 
     def cumulant(self, batch: Batch) -> Tensor:
         """Features [B, Z] whose inner product with the skill is the reward."""
-        ...
-
-
-class Learner(Protocol):
-    """Everything between two collections."""
-
-    gradient_steps: int
-
-    def learn(self, episodes: Episodes) -> dict[str, float]:
-        """Learn from fresh episodes; returns the means of the updates' metrics."""
         ...
 
 

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Discrete
 
-import envs
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
 
 
+def _envs() -> ModuleType:
+    """The package envs that belongs to this csf.
+
+    Raises:
+        ConfigError: Python finds another module of that name first, such as a folder of the working directory.
+    """
+    spec, home = find_spec("envs"), Path(__file__).resolve().parents[1]
+    places = list(spec.submodule_search_locations or filter(None, [spec.origin])) if spec else []
+    if not any(Path(place).resolve().parent == home for place in places):
+        found = places[0] if places else "nothing"
+        raise ConfigError(
+            f"Python finds {found} in place of {home / 'envs'}, which csf needs; accepted: another working directory "
+            f"or PYTHONPATH, or the command csf in place of python -m"
+        )
+    import envs
+
+    return envs
+
+
 def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
     """N worlds as a configuration's section env has them.
+
+    What the constructor of somebody else's environment raises is a bug there, and is passed on as it is.
 
     Raises:
         ConfigError: an environment, a setting or a value that is not accepted.
@@ -22,16 +45,26 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
     """
     settings = {key: value for key, value in env.items() if key not in ("name", "plot_range")}
     try:
-        return cast(Worlds, envs.make_vec(str(env["name"]), count, **settings))
+        return cast(Worlds, _envs().make_vec(str(env["name"]), count, **settings))
     except DependencyNotInstalled as error:
         raise MissingDependency(str(error)) from error
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"env: {error}") from error
+    except ValueError as error:
+        if is_refusal(error):
+            raise ConfigError(f"env: {error}") from error
+        raise
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the package envs refuses a setting or an action, or the simulation cannot continue.
+
+    Any other exception is a bug in the environment, whose traceback is needed.
+    """
+    return isinstance(error, _envs().WorldError)
 
 
 def base_of(env: Mapping[str, Any]) -> str:
     """Name of the environment whose skills can be used in that of a section env; not a task's, it is its own."""
-    return envs.base_of(str(env["name"]))
+    return str(_envs().base_of(str(env["name"])))
 
 
 def describe(worlds: Worlds, name: str) -> EnvSpec:

@@ -7,6 +7,8 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from typing import Any, cast
 
 import gymnasium
@@ -14,11 +16,13 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.error import DependencyNotInstalled, Error
 from gymnasium.vector import AutoresetMode
 
-from envs.base import WorldsEnv
+from envs.base import WorldsEnv, at_least
+from envs.errors import WorldError
 from envs.gl import PACKAGES
-from envs.wrappers import GymnasiumWorlds
+from envs.settings import Setting, settings
+from envs.wrappers import GymnasiumWorlds, adapted
 
-__all__ = ["base_of", "make_vec"]
+__all__ = ["Setting", "WorldError", "base_of", "make_vec", "settings_of"]
 
 # The module below `envs` and the stem of the class that make an environment.
 _MODULES = {
@@ -32,6 +36,8 @@ _MODULES = {
 }
 _IDS = {name: f"csf/{stem}-v0" for name, (_, stem) in _MODULES.items()}
 _CLASSES = {name: f"envs.{module}:{stem}VectorEnv" for name, (module, stem) in _MODULES.items()}
+# Of `gymnasium.make`, besides the arguments of the environment itself.
+_OF_MAKE = {"max_episode_steps", "render_mode", "disable_env_checker"}
 # Another MuJoCo is another world: its contacts and its integrator differ from the paper's.
 _PINS = {"mujoco": "mujoco==3.17.0"}
 
@@ -54,10 +60,11 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
         **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, instead of its limit.
 
     Returns:
-        The environment; observations [N, O] float32, actions [N, A] in [-1, 1].
+        The environment; observations as `envs.base.WorldsEnv` describes them, actions [N, A] in [-1, 1].
 
     Raises:
-        ValueError: If the name, a setting or a value is not accepted.
+        WorldError: If the name, a setting or a value is not accepted. What an environment of others raises itself
+            is passed on as it is.
         DependencyNotInstalled: If a package is missing; the message has the command that installs it.
     """
     own = {identifier: known for known, identifier in _IDS.items()}.get(name, name)
@@ -72,13 +79,26 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
             f"pip install {_PINS.get(package, package)}"
         ) from error
     except (AttributeError, RuntimeError) as error:
-        if "mujoco" in sys.modules:
+        if not _is_of_mujocos_import(error):
             raise
-        # The import of MuJoCo itself failed: it looks for the library that MUJOCO_GL names.
-        raise ValueError(
+        # MuJoCo looks for the library that MUJOCO_GL names when it is imported.
+        raise WorldError(
             f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')!r}, with which mujoco cannot be imported "
             f"({str(error).splitlines()[0]}); unset it, or {PACKAGES}"
         ) from error
+
+
+def settings_of(name: str) -> dict[str, Setting]:
+    """The settings that `make_vec` accepts for an environment of this package, with type, default and description.
+
+    Left out is what the program that uses the worlds chooses: `num_envs` and `render_mode`.
+
+    Raises:
+        WorldError: If there is no such environment.
+    """
+    if name not in _CLASSES:
+        raise WorldError(f"environment {name!r} is unknown; accepted: {', '.join(_CLASSES)}")
+    return settings(cast(type, load_env_creator(_CLASSES[name])))
 
 
 def base_of(name: str) -> str:
@@ -87,35 +107,60 @@ def base_of(name: str) -> str:
 
 
 def _make_own(name: str, num_envs: int, settings: dict[str, Any]) -> WorldsEnv:
-    accepted = inspect.signature(load_env_creator(_CLASSES[name])).parameters
-    for setting in settings:
-        if setting not in accepted or setting == "num_envs":
-            known = [parameter for parameter in accepted if parameter != "num_envs"]
-            raise ValueError(f"environment {name!r} has no setting {setting!r}; accepted: {', '.join(known)}")
+    _check_settings(name, load_env_creator(_CLASSES[name]), settings, set())
     made = gymnasium.make_vec(_IDS[name], num_envs, vectorization_mode="vector_entry_point", **settings)
     return cast(WorldsEnv, made)
 
 
 def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> GymnasiumWorlds:
+    at_least("num_envs", num_envs, 1)
     if "max_steps" in settings:
-        settings["max_episode_steps"] = settings.pop("max_steps")
-    if ":" in name:  # "module:id" is an id that the module registers when it is imported
-        importlib.import_module(name.partition(":")[0])
+        settings["max_episode_steps"] = at_least("max_steps", settings.pop("max_steps"), 1)
+    module, separator, identifier = name.rpartition(":")
     try:
-        gymnasium.spec(name.rpartition(":")[2])
+        if separator:  # "module:id" is an id that the module registers when it is imported
+            _import(module)
+        spec = gymnasium.spec(identifier)
     except Error as error:
         nearest = difflib.get_close_matches(name, [*_IDS, *gymnasium.registry], n=1, cutoff=0.4)
         hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-        raise ValueError(
+        raise WorldError(
             f"unknown environment {name!r}{hint}; accepted: {', '.join(_IDS)}, or any Gymnasium id"
         ) from error
+    entry = spec.entry_point
+    if entry is not None:
+        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+        _check_settings(name, creator, settings, _OF_MAKE)
     return GymnasiumWorlds(
         gymnasium.make_vec(
-            name,
+            identifier,
             num_envs,
             vectorization_mode="sync",
             vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
-            wrappers=(gymnasium.wrappers.FlattenObservation,),
+            wrappers=(adapted,),
             **settings,
         )
     )
+
+
+def _import(module: str) -> None:
+    if not all(word.isidentifier() for word in module.split(".")):
+        raise Error(f"{module!r} is not the name of a module")
+    importlib.import_module(module)
+
+
+def _check_settings(name: str, creator: Callable[..., Any], settings: dict[str, Any], more: set[str]) -> None:
+    """Refuses settings that are neither arguments of `creator` nor among `more`."""
+    accepted = inspect.signature(creator).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        return
+    for setting in settings:
+        if setting not in {*accepted, *more} or setting == "num_envs":
+            known = [parameter for parameter in accepted if parameter != "num_envs"]
+            known += ["max_steps"] if more and "max_steps" not in known else []
+            raise WorldError(f"environment {name!r} has no setting {setting!r}; accepted: {', '.join(known)}")
+
+
+def _is_of_mujocos_import(error: Exception) -> bool:
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return "mujoco" not in sys.modules and any(name.partition(".")[0] == "mujoco" for name in frames)

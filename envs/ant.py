@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import mujoco
 import numpy as np
 
-from envs.base import Array, choice
+from envs.base import choice
+from envs.observations import Array
 from envs.render import View
 from envs.single import one_world
 from envs.vector import MujocoVectorEnv, gymnasium_asset
@@ -44,9 +47,9 @@ class AntVectorEnv(MujocoVectorEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        normalizer: str = "preset",
+        normalizer: Literal["preset", "off"] = "preset",
         goal_range: float = 50.0,
-        contact_margin: str = "reference",
+        contact_margin: Literal["reference", "as_is"] = "reference",
         max_steps: int = 200,
         render_mode: str | None = None,
         render_size: int = 200,
@@ -64,7 +67,7 @@ class AntVectorEnv(MujocoVectorEnv):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         super().__init__(
             ant_model(contact_margin),
@@ -89,7 +92,7 @@ def ant_model(contact_margin: str = "reference") -> mujoco.MjModel:
     MuJoCo 3.5 made the margin of a pair the sum of its geoms' margins; it had been the larger of the two.
 
     Raises:
-        ValueError: If `contact_margin` is not accepted.
+        WorldError: If `contact_margin` is not accepted.
     """
     choice("contact_margin", contact_margin, ("reference", "as_is"))
     spec = mujoco.MjSpec.from_file(gymnasium_asset("ant.xml"))

@@ -4,39 +4,51 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
-StepResult: TypeAlias = tuple[Array, Array, Array, Array, dict[str, Any]]
+from envs.errors import WorldError
+from envs.measures import Measured
+from envs.observations import Array, Obs, checked
+
+StepResult: TypeAlias = tuple[Obs, Array, Array, Array, dict[str, Any]]
 T = TypeVar("T")
 
 
-class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
+class NotCopied:
+    """Refuses to be copied or pickled, in one line instead of an error from deep inside."""
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} cannot be copied or pickled: its worlds belong to this process; "
+            "make another one from its name and settings, with envs.make_vec or gymnasium.make"
+        )
+
+
+class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
     """N worlds behind Gymnasium's vector interface, without autoreset.
 
     A subclass says what a world is (the abstract methods); this class does what is the same for all of them.
     Worlds never terminate. They are truncated from step `max_steps` on, until the caller resets them.
 
-    Attributes:
+    The observation of a world is a vector [O] float32, a picture [H, W, C] uint8, or both as a dictionary with the
+    keys "image" and "vector"; `reset` and `step` return arrays [N, ...], or a dictionary of them.
+
+    Attributes, besides those of `Measured`:
         max_steps: Steps of an episode.
         reset_options: Names of the options that `reset` takes.
-        coord_dim: C, the number of coordinates in `infos["coord"]`.
-        success_radii: Distances to a goal that count as reaching it, largest first, in units of `coord`.
-        coverage_cell: Side of a cell of the coverage metric, in units of `coord`.
-        obs_mean: [O] float64 that was subtracted from observations, or None where they are not normalized.
+        obs_mean: [O] float64 that was subtracted from the vector, or None where it is not normalized.
         obs_std: [O] float64 by which they were then divided, or None.
         version: Version of the environment and of the engine below it.
         generators: One NumPy generator per world.
-        render_mode: "rgb_array" if pictures may be taken, else None.
-        render_size: Side of a picture in pixels.
+        render_mode: "rgb_array" if `render` may be called, else None.
+        render_size: Side of the pictures of `render` in pixels. Pictures that are observations do not depend on it.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -45,9 +57,6 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         "render_fps": 20,
     }
     reset_options: ClassVar[tuple[str, ...]] = ("reset_mask", "state")
-    coord_dim: ClassVar[int]
-    success_radii: ClassVar[tuple[float, ...]]
-    coverage_cell: ClassVar[float]
     version: str = "v0"
     obs_mean: Array | None = None
     obs_std: Array | None = None
@@ -57,7 +66,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         num_envs: int,
         max_steps: int,
         goal_range: float,
-        obs_dim: int,
+        observation_space: Space[Any],
         bounds: Array,
         render_mode: str | None = None,
         render_size: int = 200,
@@ -68,22 +77,22 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
             num_envs: N, the number of worlds.
             max_steps: Steps of an episode.
             goal_range: R; goals are drawn from U(-R, R) in every coordinate.
-            obs_dim: O, the length of an observation.
+            observation_space: Of one world: Box float32 [O], Box uint8 [H, W, C], or Dict of "image" and "vector".
             bounds: [A, 2] lowest and highest action of the world itself; [-1, 1] is mapped onto it.
             render_mode: "rgb_array" if `render` will be called, else None.
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         self.num_envs = at_least("num_envs", num_envs, 1)
         self.max_steps = at_least("max_steps", max_steps, 1)
-        if not isinstance(goal_range, int | float) or not 0 < goal_range < np.inf:
-            raise ValueError(f"goal_range is {goal_range!r}; a positive finite number is accepted")
+        if not isinstance(goal_range, int | float) or isinstance(goal_range, bool) or not 0 < goal_range < np.inf:
+            raise WorldError(f"goal_range is {goal_range!r}; a positive finite number is accepted")
         self.goal_range = float(goal_range)
         self.render_mode = choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.render_size = at_least("render_size", render_size, 16)
-        self.single_observation_space = Box(-np.inf, np.inf, (obs_dim,), np.float32)
+        self.single_observation_space = checked(observation_space)
         self.single_action_space = Box(-1.0, 1.0, (len(bounds),), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -105,16 +114,12 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         """Advances all worlds by one step under actions [N, A] within bounds; returns diverged [N] bool."""
 
     @abstractmethod
-    def _obs(self) -> Array:
-        """Returns observations [N, O] float32, newly made."""
+    def _obs(self) -> Obs:
+        """Returns observations [N, ...], newly made."""
 
     @abstractmethod
     def _coord(self) -> Array:
         """Returns coordinates [N, C] float64, newly made."""
-
-    @abstractmethod
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws goals: observations [n, O] float32 as the agent would see them, places [n, C] float64."""
 
     @abstractmethod
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
@@ -136,7 +141,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[Obs, dict[str, Any]]:
         """Starts new episodes.
 
         Args:
@@ -146,16 +151,16 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
                 `state`, a tuple of arrays [N, ...], puts worlds into exact states instead of drawing them.
 
         Returns:
-            Observations [N, O] float32 and infos with `coord` [N, C] float64 of all worlds.
+            Observations [N, ...] and infos with `coord` [N, C] float64 of all worlds.
 
         Raises:
-            ValueError: If seeds, mask or state have the wrong shape, or an option is unknown.
+            WorldError: If seeds, mask or state have the wrong shape, or an option is unknown.
         """
         self._check_open()
         options = {} if options is None else options
         if unknown := set(options) - set(self.reset_options):
             accepted = ", ".join(map(repr, self.reset_options))
-            raise ValueError(f"unknown reset options {sorted(unknown)}; accepted: {accepted}")
+            raise WorldError(f"unknown reset options {sorted(unknown)}; accepted: {accepted}")
         ids = self._masked(options.get("reset_mask"))
         seeds = self._seeds(seed)
         for i in ids:
@@ -177,12 +182,12 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
             actions: [N, A]; [-1, 1] is mapped linearly onto the world's bounds, values outside are clipped.
 
         Returns:
-            Observations [N, O] float32, rewards [N] float64, terminated [N] (all False), truncated [N], and
+            Observations [N, ...], rewards [N] float64, terminated [N] (all False), truncated [N], and
             infos with `coord` [N, C] float64 and `diverged` [N] bool. A diverged world stands in a sane state
             again, but its episode is worthless: the caller discards it.
 
         Raises:
-            ValueError: If actions have the wrong shape or are not finite.
+            WorldError: If actions have the wrong shape or are not finite, or the simulation cannot continue.
         """
         self._check_begun()
         action = map_action(actions, self.num_envs, self.bounds[:, 0], self.bounds[:, 1])
@@ -203,7 +208,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
             N pictures [H, W, 3] uint8.
 
         Raises:
-            ValueError: If `render_mode` is None.
+            WorldError: If `render_mode` is None.
             DependencyNotInstalled: If there is no OpenGL library; the message names the packages that have one.
         """
         check_render_mode(self.render_mode)
@@ -215,7 +220,7 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
             return np.arange(self.num_envs)
         mask = np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
-            raise ValueError(f"reset_mask is {mask!r}; accepted: {self.num_envs} booleans, at least one of them True")
+            raise WorldError(f"reset_mask is {mask!r}; accepted: {self.num_envs} booleans, at least one of them True")
         return np.flatnonzero(mask)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
@@ -224,13 +229,13 @@ class WorldsEnv(VectorEnv[Array, Array, Array], ABC):
         if isinstance(seed, int | np.integer):
             return [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"seed has length {len(seed)}; accepted: an int, or {self.num_envs} of them")
+            raise WorldError(f"seed has length {len(seed)}; accepted: an int, or {self.num_envs} of them")
         return [None if s is None else int(s) for s in seed]
 
     def _rows(self, part: Array) -> Array:
         part = np.asarray(part, np.float64)
         if part.shape[:1] != (self.num_envs,):
-            raise ValueError(f"state has a part of shape {part.shape}; accepted: ({self.num_envs}, ...)")
+            raise WorldError(f"state has a part of shape {part.shape}; accepted: ({self.num_envs}, ...)")
         return part
 
     def _check_begun(self) -> None:
@@ -252,13 +257,13 @@ def map_action(actions: Array, num_envs: int, low: Array, high: Array) -> Array:
     """[N, A] in [-1, 1] -> [N, A] float64 linearly onto [low, high], clipped.
 
     Raises:
-        ValueError: If the shape is not [N, A] or a world's action is not finite.
+        WorldError: If the shape is not [N, A] or a world's action is not finite.
     """
     action = np.asarray(actions, np.float64)
     if action.shape != (num_envs, len(low)):
-        raise ValueError(f"actions have shape {action.shape}; accepted: {(num_envs, len(low))}")
+        raise WorldError(f"actions have shape {action.shape}; accepted: {(num_envs, len(low))}")
     if not (finite := np.isfinite(action).all(1)).all():
-        raise ValueError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
+        raise WorldError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
     return np.clip(low + (action + 1.0) * 0.5 * (high - low), low, high)
 
 
@@ -266,20 +271,20 @@ def check_render_mode(mode: str | None) -> None:
     """Checks that pictures may be taken.
 
     Raises:
-        ValueError: If not.
+        WorldError: If not.
     """
     if mode != "rgb_array":
-        raise ValueError(f"render_mode is {mode!r}; make the environment with render_mode='rgb_array' to take pictures")
+        raise WorldError(f"render_mode is {mode!r}; make the environment with render_mode='rgb_array' to take pictures")
 
 
 def choice(name: str, value: T, accepted: Sequence[T]) -> T:
     """Returns `value` if it is one of `accepted`.
 
     Raises:
-        ValueError: If it is not.
+        WorldError: If it is not.
     """
     if value not in accepted:
-        raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+        raise WorldError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
     return value
 
 
@@ -287,8 +292,8 @@ def at_least(name: str, value: int, lowest: int) -> int:
     """Returns `value` if it is an integer of at least `lowest`.
 
     Raises:
-        ValueError: If it is not.
+        WorldError: If it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
-        raise ValueError(f"{name} is {value!r}; an integer of at least {lowest} is accepted")
+        raise WorldError(f"{name} is {value!r}; an integer of at least {lowest} is accepted")
     return int(value)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import DependencyNotInstalled
 
+from envs.errors import WorldError
+
 if TYPE_CHECKING:
     import mujoco
 
@@ -27,14 +29,14 @@ def backend() -> str:
     MuJoCo reads MUJOCO_GL when it is imported, and without it takes one that needs a screen; this asks anew.
 
     Raises:
-        ValueError: If MUJOCO_GL names none that can draw here.
+        WorldError: If MUJOCO_GL names none that can draw here.
         DependencyNotInstalled: If MUJOCO_GL names none, and none is there.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower().strip()
     if asked in ACCEPTED:
         return asked
     if asked not in ("", "enable", "enabled", "on", "true", "1"):
-        raise ValueError(f"MUJOCO_GL is {asked!r}; accepted for pictures: {', '.join(ACCEPTED)}, or leave it unset")
+        raise WorldError(f"MUJOCO_GL is {asked!r}; accepted for pictures: {', '.join(ACCEPTED)}, or leave it unset")
     if platform.system() != "Linux":
         return "glfw"  # draws into a hidden window
     # PyOpenGL settles on a library at its first import, so that only one can be tried by using it.
@@ -57,7 +59,7 @@ def open_context(model: mujoco.MjModel, size: int) -> tuple[Any, mujoco.MjrConte
         The OpenGL context and MuJoCo's on it; both have `free`, to be called in this thread, MuJoCo's first.
 
     Raises:
-        ValueError: If MUJOCO_GL names no library that can draw here.
+        WorldError: If MUJOCO_GL names no library that can draw here.
         DependencyNotInstalled: If the library is absent, or finds nothing to draw with.
     """
     import mujoco  # late, so that why it cannot be imported can be told with this module

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import mujoco
 import numpy as np
 
-from envs.base import Array
+from envs.observations import Array
 from envs.render import View
 from envs.single import one_world
 from envs.vector import MujocoVectorEnv, gymnasium_asset
@@ -45,7 +45,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        normalizer: str = "preset",
+        normalizer: Literal["preset", "off"] = "preset",
         goal_range: float = 100.0,
         max_steps: int = 200,
         render_mode: str | None = None,
@@ -63,7 +63,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         super().__init__(
             half_cheetah_model(self.hurdles),

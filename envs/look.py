@@ -7,7 +7,7 @@ import copy
 import mujoco
 import numpy as np
 
-from envs.base import Array
+from envs.observations import Array
 from envs.plane import BODY, FLOOR
 
 TILE = 1.0  # side of the floor's tiles in meters; every tenth border is a line

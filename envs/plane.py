@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.base import Array
+from envs.observations import Array
 
 TILE = 0.5  # side of the tiles in units of the plane
 FLOOR = (0.24, 0.31, 0.39), (0.31, 0.39, 0.49)  # colors, also of the MuJoCo worlds

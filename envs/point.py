@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envs.base import Array, WorldsEnv
+from envs.base import WorldsEnv
+from envs.observations import Array, vectors
 from envs.plane import picture
 from envs.single import one_world
 
@@ -38,16 +39,19 @@ class PointVectorEnv(WorldsEnv):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         bounds = np.array([[-1.0, 1.0]] * 2)
-        super().__init__(num_envs, max_steps, goal_range, 2, bounds, render_mode, render_size)
+        super().__init__(num_envs, max_steps, goal_range, vectors(2), bounds, render_mode, render_size)
         self._position = np.zeros((num_envs, 2))
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Draws goals: observations [n, 2] float32, the same places [n, 2] float64; uniform in the square."""
         place = rng.uniform(-self.goal_range, self.goal_range, (n, 2))
-        return place.astype(np.float32), place
+        return self._goal_obs(place), place
+
+    def _goal_obs(self, place: Array) -> Array:
+        return place.astype(np.float32)
 
     def _restart(self, ids: Array) -> None:
         self._position[ids] = 0.0

@@ -12,8 +12,8 @@ import mujoco
 import numpy as np
 
 from envs import gl
-from envs.base import Array
 from envs.look import dressed
+from envs.observations import Array
 from envs.plane import GOAL
 
 SUN = np.array([-1.0, -1.0, 2.0])  # from the body to the light, in meters
@@ -51,7 +51,7 @@ class Camera:
             size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If MUJOCO_GL names no library that can draw here.
+            WorldError: If MUJOCO_GL names no library that can draw here.
             DependencyNotInstalled: If there is no OpenGL library.
         """
         self._model = dressed(model, size)

@@ -8,10 +8,12 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
-from envs.base import Array, WorldsEnv
+from envs.base import NotCopied, WorldsEnv
+from envs.errors import WorldError
+from envs.observations import Array, Obs, row
 
 
-class OneWorldEnv(gymnasium.Env[Array, Array]):
+class OneWorldEnv(NotCopied, gymnasium.Env[Obs, Array]):
     """The only world of a vector environment with `num_envs=1`.
 
     Attributes:
@@ -25,16 +27,16 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
             worlds: A vector environment of one world.
 
         Raises:
-            ValueError: If it has more than one.
+            WorldError: If it has more than one.
         """
         if worlds.num_envs != 1:
-            raise ValueError(f"num_envs is {worlds.num_envs!r}; accepted: 1")
+            raise WorldError(f"num_envs is {worlds.num_envs!r}; accepted: 1")
         self.worlds = worlds
         self.observation_space = worlds.single_observation_space
         self.action_space = worlds.single_action_space
         self.metadata, self.render_mode = worlds.metadata, worlds.render_mode
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Starts a new episode.
 
         Args:
@@ -42,7 +44,7 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
             options: `state`, a tuple of arrays, puts the world into this exact state.
 
         Returns:
-            Observation [O] float32 and info with `coord` [C] float64.
+            Observation and info with `coord` [C] float64.
         """
         super().reset(seed=seed)
         options = dict(options or {})
@@ -50,12 +52,12 @@ class OneWorldEnv(gymnasium.Env[Array, Array]):
             options["state"] = tuple(np.asarray(part)[None] for part in options["state"])
         obs, infos = self.worlds.reset(seed=seed, options=options)
         self._np_random = self.worlds.generators[0]
-        return obs[0], _first(infos)
+        return row(obs, 0), _first(infos)
 
-    def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Action [A] in [-1, 1] -> observation [O] float32, reward, terminated, truncated, info."""
+    def step(self, action: Array) -> tuple[Obs, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Action [A] in [-1, 1] -> observation, reward, terminated, truncated, info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+        return row(obs, 0), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
 
     def render(self) -> Array:
         """Takes a picture [H, W, 3] uint8 of the world as it stands; see `WorldsEnv.render`."""

@@ -12,7 +12,9 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from envs.base import Array, WorldsEnv, at_least, choice
+from envs.base import WorldsEnv, at_least, choice
+from envs.errors import WorldError, engine_errors
+from envs.observations import Array, vectors
 from envs.render import Camera, View
 
 # Counters by which MuJoCo tells that it found a bad state and replaced it by the model's default.
@@ -72,10 +74,11 @@ class MujocoVectorEnv(WorldsEnv):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         bounds = model.actuator_ctrlrange
-        super().__init__(num_envs, max_steps, goal_range, len(preset[0]), bounds, render_mode, render_size)
+        space = vectors(len(preset[0]))
+        super().__init__(num_envs, max_steps, goal_range, space, bounds, render_mode, render_size)
         if choice("normalizer", normalizer, ("preset", "off")) == "preset":
             self.obs_mean, self.obs_std = preset
         self.version = f"v0, mujoco {mujoco.__version__}"
@@ -100,6 +103,11 @@ class MujocoVectorEnv(WorldsEnv):
         qpos[:, : self.coord_dim] = place
         return self._normalized(self._raw_obs(qpos, qvel)), place
 
+    def _goal_obs(self, place: Array) -> Array:
+        qpos, qvel = np.tile(self.model.qpos0, (len(place), 1)), np.zeros((len(place), self.model.nv))
+        qpos[:, : self.coord_dim] = place
+        return self._normalized(self._raw_obs(qpos, qvel))
+
     def close_extras(self) -> None:
         """Ends the threads and frees the worlds, and what took pictures of them."""
         del self._batch, self._qpos, self._qvel, self._ctrl
@@ -117,7 +125,10 @@ class MujocoVectorEnv(WorldsEnv):
 
     def _advance(self, action: Array) -> Array:
         self._ctrl[:] = action
-        self._batch.step(nstep=self._frame_skip, stage=_CURRENT)
+        try:
+            self._batch.step(nstep=self._frame_skip, stage=_CURRENT)
+        except engine_errors() as error:
+            raise WorldError(f"MuJoCo cannot continue: {error}") from error
         # A reset clears the counters, and every world whose counters rose is reset below.
         diverged = self._batch.warning[:, _BAD_STATE, 1].any(1)
         # MuJoCo looks at a state when it leaves it, so that the one it ends in is looked at here.

@@ -1,100 +1,144 @@
-"""Wrappers that give Gymnasium's own environments the interface of ours."""
+"""Gymnasium's own environments with the interface of ours."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Space
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import FlattenObservation
 
-from envs.base import Array, StepResult, batch_infos, check_render_mode, map_action
+from envs.base import NotCopied, StepResult, batch_infos, check_render_mode, map_action
+from envs.errors import WorldError, engine_errors
 from envs.gl import settle
+from envs.measures import Measured
+from envs.observations import Array, Obs, is_picture, vectors
+
+_ENDED = "ended"  # the info by which a single world reports (terminated, truncated)
 
 
-class GymnasiumWorlds(VectorWrapper[Array, Array, Array, Array, Array]):
-    """A vector environment of Gymnasium, with flat float32 observations and actions in [-1, 1].
+class Waiting(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """One world that, once finished, waits as it is until it is reset: later steps do not reach it.
 
-    A finished world may be stepped on while others still run: it is restarted below, and stays truncated
-    until the caller resets it. Attributes are those of `envs.base.WorldsEnv`; coordinates are empty (C = 0).
+    Gymnasium's SyncVectorEnv refuses to step where a world reported its end, so this reports ends in an info.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts a new episode."""
+        self._obs, info = self.env.reset(seed=seed, options=options)
+        self._finished = False
+        return self._obs, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advances the world unless it is finished; a finished one is truncated, and earns nothing."""
+        if self._finished:
+            return self._obs, 0.0, False, False, {_ENDED: np.array([False, True])}
+        self._obs, reward, terminated, truncated, info = self.env.step(action)
+        self._finished = bool(terminated or truncated)
+        return self._obs, float(reward), False, False, info | {_ENDED: np.array([terminated, truncated], bool)}
+
+
+def adapted(env: gymnasium.Env[Any, Any]) -> Waiting:
+    """One world for `GymnasiumWorlds`: observations other than a picture, or a picture and a vector, are flattened."""
+    space = env.observation_space
+    return Waiting(env if is_picture(space) or _is_both(space) else FlattenObservation(env))
+
+
+class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
+    """A vector environment of Gymnasium, with observations of one of our kinds and actions in [-1, 1].
+
+    Finished worlds wait, truncated, until the caller resets them, while others still run. Attributes and methods are
+    those of `envs.base.WorldsEnv`; there are no coordinates (C = 0) and no goals, so nothing is measured but rewards.
     """
 
     coord_dim = 0
-    success_radii: tuple[float, ...] = ()
+    success_radii = ()
     coverage_cell = 1.0
     obs_mean: Array | None = None
     obs_std: Array | None = None
 
-    def __init__(self, env: VectorEnv[Array, Array, Array]) -> None:
-        """Wraps `env`, whose observations are flat already.
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        """Wraps `env`, whose worlds `adapted` has made.
 
         Raises:
-            ValueError: If its actions are not continuous and bounded, or it has no limit of steps.
+            WorldError: If its actions are not continuous and bounded, or it has no limit of steps.
         """
         super().__init__(env)
         spec = env.spec
         name = spec.id if spec else repr(env)
         inner = env.single_action_space
         if not isinstance(inner, Box):
-            raise ValueError(
+            raise WorldError(
                 f"environment {name!r} has actions {inner}; discrete actions are not supported yet, only Box"
             )
         if not inner.is_bounded():
-            raise ValueError(f"environment {name!r} has actions {inner}; accepted: a Box with finite bounds")
+            raise WorldError(f"environment {name!r} has actions {inner}; accepted: a Box with finite bounds")
         self.max_steps = _step_limit(env, name)
         self.version = f"gymnasium {gymnasium.__version__}"
         self._inner = inner
         self._low, self._high = (np.asarray(b, np.float64).ravel() for b in (inner.low, inner.high))
         self.single_action_space = Box(-1.0, 1.0, self._low.shape, np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        shape = env.single_observation_space.shape
-        self.single_observation_space = Box(-np.inf, np.inf, shape, np.float32)
+        self.single_observation_space = _float32(env.single_observation_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._finished = np.zeros(self.num_envs, bool)
 
-    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Obs, dict[str, Any]]:
         """Starts new episodes, with seeds and `reset_mask` as in Gymnasium's SyncVectorEnv."""
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         obs, infos = self.env.reset(seed=seed, options=dict(options) if options else None)
-        self._finished &= ~mask
-        return obs.astype(np.float32), infos | batch_infos(coord=np.zeros((self.num_envs, 0)))
+        return _converted(obs), infos | batch_infos(coord=np.zeros((self.num_envs, 0)))
 
     def step(self, actions: Array) -> StepResult:
         """Advances all worlds by one step; see `envs.base.WorldsEnv.step`."""
-        if self._finished.any():
-            self.env.reset(options={"reset_mask": self._finished.copy()})
         action = map_action(actions, self.num_envs, self._low, self._high)
         inner = action.reshape(self.num_envs, *self._inner.shape).astype(self._inner.dtype)
-        obs, reward, terminated, truncated, infos = self.env.step(inner)
-        terminated, truncated = terminated & ~self._finished, truncated | self._finished
-        self._finished = terminated | truncated
+        try:
+            obs, reward, _, _, infos = self.env.step(inner)
+        except engine_errors() as error:
+            raise WorldError(f"MuJoCo cannot continue: {error}") from error
+        terminated, truncated = infos.pop(_ENDED).T.copy()
+        del infos[f"_{_ENDED}"]
         more = batch_infos(coord=np.zeros((self.num_envs, 0)), diverged=np.zeros(self.num_envs, bool))
-        return obs.astype(np.float32), reward, terminated, truncated, infos | more
+        return _converted(obs), reward, terminated, truncated, infos | more
 
     def render(self) -> tuple[Array, ...]:
         """Takes a picture [H, W, 3] uint8 of every world, as the environment itself draws it.
 
         Raises:
-            ValueError: If the environment was made without `render_mode="rgb_array"`.
+            WorldError: If the environment was made without `render_mode="rgb_array"`.
         """
         check_render_mode(self.render_mode)
         settle()
         return tuple(np.asarray(frame) for frame in self.env.render() or ())
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Refuses: Gymnasium's environments define no goals.
 
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError(f"{self.env} defines no goals; evaluate it by its reward")
+def _is_both(space: Space[Any]) -> bool:
+    """Whether the space is a Dict of a picture "image" and a vector "vector" of numbers of any type."""
+    if not isinstance(space, Dict) or set(space.spaces) != {"image", "vector"}:
+        return False
+    vector = space["vector"]
+    return is_picture(space["image"]) and isinstance(vector, Box) and len(vector.shape) == 1
 
 
-def _step_limit(env: VectorEnv[Array, Array, Array], name: str) -> int:
+def _float32(space: Space[Any]) -> Space[Any]:
+    """The space of what `_converted` returns."""
+    if isinstance(space, Dict):
+        return Dict({"image": space["image"], "vector": _float32(space["vector"])})
+    return space if is_picture(space) else vectors(cast(Box, space).shape[0])
+
+
+def _converted(obs: Any) -> Obs:
+    """Vectors as float32; pictures as they are."""
+    if isinstance(obs, dict):
+        return {"image": obs["image"], "vector": obs["vector"].astype(np.float32)}
+    return obs if obs.ndim == 4 else obs.astype(np.float32)
+
+
+def _step_limit(env: VectorEnv[Any, Any, Any], name: str) -> int:
     spec = env.spec
     limit = spec.kwargs.get("max_episode_steps", spec.max_episode_steps) if spec else None
     if limit is None:
-        raise ValueError(f"environment {name!r} has no limit of steps; set max_steps")
+        raise WorldError(f"environment {name!r} has no limit of steps; set max_steps")
     return int(limit)

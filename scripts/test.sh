@@ -1,9 +1,16 @@
 #!/bin/sh
 # Everything that must hold before a change lands: lint, types, scripts, tests. Arguments go to pytest:
 #   sh scripts/test.sh -m 'not slow'      sh scripts/test.sh tests/test_scripts.py
+#   sh scripts/test.sh -m long            the tests that take minutes, which are left out otherwise
+# Without arguments, and unless PYTHON is set, the tests of OTHER also run on another Python of this machine: the newest,
+# or the oldest if the newest runs everything.
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/.."
 CSF_REQUIREMENTS='requirements.txt tests/requirements.txt'
+CSF_MODULES='pytest xdist ruff mypy stable_baselines3 setuptools packaging websockets'
+OTHER='tests/test_packaging.py tests/test_config.py tests/test_checkpoint.py tests/test_envs.py tests/test_export.py'
+named=${PYTHON:-}
 . scripts/lib/python.sh
 
 "$PYTHON" -m ruff check
@@ -25,4 +32,40 @@ fi
 
 # One thread for each of the two workers: small tensors gain nothing from more, and fight over the cores.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$PYTHON" -m pytest --strict-markers --numprocesses 2 --durations 5 --ignore tests/benchmark "$@"
+
+run_tests() {
+    "$PYTHON" -m pytest --strict-markers --numprocesses 2 --durations 5 --ignore tests/benchmark "$@"
+}
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# [versions, in order] -> sets csf_base to the first Python of this machine, if it is not of the version of PYTHON.
+find_other() {
+    csf_find_base "$@" || return 1
+    other=$(version_of "$csf_base")
+    [ "$other" != "$(version_of "$PYTHON")" ]
+}
+
+if [ "$*" = '-m long' ]; then
+    code=0
+    run_tests "$@" || code=$?
+    [ "$code" != 5 ] || csf_say 'no test has the marker long'
+    [ "$code" = 5 ] || exit "$code"
+    exit 0
+fi
+if [ $# -gt 0 ]; then
+    run_tests "$@"
+    exit
+fi
+run_tests
+if [ -n "$named" ]; then
+    csf_say "PYTHON is set, so no other Python is tested"
+elif find_other 3.13 3.12 3.11 || find_other 3.11 3.12 3.13; then
+    csf_say "on Python $other as well: $OTHER"
+    csf_venv=.venv-$other
+    csf_use_venv
+    # shellcheck disable=SC2086  # a list of files
+    run_tests -m 'not slow' $OTHER
+else
+    csf_say "this machine has no other Python that csf runs on, so only $(version_of "$PYTHON") was tested"
+fi

@@ -20,8 +20,18 @@ SMALL = ("agent.hidden=[16,16]", "agent.backbone.hidden=[16,16]")
 def pytest_configure(config: pytest.Config) -> None:
     """Register markers; one thread, since a test's products are small and tests run side by side."""
     config.addinivalue_line("markers", "slow: trains or compiles; many seconds")
+    config.addinivalue_line("markers", "long: takes minutes; run only by -m long, or by its name")
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that take long, unless -m speaks of them or they are named as file::test."""
+    if "long" in config.option.markexpr or any("::" in word for word in config.args):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 def configure(*overrides: str) -> Config:

@@ -21,12 +21,12 @@ def assert_same_step(mine: Any, other: Any) -> None:
         assert mine[4][key].dtype == other[4][key].dtype
 
 
-def assert_gymnasium_accepts(identifier: str) -> None:
+def assert_gymnasium_accepts(identifier: str, **settings: Any) -> None:
     """Gymnasium's checker has no complaint, and the id is plain data."""
-    env = gymnasium.make(identifier)
+    env = gymnasium.make(identifier, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        # Observations have no bounds, which the checker mentions for Gymnasium's own ants too.
+        # Vectors have no bounds, which the checker mentions for Gymnasium's own ants too.
         warnings.filterwarnings("ignore", message=".*A Box observation space m..imum value is -?infinity.*")
         check_env(env.unwrapped)
     assert gymnasium.spec(identifier).to_json()

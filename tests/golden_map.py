@@ -1,8 +1,8 @@
 """From the names of the CSF paper's released program to ours: how a golden case becomes an agent, and back.
 
 A case is a npz file: `init/`, `batch/itK/`, `draw/itK/`, `after/`, `grad/` and a JSON document `meta_json`. `make`
-builds the agent that the case's flags describe, `load` puts its parameters in, `draws` replays its random numbers,
-`update` runs its iterations through `Agent.update`, and `dump` names the result as the released program does.
+builds the agent that the case's flags describe, `load` puts its parameters and buffers in, `draws` replays its random
+numbers, `update` runs its iterations through `Agent.update`, and `dump` names the result as the released program does.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.config.compose import check
-from csf.learners.on_policy import Rollouts
+from csf.learners.rollout import Rollouts
 from csf.nets.actor import CategoricalActor
 from csf.nets.mlp import SpectralLinear
 from csf.types import Batch, EnvSpec, Episodes
 
 Arrays = Mapping[str, np.ndarray]
+MOMENTS = ("mean", "variance", "count")  # in the order in which a file has them
 
 
 def read(name: str) -> dict[str, np.ndarray]:
@@ -37,12 +38,28 @@ def read(name: str) -> dict[str, np.ndarray]:
         if path.stem.removeprefix(name) in ("", "_init", "_after", "_grad"):
             with np.load(path, allow_pickle=False) as file:
                 arrays.update(file)
+    for group, name in (("init", "rms/before"), ("after", "rms/after")):  # a plain object there, buffers here
+        if name in arrays:
+            moments = arrays.pop(name).astype(np.float32)
+            arrays |= {f"{group}/rms.{part}": np.array(moment) for part, moment in zip(MOMENTS, moments, strict=True)}
     return arrays
 
 
 def meta_of(arrays: Arrays) -> dict[str, Any]:
     """The case's JSON document."""
     found: dict[str, Any] = json.loads(arrays["meta_json"].tobytes())
+    return found
+
+
+def tolerance(arrays: Arrays, name: str) -> np.ndarray:
+    """How far each entry of a parameter may be from its place after an update, in the parameter's shape.
+
+    The first step of Adam moves an entry by its learning rate in the direction of the gradient. Where that is nearly 0,
+    as `adam_sensitive` lists by flat index, rounding decides on the direction.
+    """
+    meta = meta_of(arrays)
+    found = np.full(arrays[f"init/{name}"].shape, 1e-6)
+    found.flat[meta.get("adam_sensitive", {}).get(name, [])] = 2 * max(rate for rate, *_ in meta["lr"].values())
     return found
 
 
@@ -126,15 +143,43 @@ def settings(flags: Mapping[str, str], lr: Mapping[str, list[float]]) -> list[st
 def make(meta: Mapping[str, Any]) -> Agent:
     """The agent that the case's flags describe, with parameters of its own."""
     cfg = check(["env=ant", *overrides(meta)])
+    return Agent(cfg.agent, cfg.backbone, spec_of(meta))
+
+
+def spec_of(meta: Mapping[str, Any]) -> EnvSpec:
+    """The spaces of the case's environment."""
     flags, shape = flags_of(meta), (meta["obs_dim"],)
     actions = int(re.sub(r"\D", "", str(meta["action"])))
     discrete = flags.get("policy_type") == "categorical" or flags.get("use_discrete_sac") == "1"
-    spec = EnvSpec("golden", "", shape, "float32", actions, discrete, 200, 2, (), 1.0, None, None)
-    return Agent(cfg.agent, cfg.backbone, spec)
+    return EnvSpec("golden", "", shape, "float32", actions, discrete, 200, 2, (), 1.0, None, None)
 
+
+# What the released program has and we have not, by the beginning of the names, and why. None of it has a gradient or
+# changes, but for what `CHANGING` names.
+UNUSED = {
+    "option_policy._module._init_std": "the policy's deviation is a network",
+    "option_policy._module.min_std_param": "the bounds of the deviation are constants here",
+    "option_policy._module.max_std_param": "the bounds of the deviation are constants here",
+    "traj_encoder._init_std": "only the mean of the encoder is used",
+    "traj_encoder.min_std_param": "only the mean of the encoder is used",
+    "traj_encoder._log_std_module.": "only the mean of the encoder is used",
+    "traj_encoder._mean_module.": "DADS has no encoder",
+    "z_encoder._init_std": "only the mean of the encoder of skills is used",
+    "z_encoder.min_std_param": "only the mean of the encoder of skills is used",
+    "z_encoder._log_std_module.": "only the mean of the encoder of skills is used",
+    "pred_net._init_std": "only the mean of the encoder of transitions is used",
+    "pred_net.min_std_param": "only the mean of the encoder of transitions is used",
+    "pred_net._log_std_module.": "only the mean of the encoder of transitions is used",
+    "skill_dynamics.init_std": "the deviation of the dynamics is one",
+    "skill_dynamics.min_std_param": "the deviation of the dynamics is one",
+    "dual_lam.param": "only METRA has a multiplier",
+}
+# Spectral vectors of a network that is evaluated there although its output is not used.
+CHANGING = re.compile(r"z_encoder\._log_std_module\..*\.weight_[uv]")
 
 # Ours -> theirs. Weights of an ensemble are [E, I, O] here and [O, I] per network there.
 ACTOR = "option_policy._module."
+NORMS = {"input_norm": "_sd_input_batch_norm.", "target_norm": "_sd_target_batch_norm."}
 MODULES = {
     "phi": "traj_encoder._mean_module.",
     "discriminator": "traj_encoder._mean_module.",
@@ -145,32 +190,33 @@ MODULES = {
 
 
 def dump(agent: Agent) -> dict[str, np.ndarray]:
-    """Every parameter under the released program's name."""
-    return {name: value.detach().numpy() for name, value in _named(agent, lambda tensor: tensor).items()}
+    """A copy of every parameter and buffer under the released program's name."""
+    return {name: value.detach().numpy().copy() for name, value in _named(agent, lambda tensor: tensor).items()}
 
 
 def gradients(agent: Agent) -> dict[str, np.ndarray]:
-    """The gradient that each parameter's last step followed, under the released program's name."""
+    """The gradient that each parameter's last step followed, under the released program's name; none, no entry."""
 
     def grad(tensor: Tensor) -> Tensor:
-        return torch.full_like(tensor, float("nan")) if tensor.grad is None else tensor.grad
+        return torch.full_like(tensor, float("nan"), dtype=torch.float32) if tensor.grad is None else tensor.grad
 
-    return {name: value.detach().numpy() for name, value in _named(agent, grad).items()}
+    found = {name: value.detach().numpy() for name, value in _named(agent, grad).items()}
+    return {name: value for name, value in found.items() if not np.isnan(value).all()}
 
 
 def load(agent: Agent, arrays: Arrays, group: str = "init") -> None:
-    """Put a group of the case's parameters into the agent."""
+    """Put a group of the case's parameters and buffers into the agent."""
     with torch.no_grad():
         for name, place in _named(agent, lambda tensor: tensor.data).items():
-            place.copy_(torch.from_numpy(arrays[f"{group}/{name}"]))
+            place.copy_(torch.as_tensor(arrays[f"{group}/{name}"]))
 
 
 def _named(agent: Agent, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """Views of what `of` gives for each parameter, in the released program's names and shapes."""
+    """Views of what `of` gives for each parameter and buffer, in the released program's names and shapes."""
     backbone: Any = agent.backbone
     objective: Any = agent.objective
     found = _actor(backbone.actor, of)
-    if backbone.on_policy:
+    if backbone.learner == "rollout":
         found |= _layers("vf.", backbone.critic, of, output=True)
     else:
         found |= {"log_alpha.param": of(backbone.log_alpha).reshape(1)}
@@ -180,6 +226,13 @@ def _named(agent: Agent, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
             found |= _layers(theirs_prefix, getattr(objective, ours), of, output=True)
     if hasattr(objective, "log_multiplier"):
         found["dual_lam.param"] = of(objective.log_multiplier).reshape(1)
+    for ours, theirs_prefix in NORMS.items():
+        if hasattr(objective, ours):
+            norm = getattr(objective, ours)
+            tensors = [*norm.named_parameters(), *norm.named_buffers()]
+            found |= {theirs_prefix + name: of(tensor) for name, tensor in tensors}
+    if hasattr(objective, "moments"):
+        found |= {f"rms.{part}": of(getattr(objective.moments, part)) for part in MOMENTS}
     return found
 
 
@@ -222,21 +275,22 @@ def _layers(
 
 
 def batch(agent: Agent, arrays: Arrays, iteration: int = 0) -> Batch:
-    """The minibatch of an iteration."""
+    """The minibatch of an iteration; there are rewards without a method, and skills with one."""
+    group = f"batch/it{iteration}"
 
-    def tensor(name: str, default: np.ndarray) -> Tensor:
-        return torch.from_numpy(arrays.get(f"batch/it{iteration}/{name}", default)).float()
+    def tensor(name: str, *shape: int) -> Tensor:
+        absent = np.zeros(shape, np.float32)
+        return torch.from_numpy(arrays.get(f"{group}/{name}", absent)).float()
 
-    rows = len(arrays[f"batch/it{iteration}/obs"])
-    nothing = np.zeros(rows, np.float32)
-    return Batch(
-        tensor("obs", nothing),
-        tensor("actions", nothing),
-        tensor("next_obs", nothing),
-        tensor("rewards", nothing),
-        tensor("dones", nothing),
-        tensor("options", np.zeros((rows, 0), np.float32)),
-    )
+    before, after = (observation(arrays, f"{group}/{name}") for name in ("obs", "next_obs"))
+    action, terminal = (torch.from_numpy(arrays[f"{group}/{name}"]).float() for name in ("actions", "dones"))
+    rows = len(action)
+    return Batch(before, action, after, tensor("rewards", rows), terminal, tensor("options", rows, 0))
+
+
+def observation(arrays: Arrays, name: str) -> Tensor:
+    """Observations as the agent takes them."""
+    return torch.from_numpy(arrays[name]).float()
 
 
 def rollouts(agent: Agent, arrays: Arrays) -> Rollouts:
@@ -248,7 +302,7 @@ def rollouts(agent: Agent, arrays: Arrays) -> Rollouts:
     def tensor(name: str) -> Tensor:
         return torch.from_numpy(arrays[f"batch/it0/{name}"]).float()
 
-    obs, reward = tensor("obs"), tensor("rewards")
+    obs, reward = observation(arrays, "batch/it0/obs"), tensor("rewards")
     paths, steps = obs.shape[:2]
     # PPO never looks at an observation behind its step.
     behind, nothing = torch.cat([obs, obs[:, -1:]], 1), torch.zeros(paths, steps)
@@ -297,7 +351,7 @@ def draws(arrays: Arrays) -> Iterator[None]:
 def update(agent: Agent, arrays: Arrays) -> list[dict[str, float]]:
     """Run all of the case's iterations through `Agent.update`; the metrics of each."""
     meta, backbone = meta_of(arrays), agent.backbone
-    fresh = rollouts(agent, arrays) if backbone.on_policy else None
+    fresh = rollouts(agent, arrays) if backbone.learner == "rollout" else None
     with draws(arrays):
         rows = []
         for i in range(meta["iterations"]):

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import functools
 import io
-import json
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -72,7 +71,7 @@ def data(agent: Agent, size: int = 32) -> Any:
         action = nn.functional.one_hot(torch.arange(size) % ACTIONS, ACTIONS).float()
     reward, terminal = torch.randn(size), (torch.rand(size) < 0.2).float()
     batch = Batch(obs, action, next_obs, reward, terminal, agent.objective.sample_skills(size))
-    if not agent.backbone.on_policy:
+    if agent.backbone.learner != "rollout":
         return batch
     return Rollout(*batch, *torch.randn(3, size).unbind())
 
@@ -608,52 +607,6 @@ def test_a_policy_file_holds_actor_and_objective_alone(case: Case) -> None:
     names = case.make().policy_state()
     assert any(name.startswith("backbone.actor.") for name in names)
     assert not any("critic" in name or "alpha" in name for name in names)
-
-
-# ---- golden cases of the same kinds go through the same module
-
-FLAGS = {"sac": "--algo sac", "discrete_sac": "--algo sac --use_discrete_sac 1 --policy_type categorical"}
-FLAGS |= {"ppo": "--algo ppo", "ppo one-hot": "--algo ppo --policy_type categorical"}
-
-
-@pytest.mark.parametrize("kind", FLAGS)
-def test_a_golden_case_of_each_kind_can_be_loaded_run_and_read(kind: str) -> None:
-    """Its names are a guess, but for SAC's; what is put in comes out, and the recorded draws are used up."""
-    torch.manual_seed(0)
-    rates = {"option_policy": [1e-3], "qf": [1e-3], "vf": [1e-3], "log_alpha": [1e-3]}
-    flags = [*FLAGS[kind].split(), "--alpha", "0.02", "--model_master_dim", "6"]
-    meta = {"flags": flags, "size_overrides": [], "lr": rates, "obs_dim": 4, "action": 3, "batch_size": 7}
-    agent = golden_map.make(meta)
-    one_hot = np.eye(3, dtype=np.float32)[np.arange(10) % 3]
-    arrays = {f"init/{name}": value + 1 for name, value in golden_map.dump(agent).items()}
-    names = {name.removeprefix("init/").split(".")[0] for name in arrays}
-    assert names == {"option_policy", *(("vf",) if "ppo" in kind else golden_critics())}
-    golden_map.load(agent, arrays)
-    for name, value in golden_map.dump(agent).items():
-        np.testing.assert_array_equal(value, arrays[f"init/{name}"])
-
-    order = ["draw/it0/minibatch_idx"] if "ppo" in kind else []
-    order += ["draw/it0/eps_next_action", "draw/it0/eps_action"] if kind == "sac" else []
-    arrays |= {name: np.zeros((10, 3), np.float32) for name in order}
-    arrays |= {"draw/it0/minibatch_idx": np.array([0, 9, 3, 3, 5, 1, 2])}
-    shape = (2, 5) if "ppo" in kind else (10,)
-    obs, next_obs = np.random.default_rng(0).normal(size=(2, *shape, 4))
-    batch = {"obs": obs, "next_obs": next_obs, "actions": one_hot.reshape(*shape, 3) * 0.5}
-    batch["rewards"] = np.arange(10.0).reshape(shape)
-    arrays |= {f"batch/it0/{name}": value for name, value in batch.items()}
-    meta |= {"iterations": 1, "draw_order": order}
-    arrays["meta_json"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    (row,) = golden_map.update(agent, arrays)
-    assert np.isfinite(list(row.values())).all()
-    if "ppo" in kind:
-        returns = [sum(r * 0.99**k for k, r in enumerate(range(i, 5 * (i // 5 + 1)))) for i in (0, 9, 3, 3, 5, 1, 2)]
-        assert row["critic/target"] == pytest.approx(sum(returns) / 7)
-    moved = golden_map.dump(agent)
-    assert any(not np.array_equal(moved[name], arrays[f"init/{name}"]) for name in moved)
-
-
-def golden_critics() -> list[str]:
-    return ["log_alpha", "qf1", "qf2", "target_qf1", "target_qf2"]
 
 
 def test_networks_have_as_many_layers_as_asked_for() -> None:

@@ -28,6 +28,7 @@ from csf.trainer import Counters
 from csf.types import Episodes, Stateful
 
 FORMAT = checkpoint.FORMAT
+CPU = torch.device("cpu")
 FACTS = {
     "epoch": 3,
     "env_steps": 60,
@@ -56,7 +57,7 @@ def states(parts: Mapping[str, Stateful]) -> dict[str, Any]:
 
 def saved(path: Path, seed: int = 1) -> Path:
     path.parent.mkdir(exist_ok=True)
-    checkpoint.save(path, parts_of(seed), FACTS)
+    checkpoint.save(path, parts_of(seed), FACTS, CPU)
     return path
 
 
@@ -65,27 +66,86 @@ def saved(path: Path, seed: int = 1) -> Path:
 
 def test_what_is_restored_is_what_was_saved_bit_for_bit(tmp_path: Path) -> None:
     parts, others = parts_of(1), parts_of(2, updates=0)
-    checkpoint.save(tmp_path / "a.pt", parts, FACTS)
+    checkpoint.save(tmp_path / "a.pt", parts, FACTS, CPU)
     after = torch.randn(5)
     state = checkpoint.load(tmp_path / "a.pt")
     assert {key: state[key] for key in FACTS} == FACTS
     assert different(states(parts), states(others))
-    checkpoint.restore(state, others)
+    checkpoint.restore(state, others, CPU)
     assert different(states(parts), states(others)) == []
     assert torch.equal(torch.randn(5), after), "the random state is another"
 
 
 def test_what_is_restored_learns_on_bit_for_bit(tmp_path: Path) -> None:
     parts, others = parts_of(1), parts_of(2)
-    checkpoint.save(tmp_path / "a.pt", parts, FACTS)
+    checkpoint.save(tmp_path / "a.pt", parts, FACTS, CPU)
     for each in (parts, others):
-        checkpoint.restore(checkpoint.load(tmp_path / "a.pt"), each)
+        checkpoint.restore(checkpoint.load(tmp_path / "a.pt"), each, CPU)
         agent, replay = each["agent"], each["replay"]
         assert isinstance(agent, Agent)
         assert isinstance(replay, ReplayBuffer)
         for _ in range(3):
             agent.update(replay.sample(16))
     assert different(states(parts), states(others)) == []
+
+
+# ---- random states of devices
+
+
+class Cuda:
+    """The random states of several devices, where there are none."""
+
+    def __init__(self, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.states = [torch.full((16,), index, dtype=torch.uint8) for index in range(devices)]
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda": self.states[index_of(device)].clone())
+        monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in self.states])
+        monkeypatch.setattr(torch.cuda, "set_rng_state", self.put)
+        monkeypatch.setattr(torch.cuda, "set_rng_state_all", self.put_all)
+
+    def put_all(self, states: list[torch.Tensor]) -> None:
+        for index, state in enumerate(states):
+            self.put(state, index)
+
+    def put(self, state: torch.Tensor, device: Any = "cuda") -> None:
+        self.states[index_of(device)] = state.clone()
+
+
+def index_of(device: Any) -> int:
+    return device if isinstance(device, int) else torch.device(device).index or 0
+
+
+@pytest.mark.parametrize(("there", "here"), [("cuda", "cuda"), ("cuda:1", "cuda"), ("cuda", "cuda:1")])
+def test_only_the_random_state_of_the_runs_device_is_kept(
+    there: str, here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a run goes on where there is another number of devices, and leaves those alone that it does not use."""
+    with monkeypatch.context() as patch:
+        Cuda(2, patch)
+        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, torch.device(there))
+    machine = Cuda(index_of(here) + 1, monkeypatch)
+    machine.put(torch.full((16,), 77, dtype=torch.uint8), here)
+    checkpoint.restore(checkpoint.load(tmp_path / "a.pt"), parts_of(2), torch.device(here))
+    states = [int(state[0]) for state in machine.states]
+    assert states == [*range(index_of(here)), index_of(there)]
+
+
+def test_a_checkpoint_of_the_cpu_has_no_other_random_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Cuda(2, monkeypatch)
+    checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, CPU)
+    assert checkpoint.load(tmp_path / "a.pt")["rng"].keys() == {"torch"}
+
+
+@pytest.mark.parametrize("devices", [0, 1, 3])
+def test_older_checkpoints_list_the_states_of_all_devices(
+    devices: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, CPU)
+    state = checkpoint.load(tmp_path / "a.pt")
+    state["rng"]["cuda"] = [torch.full((16,), 50 + index, dtype=torch.uint8) for index in range(2)]
+    machine = Cuda(devices, monkeypatch)
+    checkpoint.restore(state, parts_of(2), torch.device("cuda" if devices else "cpu"))
+    assert [int(each[0]) for each in machine.states] == [50, 1, 2][:devices]
 
 
 # ---- files that are not checkpoints
@@ -270,7 +330,7 @@ def test_a_full_disk_leaves_the_previous_file(
     before = path.read_bytes()
     monkeypatch.setattr(*place)
     with pytest.raises(CheckpointError) as raised:
-        checkpoint.save(path, parts_of(2), FACTS)
+        checkpoint.save(path, parts_of(2), FACTS, CPU)
     assert str(raised.value) == f"cannot write {path}: No space left on device; earlier checkpoints are untouched"
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -290,7 +350,7 @@ def save_with_little_room(folder: Path) -> None:
 
 def save_full(path: Path) -> None:
     large = torch.zeros(300_000)  # does not wait in a buffer, as small tensors do
-    checkpoint.save(path, parts_of(2), {**FACTS, "large": large})
+    checkpoint.save(path, parts_of(2), {**FACTS, "large": large}, CPU)
 
 
 def save_policy(path: Path) -> None:
@@ -315,13 +375,13 @@ def test_an_error_without_a_word_is_told_by_its_kind(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(CheckpointError, match=r"a\.pt: RuntimeError; earlier"):
-        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS)
+        checkpoint.save(tmp_path / "a.pt", parts_of(1), FACTS, CPU)
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "a.pt"
     with pytest.raises(CheckpointError, match=rf"^cannot write {path}: No such file or directory;"):
-        checkpoint.save(path, parts_of(1), FACTS)
+        checkpoint.save(path, parts_of(1), FACTS, CPU)
 
 
 # ---- the policy alone

@@ -95,6 +95,14 @@ def config_of(folder: Path) -> dict[str, Any]:
 # ---- whose skills
 
 
+def test_finding_skills_leaves_the_random_state_as_it_was(tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    resolved(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_newest_policy_is_used_and_named_with_its_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pretrained(tmp_path, epoch=7)
     newest = pretrained(tmp_path, epoch=20)
@@ -211,7 +219,7 @@ def test_a_full_checkpoint_lends_skills_as_a_policy_file_does(tmp_path: Path) ->
     path = pretrained(tmp_path)
     agent, full = policy.load(path)[1], path.with_name(checkpoint.FULL.format(7))
     told = {key: value for key, value in policy.describe(path).items() if key not in ("format", "prior")}
-    checkpoint.save(full, {"agent": agent}, told)
+    checkpoint.save(full, {"agent": agent}, told, torch.device("cpu"))
     folder = run(tmp_path, f"cp_path={full}", "task.epochs=1")
     kept = policy.load(folder / "skills.safetensors")[1]
     assert different(kept.policy_state(), agent.policy_state()) == []
@@ -227,6 +235,13 @@ def test_learning_starts_with_the_replay_buffer_that_is_asked_for(tmp_path: Path
     assert [row["env_steps"] for row in rows(folder)] == [80 * epoch for epoch in range(7)]
     late = run(tmp_path, "run_name=late", "task.replay_size=1000000", "task.min_replay_size=10000")
     assert not any("loss/critic" in row for row in rows(late))
+
+
+def test_steps_are_those_of_the_world_where_an_episode_ends_while_a_skill_is_held(tmp_path: Path) -> None:
+    """40 steps are 14 decisions of 3, of which the last one lasts a single step."""
+    pretrained(tmp_path)
+    folder = run(tmp_path, "hold=3", "task.epochs=2", "task.replay_size=1000")
+    assert [row["env_steps"] for row in rows(folder)] == [80 * epoch for epoch in range(3)]
 
 
 @pytest.mark.parametrize(("method", "task"), [("csf", "hierarchical_ppo"), ("diayn", "hierarchical_ppo")])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 import gymnasium
 import mujoco
@@ -14,15 +16,18 @@ import pytest
 from env_rules import assert_gymnasium_accepts, assert_same_step
 from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, ResetNeeded
 from gymnasium.vector import AutoresetMode
+from mujoco.batch import SimulationError
 
 import envs
 from envs.ant import ant_model
-from envs.base import Array, map_action
+from envs.base import map_action
 from envs.half_cheetah import half_cheetah_model
+from envs.observations import Array
 from envs.single import OneWorldEnv
 from envs.vector import gymnasium_asset
 
 GOLDEN = Path(__file__).parent / "golden"
+OWN = tuple(envs._IDS)
 IDS = {"ant": "csf/Ant-v0", "half_cheetah": "csf/HalfCheetah-v0", "point": "csf/Point-v0"}
 MODELS: dict[str, Callable[[], mujoco.MjModel]] = {"ant": ant_model, "half_cheetah": half_cheetah_model}
 DISABLED = {"autoreset_mode": AutoresetMode.DISABLED}
@@ -538,3 +543,202 @@ def test_a_world_of_gymnasium_terminates_once() -> None:
 def test_gymnasium_ids_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"'CartPole-v1' has actions Discrete.*not supported yet"):
         make_vec("CartPole-v1", 2)
+
+
+class Counted(gymnasium.Env[Any, Array]):
+    """Terminates after `length` steps, one more for every world made before it; counts resets and steps."""
+
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    made: ClassVar[list[Counted]] = []
+
+    def __init__(self, lengths: tuple[int, ...], error: Exception | None = None) -> None:
+        self.length, self.error, self.resets, self.steps = lengths[len(self.made)], error, 0, 0
+        self.made.append(self)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.resets, self.t = self.resets + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Array) -> Any:
+        if self.error is not None:
+            raise self.error
+        self.steps, self.t = self.steps + 1, self.t + 1
+        return np.full(1, self.t / 100, np.float32), 1.0, self.t == self.length, False, {"t": self.t}
+
+
+@pytest.fixture
+def counted() -> Iterator[list[Counted]]:
+    Counted.made = []
+    gymnasium.register("csf_test/Counted-v0", lambda **settings: Counted(**settings), max_episode_steps=300)
+    yield Counted.made
+    del gymnasium.registry["csf_test/Counted-v0"]
+
+
+def test_a_finished_world_of_gymnasium_is_neither_reset_nor_stepped_until_the_caller_resets_it(
+    counted: list[Counted],
+) -> None:
+    env = make_vec("csf_test/Counted-v0", 2, lengths=(5, 200))
+    env.reset(seed=0)
+    rows = [env.step(np.zeros((2, 1))) for _ in range(200)]
+    assert [(each.resets, each.steps) for each in counted] == [(1, 5), (1, 200)]
+    obs, reward, terminated, truncated, infos = (np.array([row[i] for row in rows]) for i in range(5))
+    np.testing.assert_allclose(obs[:, 0, 0], np.minimum(np.arange(1, 201), 5) / 100, rtol=1e-6)
+    assert reward.sum(0).tolist() == [5, 200]
+    assert [np.flatnonzero(column).tolist() for column in terminated.T] == [[4], [199]]
+    assert [np.flatnonzero(column).tolist() for column in truncated.T] == [list(range(5, 200)), []]
+    assert infos[0]["_t"].tolist() == [True, True]
+    assert infos[100]["_t"].tolist() == [False, True]
+    assert "ended" not in infos[0]
+    env.reset(options={"reset_mask": np.array([True, False])})
+    assert [each.resets for each in counted] == [2, 1]
+    assert not env.step(np.zeros((2, 1)))[3][0]
+
+
+def test_errors_of_a_world_of_gymnasium_are_passed_on_but_for_those_of_mujoco(counted: list[Counted]) -> None:
+    for error, kind, message in [
+        (ValueError("a bug"), ValueError, "^a bug$"),
+        (mujoco.FatalError("no memory"), envs.WorldError, "^MuJoCo cannot continue: no memory$"),
+    ]:
+        counted.clear()
+        env = make_vec("csf_test/Counted-v0", 1, lengths=(5,), error=error)
+        env.reset(seed=0)
+        with pytest.raises(kind, match=message) as raised:
+            env.step(np.zeros((1, 1)))
+        assert raised.type is kind
+
+
+def test_a_simulation_that_cannot_continue_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_vec("half_cheetah", 1)
+    env.reset(seed=0)
+    broken = SimulationError.__new__(SimulationError)
+    broken.args = ("stack overflow",)
+
+    def step(**_: Any) -> None:
+        raise broken
+
+    env._batch.step = step
+    with pytest.raises(envs.WorldError, match=r"^MuJoCo cannot continue: stack overflow$"):
+        env.step(np.zeros((1, 6)))
+
+
+def test_a_runtime_error_of_a_users_environment_is_not_blamed_on_mujoco(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+
+    def broken(**_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    gymnasium.register("csf_test/Broken-v0", broken)
+    try:
+        with pytest.raises(RuntimeError, match=r"^a bug$"):
+            make_vec("csf_test/Broken-v0", 1, max_steps=3)
+    finally:
+        del gymnasium.registry["csf_test/Broken-v0"]
+
+
+# Goals and what is measured
+
+
+@pytest.mark.parametrize("name", [*IDS, "ant_multi_goal", "half_cheetah_goal", "point_two_goals"])
+def test_a_goal_that_is_asked_for_is_where_it_says(name: str) -> None:
+    env = make_vec(name, 2)
+    place = np.array([3.0, -2.0])[: env.coord_dim]
+    obs, found = env.goal_at(place)
+    np.testing.assert_array_equal(found, place)
+    assert obs in env.single_observation_space
+    seen = obs.astype(np.float64) if env.obs_mean is None else obs * env.obs_std + env.obs_mean
+    np.testing.assert_allclose(seen[: env.coord_dim], place, atol=1e-6)
+    if name in MODELS:
+        resting = np.append(MODELS[name]().qpos0, np.zeros(env.model.nv))
+        np.testing.assert_allclose(seen[env.coord_dim :], resting[env.coord_dim :], atol=1e-6)
+    several, places = env.goal_at([place, -place])
+    assert places.tolist() == [place.tolist(), (-place).tolist()]
+    np.testing.assert_array_equal(several[0], obs)
+    assert env.has_goals
+    assert env.goal_names == ()
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ("door", r"goal 'door' is unknown; accepted: a place of shape \(2,\), or several of shape \(n, 2\)"),
+        ([1.0], r"goal has shape \(1,\); accepted: a place of shape \(2,\)"),
+        (3.0, r"goal has shape \(\); accepted: a place"),
+        ([1.0, np.nan], r"goal is \[1.0, nan\]; accepted: finite numbers"),
+        ([[1.0], "far"], r"goal is \[\[1.0\], 'far'\]; accepted: a place"),
+    ],
+)
+def test_goals_that_are_not_accepted(goal: Any, message: str) -> None:
+    with pytest.raises(envs.WorldError, match=message):
+        make_vec("point", 1).goal_at(goal)
+
+
+def test_who_has_no_goals_says_so() -> None:
+    for name in ("half_cheetah_hurdle", "Pendulum-v1"):
+        env = make_vec(name, 1)
+        assert not env.has_goals
+        with pytest.raises(NotImplementedError, match="defines no goals; evaluate it by its reward"):
+            env.goal_at([1.0])
+    assert make_vec("Pendulum-v1", 1).measure(np.zeros((1, 3, 0)), np.array([2])) == {}
+
+
+def test_what_worlds_measure() -> None:
+    """Worked by hand: cells of 1, episodes of two and one steps, radii of 3 and 1."""
+    env = make_vec("ant", 1)
+    coord = np.array([[[0.5, 0.5], [1.5, 0.5], [-0.0, 4.5]], [[0.0, 4.0], [9.5, 9.5], [7.5, 7.5]]])
+    length, place = np.array([2, 1]), np.array([[0.0, 2.0], [9.5, 9.0]])
+    assert env.measure(coord, length) == {"coverage": 4.0}
+    found = env.success(coord, length, place)
+    np.testing.assert_allclose(found.pop("distance"), [2.5, 0.5])
+    assert {name: row.tolist() for name, row in found.items()} == {
+        "hit_3": [True, True],
+        "end_3": [True, True],
+        "staying_3": [1.0, 1.0],
+        "hit_1": [False, True],
+        "end_1": [False, True],
+        "staying_1": [0.0, 1.0],
+    }
+
+
+# Settings and copies
+
+
+def test_settings_are_listed_with_type_default_and_description() -> None:
+    found = envs.settings_of("ant_multi_goal")
+    assert list(found) == [
+        "threads",
+        "normalizer",
+        "goal_range",
+        "goal_mode",
+        "goal_seed",
+        "num_goal_steps",
+        "contact_margin",
+        "max_steps",
+        "render_size",
+    ]
+    assert found["max_steps"] == envs.Setting("max_steps", int, 200, "Steps of an episode.")
+    assert found["goal_range"] == envs.Setting("goal_range", float, 7.5, "R, in meters.")
+    assert found["goal_mode"].type == Literal["chain", "resample", "reference"]
+    assert found["goal_mode"].help == "Where the goals of an episode are."
+    with pytest.raises(envs.WorldError, match="environment 'antt' is unknown; accepted: ant, half_cheetah"):
+        envs.settings_of("antt")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_setting_is_accepted_at_its_default(name: str) -> None:
+    found = envs.settings_of(name)
+    assert all(setting.help.endswith(".") for setting in found.values())
+    env = make_vec(name, 1, **{key: setting.default for key, setting in found.items()})
+    assert env.max_steps == found["max_steps"].default
+
+
+@pytest.mark.parametrize("method", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("name", [*OWN, "Pendulum-v1"])
+def test_environments_say_that_they_cannot_be_copied(name: str, method: Callable[[Any], Any]) -> None:
+    several: Any = make_vec(name, 2)
+    made = [several] if name not in OWN else [several, gymnasium.make(envs._IDS[name]).unwrapped]
+    for env in made:
+        message = rf"^{type(env).__name__} cannot be copied or pickled: .*make another one from its name and settings"
+        with pytest.raises(TypeError, match=message):
+            method(env)

@@ -56,6 +56,13 @@ def found(run: Path) -> dict[str, Any]:
     return report
 
 
+def test_an_evaluation_leaves_the_random_state_as_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    command(monkeypatch, f"cp_path={run}", "skills=3", "goals=2", "threads=1")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_it_prints_and_keeps_what_it_finds(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import golden_map
@@ -17,12 +17,13 @@ from torch import Tensor
 import envs
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.goals import ZeroShotGoals, goal_metrics
-from csf.evaluation.rollouts import Rollouts, coverage, isolated
+from csf.evaluation.goals import ZeroShotGoals
+from csf.evaluation.rollouts import Rollouts, isolated
 from csf.evaluation.suite import suite
 from csf.sampler import RolloutSampler
-from csf.types import EnvSpec, Episodes, Evaluation, Policy
+from csf.types import EnvSpec, Episodes, Evaluation, Policy, Worlds
 from csf.worlds import describe
+from envs import measures
 
 Path = list[tuple[float, ...]]
 
@@ -72,7 +73,21 @@ def make(name: str, *settings: str) -> Agent:
 
 
 def evaluators(seed: int = 5) -> list[Rollouts | ZeroShotGoals]:
-    return [Rollouts(6, seed, 2), ZeroShotGoals(worlds().goals, 5, seed)]
+    return [Rollouts(worlds(), 6, seed, 2), ZeroShotGoals(worlds(), 5, seed)]
+
+
+def coverage(found: Episodes, cell: float) -> int:
+    """Of the episodes that have a step."""
+    kept = found.length > 0
+    return measures.coverage(found.coord[kept].numpy(), found.length[kept].numpy(), cell)
+
+
+class OnlyGoals:
+    """The worlds of the plane, with goals drawn by another rule, and other results."""
+
+    def __init__(self, goals: Any = None, success: Any = None, radii: tuple[float, ...] = (0.3,)) -> None:
+        self.goals, self.success = goals or worlds().goals, success or worlds().success
+        self.success_radii = radii
 
 
 # ---- coverage
@@ -118,7 +133,7 @@ def test_skills_are_judged_by_their_mode_and_shown_by_the_observation_before_the
 
     monkeypatch.setattr(agent.objective, "represent", represent)
     canned = Canned(found)
-    Rollouts(3, 7, None).run(agent, canned)
+    Rollouts(worlds(), 3, 7, None).run(agent, canned)
     ((skills, mode, seed),) = canned.calls
     assert (skills.shape, mode, seed) == ((3, 2), True, 7)
     torch.testing.assert_close(seen[0], torch.stack([found.obs[0, 2], found.obs[1, 1], found.obs[2, 0]]))
@@ -128,7 +143,8 @@ def test_the_return_is_the_mean_over_episodes_of_the_sum_of_their_real_steps() -
     """The second ends early, and what stands behind its end is not a reward; the third was discarded."""
     found = episodes([(0.0,)] * 4, [(0.0,)] * 2, [(0.0,)] * 4, lost=(2,))
     reward = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
-    assert Rollouts(3, 7, None).run(make("task"), Canned(found._replace(reward=reward))).metrics["eval/return"] == 5.0
+    result = Rollouts(worlds(), 3, 7, None).run(make("task"), Canned(found._replace(reward=reward)))
+    assert result.metrics["eval/return"] == 5.0
 
 
 def test_who_has_no_skills_is_not_measured_by_goals() -> None:
@@ -153,9 +169,19 @@ def test_a_skill_is_held_where_it_is_one_hot_and_would_change_on_the_way() -> No
 # ---- goals
 
 
+def run_goals(found: Episodes, goal: tuple[float, ...], radii: tuple[float, ...]) -> dict[str, float]:
+    """The evaluator's numbers if all episodes had this goal."""
+    place = np.array([goal] * len(found.length), np.float64)
+
+    def success(coord: np.ndarray, length: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
+        return measures.reached(coord, length, place, radii)
+
+    source = OnlyGoals(lambda *_: (np.zeros((len(place), 2), np.float32), place), success, radii)
+    return ZeroShotGoals(cast(Worlds, source), len(place), 0).run(make("csf"), Canned(found)).metrics
+
+
 def metrics(goal: tuple[float, ...], *paths: Path, radius: float = 1.0, lost: tuple[int, ...] = ()) -> dict[str, float]:
-    place = torch.tensor([goal] * len(paths), dtype=torch.double)
-    found = goal_metrics(episodes(*paths, lost=lost), place, (radius,))
+    found = run_goals(episodes(*paths, lost=lost), goal, (radius,))
     return {key.removeprefix("eval/goal/").removesuffix(f"_{radius:g}"): value for key, value in found.items()}
 
 
@@ -189,11 +215,48 @@ def test_goals_on_a_line_are_measured_on_the_line() -> None:
 
 
 def test_every_radius_has_its_numbers_and_its_name() -> None:
-    place = torch.zeros(1, 2)
-    found = goal_metrics(episodes([(5.0, 0.0), (2.0, 0.0), (0.5, 0.0)]), place, (3.0, 1.0, 0.3))
+    found = run_goals(episodes([(5.0, 0.0), (2.0, 0.0), (0.5, 0.0)]), (0, 0), (3.0, 1.0, 0.3))
     names = {f"{name}_{radius}" for name in ("hit", "end", "staying") for radius in ("3", "1", "0.3")} | {"distance"}
     assert set(found) == {f"eval/goal/{name}" for name in names}
     assert [found[f"eval/goal/staying_{radius}"] for radius in ("3", "1", "0.3")] == [1.0, 0.5, 0.0]
+
+
+def test_worlds_may_judge_goals_by_rules_of_their_own() -> None:
+    """Where goals are not places there is no map; numbers that are not about an episode's goal are NaN."""
+
+    def success(coord: np.ndarray, length: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
+        solved = coord[:, -1, 0] > 1
+        return {
+            "success": solved,
+            "success/kettle": np.where(place[:, 0] == 0, solved, np.nan),
+            "success/light": np.where(place[:, 0] == 1, solved, np.nan),
+            "success/door": np.where(place[:, 0] == 2, solved, np.nan),
+        }
+
+    found = episodes([(0, 0), (2, 0)], [(0, 0), (0, 0)], [(0, 0), (2, 0)], [(0, 0), (2, 0)], lost=(3,))
+    place = np.array([[0.0, np.nan], [0, np.nan], [1, np.nan], [1, np.nan]])
+    source = OnlyGoals(lambda *_: (np.zeros((4, 2), np.float32), place), success, ())
+    metrics, images = ZeroShotGoals(cast(Worlds, source), 4, 0).run(make("csf"), Canned(found))
+    want = {"success": 2 / 3, "success/kettle": 0.5, "success/light": 1.0}
+    assert metrics == pytest.approx({f"eval/goal/{key}": value for key, value in want.items()})
+    assert not images
+
+
+def test_what_is_measured_of_skills_is_up_to_the_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def measure(coord: np.ndarray, length: np.ndarray) -> dict[str, float]:
+        seen.append((coord, length))
+        return {"coverage": 2.0, "coverage/kettle": 1.0}
+
+    source: Any = envs.make_vec("point", 1)
+    monkeypatch.setattr(source, "measure", measure)
+    found = episodes([(0, 0), (2, 0)], [(7, 7), (7, 7)], lost=(1,))
+    metrics = Rollouts(source, 2, 7, None).run(make("task"), Canned(found)).metrics
+    assert list(metrics) == ["eval/coverage", "eval/coverage/kettle", "eval/return", "eval/return_std"]
+    ((coord, length),) = seen
+    assert coord.tolist() == [[[0, 0], [2, 0]]], "episodes that were discarded are not measured"
+    assert length.tolist() == [1]
 
 
 def seeker(monkeypatch: pytest.MonkeyPatch) -> tuple[Agent, list[bool]]:
@@ -212,7 +275,7 @@ def seeker(monkeypatch: pytest.MonkeyPatch) -> tuple[Agent, list[bool]]:
 def test_the_skill_is_inferred_anew_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """One inferred only at the start would lead past the goal."""
     agent, modes = seeker(monkeypatch)
-    found = ZeroShotGoals(worlds().goals, 10, 0).run(agent, sampler()).metrics
+    found = ZeroShotGoals(worlds(), 10, 0).run(agent, sampler()).metrics
     assert found["eval/goal/distance"] < 1e-6
     assert found["eval/goal/hit_0.3"] == found["eval/goal/end_0.3"] == 1
     assert 0 < found["eval/goal/staying_0.3"] < 1
@@ -221,7 +284,7 @@ def test_the_skill_is_inferred_anew_at_every_step(monkeypatch: pytest.MonkeyPatc
 
 def test_actions_towards_a_goal_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, modes = seeker(monkeypatch)
-    ZeroShotGoals(worlds().goals, 4, 0).run(agent, sampler())
+    ZeroShotGoals(worlds(), 4, 0).run(agent, sampler())
     assert not any(modes)
 
 
@@ -233,12 +296,13 @@ def test_goals_and_places_match(monkeypatch: pytest.MonkeyPatch) -> None:
         obs, place = worlds().goals(n, rng)
         return obs, place[::-1].copy()
 
-    assert ZeroShotGoals(mismatched, 10, 0).run(agent, sampler()).metrics["eval/goal/hit_0.3"] < 0.5
+    source = cast(Worlds, OnlyGoals(mismatched))
+    assert ZeroShotGoals(source, 10, 0).run(agent, sampler()).metrics["eval/goal/hit_0.3"] < 0.5
 
 
 def test_a_method_without_a_rule_reaches_for_no_goal() -> None:
     agent, canned = make("cic"), Canned(episodes([(0, 0), (0, 0)]))
-    assert ZeroShotGoals(worlds().goals, 4, 0).run(agent, canned) == Evaluation({}, {})
+    assert ZeroShotGoals(worlds(), 4, 0).run(agent, canned) == Evaluation({}, {})
     assert not canned.calls
 
 

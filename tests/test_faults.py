@@ -27,6 +27,7 @@ from csf.io import checkpoint, files
 from csf.io.progress import Progress
 from csf.trainer import Counters, Schedule, Stop, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
+from envs import WorldError
 
 
 def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
@@ -207,13 +208,13 @@ def whole(tmp_path: Path) -> Iterator[entry.Run]:
 
 def spoil(whole: entry.Run, monkeypatch: pytest.MonkeyPatch, name: str, value: float, after: int) -> None:
     """Have a metric of the agent's update take a value after so many gradient steps."""
-    update, count = whole.agent.update, [0]
+    update, count = whole.trainer.learner.update, [0]
 
     def spoilt(batch: Batch) -> Metrics:
         count[0] += 1
         return update(batch) | ({name: torch.tensor(value)} if count[0] > after else {})
 
-    monkeypatch.setattr(whole.agent, "update", spoilt)
+    monkeypatch.setattr(whole.trainer.learner, "update", spoilt)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -230,13 +231,13 @@ def test_every_metric_is_watched(name: str, value: float, whole: entry.Run, monk
 
 
 def test_the_evidence_is_the_batch_of_the_bad_update(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    update, seen = whole.agent.update, []
+    update, seen = whole.trainer.learner.update, []
 
     def remember(batch: Batch) -> Metrics:
         seen.append(batch)
         return update(batch) | ({"loss/actor": torch.tensor(torch.nan)} if len(seen) > 2 else {})
 
-    monkeypatch.setattr(whole.agent, "update", remember)
+    monkeypatch.setattr(whole.trainer.learner, "update", remember)
     with pytest.raises(NonFiniteError):
         whole.train()
     evidence = torch.load(whole.dir.path / "failure.pt", weights_only=True)
@@ -436,7 +437,7 @@ def test_a_run_that_is_stopped_at_once_after_resuming_has_nothing_to_save() -> N
 
 def test_an_environment_that_fails_is_named(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise RuntimeError("out of arena memory")
+        raise WorldError("out of arena memory")
 
     monkeypatch.setattr(whole.worlds, "step", broken)
     with pytest.raises(SamplerError, match=r"^the environment point failed: out of arena memory$"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import warnings
 from typing import Any, ClassVar
 
@@ -128,6 +130,8 @@ def test_a_step_is_a_loop_of_steps_with_the_skill_held(prior: str, hold: int) ->
         assert not terminated.any()
         np.testing.assert_allclose(infos.pop("action_norm"), np.linalg.norm(rows, axis=1), rtol=1e-6)
         assert infos.pop("_action_norm").all()
+        assert infos.pop("world_steps").max() <= env.hold
+        assert infos.pop("_world_steps").all()
         assert infos.keys() == more.keys()
         for name, rows_below in more.items():
             np.testing.assert_array_equal(infos[name], rows_below)
@@ -212,6 +216,7 @@ def test_a_world_whose_episode_ends_waits_as_it_ended() -> None:
     assert truncated.tolist() == [False, False, True, False]
     assert infos["diverged"].tolist() == [False, True, False, False]
     assert infos["coord"][:, 0].tolist() == [3, 2, 4, 6]
+    assert infos["world_steps"].tolist() == [3, 2, 4, 6]
     env.close()
     assert below.closed
 
@@ -373,3 +378,29 @@ def test_stable_baselines_trains_a_controller(trainer: str, prior: str, settings
     assert any(moved)
     action, _ = model.predict(env.reset(seed=0)[0])
     assert env.action_space.contains(action if prior != "one_hot" else np.int64(action))
+
+
+# ---- what is measured
+
+
+@pytest.mark.parametrize("hold", [1, 3])
+def test_goals_and_measures_are_those_of_the_worlds(hold: int) -> None:
+    below, env = worlds_of("sphere", hold=hold)
+    assert env.has_goals
+    assert env.goal_names == below.goal_names == ()
+    for mine, theirs in zip(env.goal_at([1.0, 0.5]), below.goal_at([1.0, 0.5]), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    coord, length = np.array([[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]]), np.array([2])
+    found, want = (each.success(coord, length, coord[:, 2]) for each in (env, below))
+    assert found == want
+    assert found["distance"].tolist() == [0.0]
+    # Where skills are held, the coordinates in between are not known.
+    assert env.measure(coord, length) == ({"coverage": 3.0} if hold == 1 else {})
+
+
+@pytest.mark.parametrize("method", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_they_say_that_they_cannot_be_copied(method: Any) -> None:
+    kinds: list[Any] = [SkillVectorEnv, SkillEnv]
+    for env in (kind(make_vec("point", 1), child("sphere"), 3) for kind in kinds):
+        with pytest.raises(TypeError, match=f"^{type(env).__name__} cannot be copied or pickled; make another one"):
+            method(env)

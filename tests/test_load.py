@@ -48,7 +48,7 @@ def save(folder: Path, epoch: int, kinds: str, agent: Agent | None = None, env: 
     told = facts(agent.objective.cfg.name, env=env) | {"epoch": epoch}
     paths = {"p": inside / checkpoint.POLICY.format(epoch), "f": inside / checkpoint.FULL.format(epoch)}
     if "f" in kinds:
-        checkpoint.save(paths["f"], {"agent": agent}, told)
+        checkpoint.save(paths["f"], {"agent": agent}, told, torch.device("cpu"))
     if "p" in kinds:
         policy.save(paths["p"], agent, told)
     return paths[kinds[0]]
@@ -79,6 +79,15 @@ def test_an_agent_acts_as_the_one_that_was_saved(name: str, kind: str, tmp_path:
         assert torch.equal(mine, theirs)
     assert again.spec == SPEC
     assert not again.training
+
+
+@pytest.mark.parametrize("kind", ["p", "f"])
+def test_loading_leaves_the_random_state_as_it_was(kind: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "run", 3, kind)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    csf.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,7 @@ def test_neither_hydra_nor_an_environment_is_needed(tmp_path: Path) -> None:
 
 def test_a_full_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
-    checkpoint.save(path, {"agent": make("csf", "agent.hidden=[8]")}, facts("csf"))
+    checkpoint.save(path, {"agent": make("csf", "agent.hidden=[8]")}, facts("csf"), torch.device("cpu"))
     with pytest.raises(CheckpointError, match=rf"^{path} does not fit this version: .+") as raised:
         load(path)
     assert len(str(raised.value).splitlines()) == 1
@@ -145,7 +154,7 @@ def test_a_file_that_tells_what_nothing_can_be_made_of_is_refused(
     if kind == "p":
         policy.save(path, agent, told)
     else:
-        checkpoint.save(path, {"agent": agent}, told)
+        checkpoint.save(path, {"agent": agent}, told, torch.device("cpu"))
     with pytest.raises(CheckpointError, match=rf"^{path} does not fit this version: .+") as raised:
         load(path)
     assert len(str(raised.value).splitlines()) == 1

@@ -15,13 +15,14 @@ import torch
 from conftest import SMALL, SPEC, configure
 from runs import different
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from csf.agents import Agent
 from csf.errors import NonFiniteError
-from csf.learners.off_policy import OffPolicyLearner
-from csf.learners.on_policy import OnPolicyLearner, Rollouts, advantages, discounted_sums
-from csf.replay import ReplayBuffer
-from csf.types import Episodes
+from csf.learners import Budget, Learner
+from csf.learners.replay import ReplayLearner
+from csf.learners.rollout import RolloutLearner, Rollouts, advantages, chunks, discounted_sums
+from csf.types import Batch, Episodes
 
 STEPS = 6
 
@@ -165,15 +166,93 @@ def test_a_methods_own_reward_is_what_is_learned() -> None:
     found = fresh.gather(torch.arange(len(fresh)))
     with torch.no_grad():
         torch.testing.assert_close(found.return_to_go, agent.objective.reward(episodes.transitions()))
-    metrics = OnPolicyLearner(agent, 3, 8).learn(episodes)
+    metrics = learner(agent, 3, 8).learn(episodes)
     assert {"loss/representation", "loss/multiplier", "loss/actor", "loss/critic"} <= set(metrics)
+
+
+# ---- rewards in chunks
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 32, 47, 100])
+@pytest.mark.parametrize("least", [1, 7])
+def test_chunks_have_one_size_and_every_row_is_new_once(size: int, least: int) -> None:
+    found = list(chunks(size, 16, least))
+    assert [rows.tolist() for rows, _ in found] == [rows.tolist() for rows, _ in chunks(size, 16, least)]
+    assert {len(rows) for rows, _ in found} == {16 if size >= 16 else max(size, least)}
+    new = [row for rows, fresh in found for row in rows[:fresh].tolist()]
+    assert sorted(new) == list(range(size))
+    for rows, _ in found:
+        assert len(rows.unique()) == min(len(rows), size)  # nothing is repeated unless there is too little
+
+
+def test_a_chunk_has_steps_of_all_episodes() -> None:
+    """Of 8 episodes of 200 steps: a step must not be compared with its own episode's alone."""
+    before = torch.get_rng_state()
+    for rows, _ in chunks(1600, 256, 1):
+        assert len((rows // 200).unique()) == 8
+    assert torch.equal(torch.get_rng_state(), before)  # training draws the same numbers, however many chunks there are
+
+
+def cic(*overrides: str) -> Agent:
+    return make("ppo", False, "agent.neighbors=3", "agent.backbone.discount=0", *overrides, agent="cic")
+
+
+def test_a_reward_is_that_of_its_chunk() -> None:
+    torch.manual_seed(0)
+    agent = cic().eval()  # so that the scale of the reward stands still
+    episodes = run(agent, [STEPS, 4, STEPS, 1])  # 17 steps, in chunks of 8, 8 and 1 filled up
+    kept = Rollouts(agent, 8)
+    kept.add(episodes)
+    batch = episodes.transitions()
+    want = torch.full((17,), math.nan)
+    for index, fresh in chunks(17, 8, 3):
+        reward = agent.objective.reward(Batch(*(each[index] for each in batch)))
+        want[index[:fresh]] = reward[:fresh].detach()
+    found = kept.gather(torch.arange(17)).return_to_go
+    torch.testing.assert_close(found, want)
+    whole = Rollouts(agent)
+    whole.add(episodes)
+    assert not torch.allclose(whole.gather(torch.arange(17)).return_to_go, want)  # it is another reward
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, tuple | list) else [found]:
+            self.numbers = max(self.numbers, tensor.numel() if isinstance(tensor, Tensor) else 0)
+        return found
+
+
+def test_a_reward_that_compares_all_pairs_takes_no_more_memory_for_a_longer_rollout() -> None:
+    agent = cic("agent.skill_dim=4")
+    episodes = run(agent, [STEPS] * 50)
+    with Largest() as seen:  # type: ignore[no-untyped-call]
+        learner(agent, 1, 40).rollouts.add(episodes)
+    assert seen.numbers == 40 * 40 * 4
+    with Largest() as seen:  # type: ignore[no-untyped-call]
+        Rollouts(agent).add(episodes)
+    assert seen.numbers == 300 * 300 * 4
+
+
+def test_a_rollout_that_is_shorter_than_a_reward_needs_is_repeated() -> None:
+    agent = make("ppo", False, agent="cic")  # 16 neighbors
+    metrics = learner(agent, 2, 16).learn(run(agent, [5]))
+    assert all(math.isfinite(value) for value in metrics.values())
 
 
 # ---- the learner
 
 
-def learner(agent: Agent, updates: int = 10, batch_size: int = 16) -> OnPolicyLearner:
-    return OnPolicyLearner(agent, updates, batch_size)
+def budget(updates: int, batch_size: int) -> Budget:
+    return Budget(4, updates, batch_size, replay_size=3000, min_replay_size=1)
+
+
+def learner(agent: Agent, updates: int = 10, batch_size: int = 16) -> RolloutLearner:
+    return RolloutLearner(agent, budget(updates, batch_size), "cpu")
 
 
 def test_every_collection_is_learned_from_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +281,7 @@ def test_the_policy_that_collected_is_appraised_once_however_many_updates_follow
     want, _ = backbone.appraise(episodes.transitions())
     one = learner(agent)
     metrics = one.learn(episodes)
-    kept: Any = one.replay
+    kept: Any = one.rollouts
     torch.testing.assert_close(kept.rollout.log_prob, want.detach())
     assert metrics["policy/divergence"] != 0
 
@@ -265,15 +344,15 @@ def score(agent: Agent) -> float:
         return play(agent, 100).reward.mean().item()
 
 
-def on_policy(agent: Agent) -> OnPolicyLearner:
-    return OnPolicyLearner(agent, 10, 64)
+def on_policy(agent: Agent) -> Learner:
+    return RolloutLearner(agent, budget(10, 64), "cpu")
 
 
-def off_policy(agent: Agent) -> OffPolicyLearner:
-    return OffPolicyLearner(agent, ReplayBuffer(3000, agent.spec, 0, "cpu"), 10, 64, 1)
+def off_policy(agent: Agent) -> Learner:
+    return ReplayLearner(agent, budget(10, 64), "cpu")
 
 
-BANDITS: list[tuple[str, bool, Callable[[Agent], OffPolicyLearner]]] = [
+BANDITS: list[tuple[str, bool, Callable[[Agent], Learner]]] = [
     ("ppo", False, on_policy),
     ("ppo", True, on_policy),
     ("sac", False, off_policy),
@@ -282,7 +361,7 @@ BANDITS: list[tuple[str, bool, Callable[[Agent], OffPolicyLearner]]] = [
 
 
 @pytest.mark.parametrize(("backbone", "discrete", "learner_of"), BANDITS)
-def test_a_bandit_is_learned(backbone: str, discrete: bool, learner_of: Callable[[Agent], OffPolicyLearner]) -> None:
+def test_a_bandit_is_learned(backbone: str, discrete: bool, learner_of: Callable[[Agent], Learner]) -> None:
     torch.manual_seed(0)
     held = [] if backbone == "ppo" else ["agent.backbone.alpha_lr=1e-4"]  # alpha must not outgrow the reward
     agent = make(backbone, discrete, "agent.backbone.lr=0.01", "agent.backbone.discount=0.5", *held)

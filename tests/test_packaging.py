@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from csf.__main__ import search_working_directory_last
+
 ROOT = Path(__file__).parents[1]
+LIBRARY, IMAGES = ROOT / "scripts/lib/python.sh", "scripts/lib/requirements-images.txt"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml"))
 
 
@@ -37,21 +43,36 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source)
     flags = ["--quiet", "--no-deps", "--no-build-isolation"]
     run(sys.executable, "-m", "pip", "wheel", *flags, "--wheel-dir", out, source, cwd=out)
-    (path,) = out.glob("csf-*.whl")
+    (path,) = out.glob("csf_skills-*.whl")
     return path
 
 
 @pytest.fixture(scope="module")
-def requirements(wheel: Path) -> list[Requirement]:
+def metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        metadata = Parser().parsestr(archive.read(name).decode())
+        return Parser().parsestr(archive.read(name).decode())
+
+
+@pytest.fixture(scope="module")
+def requirements(metadata: Message) -> list[Requirement]:
     return [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
 
 
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the wheel is installed into, with the command csf in its bin/."""
+    target = tmp_path_factory.mktemp("installed") / "site with space"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    run(*pip, "--target", target, wheel, cwd=target.parent)
+    return target
+
+
 def pins(path: str) -> dict[str, str]:
-    found = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / path).read_text(), re.M)
-    return {canonicalize_name(name): version for name, version in found}
+    """Versions by name, whatever Python a line is for."""
+    lines = [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
+    found = [Requirement(line) for line in lines]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in found}
 
 
 def test_wheel_holds_every_yaml_and_the_type_markers(wheel: Path) -> None:
@@ -68,18 +89,130 @@ def test_wheel_holds_every_yaml_and_the_type_markers(wheel: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"csf", "envs", about}
 
 
-def test_installed_wheel_composes_from_anywhere(wheel: Path, tmp_path: Path) -> None:
-    target = tmp_path / "site with space"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    run(*pip, "--target", target, wheel, cwd=tmp_path)
-
+def test_installed_wheel_composes_from_anywhere(site: Path) -> None:
     def python(*args: str) -> str:
-        return run(sys.executable, *args, cwd=Path("/"), PYTHONPATH=str(target)).stdout
+        return run(sys.executable, *args, cwd=Path("/"), PYTHONPATH=str(site)).stdout
 
     where = python("-c", "import csf; print(csf.__file__)")
-    assert str(target) in where, "the checkout answered in place of the wheel"
+    assert str(site) in where, "the checkout answered in place of the wheel"
     tree = python("-m", "csf.train", "agent=csf", "env=ant", "--cfg", "job", "--resolve")
     assert yaml.safe_load(tree)["agent"]["name"] == "csf"
+
+
+# ---- the command csf
+
+
+def csf(*words: str | Path, cwd: Path, site: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`python -m csf`, with the working directory on the path as Python puts it there."""
+    command = [sys.executable, "-m", "csf", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_has_a_line_for_every_command(word: str, tmp_path: Path) -> None:
+    done = csf(word, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^  (\w+) +\w.{20,}$", done.stdout, re.M) == ["train", "evaluate", "report", "export"]
+
+
+def test_version_needs_no_pytorch(tmp_path: Path) -> None:
+    from csf import __version__
+
+    (tmp_path / "torch.py").write_text("raise SystemExit('PyTorch was imported')\n")
+    assert csf("--version", cwd=tmp_path).stdout == f"csf {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["tran"], ["--verbose"], ["seed=1"]])
+def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
+    done = csf(*words, cwd=tmp_path)
+    name = words[0] if words else ""
+    line = f"error: csf has no command {name!r}; accepted: train, evaluate, report, export\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", ["agent=metra", "env=point", "--cfg", "job", "seed=3"]),
+        ("train", ["sed=3"]),
+        ("train", ["--help"]),
+        ("evaluate", ["cp_path=nowhere"]),
+        ("report", ["nowhere"]),
+        ("report", ["--help"]),
+        ("export", ["nowhere"]),
+    ],
+)
+def test_a_command_is_the_module_of_its_name(command: str, words: list[str], tmp_path: Path) -> None:
+    module = [sys.executable, "-m", f"csf.{command}", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    expected = subprocess.run(module, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = csf(command, *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (expected.returncode, expected.stdout, expected.stderr)
+    assert done.stdout + done.stderr
+
+
+SHORT = [
+    "env=point",
+    "agent.hidden=[8,8]",
+    "agent.backbone.hidden=[8,8]",
+    "device=cpu",
+    "threads=1",
+    "task.epochs=2",
+    "task.episodes_per_epoch=2",
+    "task.updates_per_epoch=2",
+    "task.batch_size=32",
+    "task.min_replay_size=40",
+    "task.coverage_skills=2",
+    "task.goals=2",
+]
+
+
+@pytest.mark.parametrize("shadow", ["envs/__init__.py", "envs.py", "envs/notes.txt"])
+def test_the_installed_command_trains_beside_an_envs_of_the_users_own(shadow: str, site: Path, tmp_path: Path) -> None:
+    """And finds an environment that a module of the working directory registers."""
+    (tmp_path / shadow).parent.mkdir(exist_ok=True)
+    (tmp_path / shadow).write_text("")
+    entry = "gymnasium.envs.classic_control:PendulumEnv"
+    text = f"import gymnasium\ngymnasium.register('Mine-v0', '{entry}', max_episode_steps=9)\n"
+    (tmp_path / "mine.py").write_text(text)
+    environment = {"PYTHONPATH": str(site)}
+    run(sys.executable, site / "bin/csf", "train", *SHORT, "run_name=short", cwd=tmp_path, **environment)
+    folder, words = tmp_path / "exp/short", ["cp_path=exp/short", "skills=2", "goals=2"]
+    run(sys.executable, "-m", "csf", "evaluate", *words, cwd=tmp_path, **environment)
+    assert (folder / "checkpoints/eval.json").is_file()
+    program = "from csf.__main__ import search_working_directory_last as last; last()\nimport mine, envs\n"
+    program += "print(envs.make_vec('Mine-v0', 2).single_action_space.shape)"
+    assert run(sys.executable, "-c", program, cwd=tmp_path, **environment).stdout == "(1,)\n"
+
+
+def test_the_working_directory_is_searched_after_the_folder_of_csf(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An editable installation is found by a hook that Python asks after every folder of the path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/somewhere"])
+    search_working_directory_last()
+    assert sys.path == ["/somewhere", str(ROOT), str(tmp_path)]
+
+
+@pytest.mark.parametrize("shadow", ["envs/__init__.py", "envs.py"])
+def test_an_envs_of_the_users_own_that_python_finds_first_is_named(shadow: str, site: Path, tmp_path: Path) -> None:
+    (tmp_path / shadow).parent.mkdir(exist_ok=True)
+    (tmp_path / shadow).write_text("raise ValueError('the code of the user ran')\n")
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "csf.train", *SHORT]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    found = tmp_path / shadow.removesuffix("/__init__.py")
+    assert done.stderr == (
+        f"error: Python finds {found} in place of {site / 'envs'}, which csf needs; "
+        "accepted: another working directory or PYTHONPATH, or the command csf in place of python -m\n"
+    )
+    assert not (tmp_path / "exp").exists()
+
+
+# ---- versions
 
 
 def test_pins_satisfy_the_ranges(requirements: list[Requirement]) -> None:
@@ -89,6 +222,32 @@ def test_pins_satisfy_the_ranges(requirements: list[Requirement]) -> None:
     for requirement in compared:
         version = pinned[canonicalize_name(requirement.name)]
         assert version in requirement.specifier, f"{requirement} does not admit the tested {version}"
+
+
+def test_each_list_pins_the_same_version() -> None:
+    """Where two lists of requirements name one package, an installation of both must be possible."""
+    lists = [pins(path) for path in ("requirements.txt", "tests/requirements.txt", IMAGES)]
+    pairs = list(itertools.combinations(lists, 2))
+    shared = [(one[name], other[name]) for one, other in pairs for name in set(one) & set(other)]
+    assert shared, "dm_control is in two"
+    assert all(one == other for one, other in shared)
+
+
+def test_dm_control_is_asked_for_only_where_labmaze_has_a_wheel(requirements: list[Requirement]) -> None:
+    lines = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if "dm_control" in line]
+    for requirement in [*lines, *(r for r in requirements if canonicalize_name(r.name) == "dm-control")]:
+        assert requirement.marker is not None
+        for python, asked in (("3.11", True), ("3.12", True), ("3.13", False)):
+            assert requirement.marker.evaluate({"python_version": python, "extra": "pixels"}) is asked
+
+
+def test_the_wheel_is_for_the_pythons_that_the_scripts_take(metadata: Message) -> None:
+    assert metadata["Name"] == "csf-skills"
+    accepted = SpecifierSet(metadata["Requires-Python"])
+    found = [f"3.{minor}" for minor in range(9, 16) if f"3.{minor}.2" in accepted]
+    assert found == ["3.11", "3.12", "3.13"]
+    (versions,) = re.findall(r"csf_need_base\(\) \{\n +if csf_find_base ([\d. ]+);", LIBRARY.read_text())
+    assert versions.split() == found
 
 
 def test_every_requirement_is_pinned(requirements: list[Requirement]) -> None:

@@ -19,7 +19,7 @@ from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, Rese
 
 import envs
 from envs import gl, plane
-from envs.base import Array
+from envs.observations import Array
 from envs.plane import BODY, FLOOR, GOAL
 
 SIZE = 64

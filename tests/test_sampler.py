@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import envs
-from csf.errors import SamplerError
+from csf.errors import ConfigError, SamplerError
 from csf.sampler import RolloutSampler
 from csf.types import Episodes, Worlds
-from csf.worlds import describe
+from csf.worlds import describe, make_worlds
+from envs import WorldError
 
 WORLDS, STEPS = 3, 6
 
@@ -30,6 +33,8 @@ class FakeWorlds:
     metadata: dict[str, Any] = {}  # noqa: RUF012
     version, coverage_cell = "0", 1.0
     success_radii: tuple[float, ...] = ()
+    goal_names: tuple[str, ...] = ()
+    has_goals = False
     obs_mean: np.ndarray | None = None
     obs_std: np.ndarray | None = None
     single_observation_space = single_action_space = envs.make_vec("point", 1).single_action_space
@@ -65,6 +70,15 @@ class FakeWorlds:
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
+
+    def goal_at(self, goal: Any) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def measure(self, coord: np.ndarray, length: np.ndarray) -> dict[str, float]:
+        return {}
+
+    def success(self, coord: np.ndarray, length: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
+        return {}
 
     def render(self) -> tuple[np.ndarray, ...]:
         raise NotImplementedError
@@ -104,6 +118,8 @@ def still(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
 
 def assert_equal(a: Episodes, b: Episodes, rows: slice | list[int] = slice(None)) -> None:
     for name, x, y in zip(Episodes._fields, a, b, strict=True):
+        assert x is not None, name
+        assert y is not None, name
         assert torch.equal(x[rows], y[rows]), name
 
 
@@ -113,7 +129,7 @@ def assert_equal(a: Episodes, b: Episodes, rows: slice | list[int] = slice(None)
 @pytest.mark.parametrize("name", ["point", "ant"])
 def test_it_is_a_plain_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"max_steps": STEPS} | ({"threads": 1} if name == "ant" else {})
-    sampler, twin = real_sampler(name, seed=7, **settings), envs.make_vec(name, WORLDS, **settings)
+    sampler, twin = real_sampler(name, seed=7, **settings), cast(Worlds, envs.make_vec(name, WORLDS, **settings))
     action_dim = sampler.spec.action_dim
 
     def policy(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
@@ -156,7 +172,7 @@ def test_any_number_of_episodes(n: int) -> None:
     assert found.length.tolist() == [STEPS] * n
     shapes = {name: tuple(column.shape) for name, column in found._asdict().items()}
     per_step = {"obs": (STEPS + 1, 2), "action": (STEPS, 2), "reward": (STEPS,), "terminal": (STEPS,)}
-    per_row = {**per_step, "skill": (2,), "length": (), "coord": (STEPS + 1, 1)}
+    per_row = {**per_step, "skill": (2,), "length": (), "coord": (STEPS + 1, 1), "world_steps": ()}
     assert shapes == {name: (n, *shape) for name, shape in per_row.items()}
     starts = found.obs[:, 0, 0]
     assert len(starts.unique()) == n, "every episode has a start of its own"
@@ -182,7 +198,7 @@ def test_the_policy_is_told_whether_it_takes_its_mode() -> None:
 def test_the_policy_leaves_no_graph() -> None:
     weight = torch.ones(2, requires_grad=True)
     found = sampler_of(FakeWorlds()).collect(lambda obs, *_: obs * weight, torch.zeros(2, 2))
-    assert not any(column.requires_grad for column in found)
+    assert not any(column is not None and column.requires_grad for column in found)
 
 
 def test_threads_are_as_before() -> None:
@@ -320,11 +336,48 @@ def test_a_round_that_is_lost_whole_is_an_error(n: int) -> None:
 
 
 @pytest.mark.parametrize("where", ["reset", "step"])
-@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
-def test_an_environment_that_fails_is_named(where: str, kind: type[Exception]) -> None:
-    worlds = FakeWorlds(error=kind("the floor is gone"), fails_in=where)
+def test_what_an_environment_refuses_is_told_in_one_line(where: str) -> None:
+    worlds = FakeWorlds(error=WorldError("the floor is gone"), fails_in=where)
     with pytest.raises(SamplerError, match=r"^the environment fake failed: the floor is gone$"):
         sampler_of(worlds).collect(still, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("where", ["reset", "step"])
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, TypeError])
+def test_a_bug_of_the_environment_keeps_its_traceback(where: str, kind: type[Exception]) -> None:
+    worlds = FakeWorlds(error=kind("the floor is gone"), fails_in=where)
+    with pytest.raises(kind, match=r"^the floor is gone$") as raised:
+        sampler_of(worlds).collect(still, torch.zeros(3, 2))
+    assert raised.type is kind
+    assert raised.traceback[-1].name == "_fail"
+
+
+def test_a_bug_in_an_environments_constructor_keeps_its_traceback() -> None:
+    def broken(**_: Any) -> Any:
+        raise ValueError("two is not three")
+
+    gymnasium.register("csf_test/Broken-v0", broken)
+    try:
+        with pytest.raises(ValueError, match=r"^two is not three$") as raised:
+            make_worlds({"name": "csf_test/Broken-v0", "max_steps": 5}, 2)
+        assert raised.traceback[-1].name == "broken"
+    finally:
+        del gymnasium.registry["csf_test/Broken-v0"]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "ant", "max_steps": 0}, "env: max_steps is 0; an integer of at least 1 is accepted"),
+        ({"name": "Pendulum-v1", "length": 3}, "env: environment 'Pendulum-v1' has no setting 'length'; accepted: "),
+        ({"name": "Pendulum-v1", "max_steps": "few"}, "env: max_steps is 'few'; an integer of at least 1 is accepted"),
+        ({"name": "no_such"}, "env: unknown environment 'no_such'"),
+        ({"name": ":Pendulum-v1"}, "env: unknown environment ':Pendulum-v1'"),
+    ],
+)
+def test_a_section_env_that_is_not_accepted_is_told_in_one_line(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        make_worlds(section, 2)
 
 
 def test_an_action_that_is_not_finite_is_told_with_its_worlds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
 
 from csf.config.compose import check
 
@@ -154,6 +157,24 @@ def test_script_passes_the_exit_code_and_its_arguments(script: str, tmp_path: Pa
     assert done.stdout.splitlines()[-2:] == ["agent.hidden=[8, 8]", "x=*"]
 
 
+@pytest.mark.parametrize("script", [*LAUNCHERS, "scripts/test.sh"])
+def test_a_script_runs_the_code_beside_it_whatever_cdpath_says(script: str, tmp_path: Path) -> None:
+    """Called by a relative path, with another clone in CDPATH, where `cd` would look first."""
+    python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; echo "in $(pwd -P)"; exit 7')
+    shutil.copytree(ROOT / "scripts", tmp_path / "other/scripts")
+    environment = {**os.environ, "CDPATH": str(tmp_path / "other"), "PYTHON": str(python)}
+    command = ["sh", script, *method_for(script)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (7, f"in {ROOT.resolve()}\n"), done.stderr
+
+
+def test_every_script_that_changes_directory_ignores_cdpath() -> None:
+    scripts = [*(ROOT / "scripts").rglob("*.sh"), ROOT / ".ci/run"]
+    changing = [path for path in scripts if re.search(r"^\s*cd ", path.read_text(), re.MULTILINE)]
+    assert len(changing) > 20
+    assert [path for path in changing if "unset CDPATH\ncd " not in path.read_text()] == []
+
+
 def test_shellcheck() -> None:
     tool = Path(sysconfig.get_path("scripts")) / "shellcheck"
     scripts = map(str, (ROOT / "scripts").rglob("*.sh"))
@@ -182,27 +203,34 @@ class House:
         self.root, self.tools, self.log = root, tools, root / "log"
         root.mkdir()
         (root / "requirements.txt").write_text("torch==2.13.0\n")
+        (root / "setup.py").write_text("setup()\n")
         tools.mkdir()
         for tool in TOOLS.split():
             (tools / tool).symlink_to(str(shutil.which(tool)))
 
-    def python(self, name: str = "python3.11", answer: str = "venv", pins: int = 1, pip: int = 0) -> Path:
-        """A Python with its answer to whether it can make environments; exit codes for pins and pip."""
+    def python(
+        self, name: str = "python3.11", answer: str = "venv", pins: int = 1, pip: int = 0, modules: int = 3
+    ) -> Path:
+        """A Python with its answer to whether it can make environments; exit codes for pins, pip and modules."""
         path = self.tools / name
+        number = path.name.removeprefix("python")
         inner = self.root / "inner"
         log = shlex.quote(str(self.log))
         fake(
             inner,
             f"""case "$*" in
   *"pip install"*) echo "$*" >>{log}; sleep "${{PIP_SECONDS:-0}}"; exit {pip} ;;
+  *version_info*) echo {number} ;;
 esac""",
         )
         return fake(
             path,
             f"""case "$*" in
+  *"map(u.find_spec"*) exit {modules} ;;
   *ensurepip*) echo {answer} {shlex.quote(str(path))} ;;
   *importlib.metadata*) exit {pins} ;;
-  *"-m venv"*) echo "$*" >>{log}; mkdir -p .venv/bin; cp {shlex.quote(str(inner))} .venv/bin/python ;;
+  *"-m venv"*) echo "$*" >>{log}; mkdir -p "$4/bin"; cp {shlex.quote(str(inner))} "$4/bin/python" ;;
+  *version_info*) echo {number} ;;
 esac""",
         )
 
@@ -210,6 +238,8 @@ esac""",
         fake(self.root / ".venv/bin/python", f'echo "$*" >>{shlex.quote(str(self.log))}')
         if stamp is not None:
             (self.root / ".venv/csf-requirements.txt").write_text(stamp)
+            (self.root / ".venv/csf-setup.py").write_text("setup()\n")
+            (self.root / ".venv/csf-place").write_text(f"{self.root.resolve()}\n")
 
     def command(self) -> list[str]:
         return ["/bin/sh", "-euc", '. "$0"; echo "$PYTHON"', str(LIBRARY)]
@@ -276,6 +306,30 @@ def test_failed_pip_leaves_no_stamp(house: House) -> None:
     house.python(pip=0)
     shutil.copy(house.root / "inner", house.root / ".venv/bin/python")
     assert "csf: installed" in house.run().stderr
+    assert len(commands_installed(house)) == 1, "pip failed before the command's turn"
+
+
+COMMAND = "-m pip install --disable-pip-version-check --no-input --quiet --no-deps --no-build-isolation --editable ."
+
+
+def commands_installed(house: House) -> list[str]:
+    return [line for line in house.asked.splitlines() if line == COMMAND]
+
+
+def test_the_command_is_installed_once_and_again_where_it_would_lead_elsewhere(house: House, tmp_path: Path) -> None:
+    house.python()
+    house.run()
+    assert house.run().stderr == ""
+    assert len(commands_installed(house)) == 1
+    (house.root / "setup.py").write_text("setup(name='other')\n")
+    house.run()
+    assert len(commands_installed(house)) == 2
+    assert house.asked.count("-r requirements.txt") == 1, "the requirements had not changed"
+    shutil.copytree(house.root, tmp_path / "a copy", symlinks=True)
+    house.root = tmp_path / "a copy"
+    assert house.run().stdout == house.venv_python
+    assert len(commands_installed(house)) == 3
+    assert house.run().stderr == ""
 
 
 def test_no_suitable_python(house: House) -> None:
@@ -284,7 +338,7 @@ def test_no_suitable_python(house: House) -> None:
     fake(house.tools / "python3", 'case "$*" in *importlib.metadata*) exit 1 ;; esac')
     done = house.run()
     assert (done.returncode, done.stdout) == (1, "")
-    assert "csf: Python 3.11 or 3.12 is needed; tried python3.11, python3.12 and python3 on " in done.stderr
+    assert "csf: Python 3.11, 3.12 or 3.13 is needed; tried python3.11, python3.12, python3.13 and " in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (house.root / ".venv.lock").is_symlink()
 
@@ -295,6 +349,20 @@ def test_broken_shim_is_passed_over(house: House) -> None:
     assert f"making {house.root}/.venv with {house.tools}/python3.12" in house.run().stderr
 
 
+@pytest.mark.parametrize("place", ["home/.pyenv", "elsewhere"])
+def test_a_python_that_pyenv_has_and_has_not_activated_is_found(house: House, place: str) -> None:
+    fake(house.tools / "python3.13", "exit 127")
+    inactive = house.root / place / "versions/3.13.0/bin/python"
+    inactive.parent.mkdir(parents=True)
+    house.python("python").rename(inactive)
+    env = {"HOME": f"{house.root}/home"} if place == "home/.pyenv" else {"PYENV_ROOT": f"{house.root}/{place}"}
+    text = inactive.read_text().replace(str(house.tools / "python"), str(inactive))
+    inactive.write_text(text)
+    done = house.run(**env)
+    assert f"making {house.root}/.venv with {inactive}\n" in done.stderr
+    assert done.stdout == house.venv_python
+
+
 def test_debian_without_the_venv_package(house: House) -> None:
     house.python("python3", answer="3.11")
     done = house.run()
@@ -302,16 +370,61 @@ def test_debian_without_the_venv_package(house: House) -> None:
     assert "on Debian and Ubuntu: sudo apt-get install python3.11-venv" in done.stderr
 
 
-def test_named_python_is_trusted(house: House) -> None:
-    python = fake(house.root / "mine", "exit 0")
+def test_named_python_that_has_the_packages_is_used_whatever_their_versions(house: House) -> None:
+    python = house.python("mine", modules=0, pins=1)
     done = house.run(PYTHON=str(python))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{python}\n", "")
+    assert house.asked == ""
+
+
+def test_of_a_named_python_without_the_packages_an_environment_is_made(house: House) -> None:
+    """Beside .venv if that belongs to another Python, which may be in use."""
+    for name, folder in (("python3.12", ".venv"), ("python3.13", ".venv-3.13"), ("python3.12", ".venv")):
+        python = house.python(name)
+        done = house.run(PYTHON=str(python))
+        assert (done.returncode, done.stdout) == (0, f"{house.root}/{folder}/bin/python\n"), done.stderr
+    venvs = [line for line in house.asked.splitlines() if "-m venv" in line]
+    assert venvs == ["-m venv --clear .venv", "-m venv --clear .venv-3.13"]
+    assert len(commands_installed(house)) == 2
+    assert not list(house.root.glob(".venv*.lock"))
+
+
+def test_the_modules_that_a_named_python_must_have_are_those_that_a_run_needs() -> None:
+    """Each is provided by a requirement that setup.py has for everyone, and each such requirement provides one."""
+    (line,) = re.findall(r'^CSF_MODULES="([^$]*)', LIBRARY.read_text(), re.MULTILINE)
+    providers = packages_distributions()
+    (block,) = re.findall(r"install_requires=\[(.*?)\]", (ROOT / "setup.py").read_text(), re.DOTALL)
+    required = re.findall(r'"([\w-]+)', block)
+    assert {canonicalize_name(providers[module][0]) for module in line.split()} == set(required)
+
+
+def test_a_real_python_without_the_packages_is_told_from_one_with_them(house: House) -> None:
+    bare, python = house.root / "bare", house.python("python3.12")
+    fake(bare, f'case "$*" in *"map(u.find_spec"*) exec {sys.executable} -S "$@" ;; *) exec {python} "$@" ;; esac')
+    assert house.run(PYTHON=str(bare)).stdout == house.venv_python
+    assert house.run(PYTHON=sys.executable).stdout == f"{sys.executable}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        (4, "is older than 3.11; set it to a Python 3.11, 3.12 or 3.13, or unset it"),
+        (127, "does not run; set it to a Python 3.11, 3.12 or 3.13, or unset it"),
+        (3, "lacks some of torch numpy "),
+    ],
+)
+def test_named_python_that_cannot_be_used(house: House, code: int, problem: str) -> None:
+    python = house.python("python3.12", answer="3.12", modules=code)
+    done = house.run(PYTHON=str(python))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"csf: PYTHON={python} {problem}")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_named_python_that_does_not_run(house: House) -> None:
     done = house.run(PYTHON="/nowhere/python")
     assert done.returncode == 1
-    message = "PYTHON=/nowhere/python does not run; set it to a Python 3.11 or 3.12, or unset it"
+    message = "PYTHON=/nowhere/python does not run; set it to a Python 3.11, 3.12 or 3.13, or unset it"
     assert done.stderr == f"csf: {message}\n"
 
 
@@ -332,6 +445,75 @@ def test_pins_are_compared_with_what_is_installed(house: House, pin: str, used: 
     fake(environment / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
     done = house.run(VIRTUAL_ENV=str(environment))
     assert (done.stdout == f"{environment}/bin/python\n") == used, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "used"),
+    [
+        ('csf-no-such-package==1.0; python_version < "3.11"', True),
+        ('csf-no-such-package==1.0; python_version >= "3.11"', False),
+        ('torch=={have}; python_version >= "3.11"  # why', True),
+        ('torch==0.0.1 ; python_version >= "3.11"', False),
+        ('torch==0.0.1 ; python_version < "3.9"\ntorch=={have}', True),
+        ("torch at version {have}", False),
+    ],
+)
+def test_a_pin_counts_where_its_marker_holds(house: House, lines: str, used: bool) -> None:
+    import torch
+
+    (house.root / "requirements.txt").write_text(lines.format(have=str(torch.__version__).split("+")[0]) + "\n")
+    environment = house.root / "active"
+    fake(environment / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
+    done = house.run(VIRTUAL_ENV=str(environment))
+    assert (done.stdout == f"{environment}/bin/python\n") == used, done.stderr
+
+
+# ---- model files of image environments
+
+
+IMAGES = "scripts/lib/requirements-images.txt"
+
+
+class ImageHouse(House):
+    """A house with the list of image environments, whose scripts install it."""
+
+    def __init__(self, root: Path, tools: Path) -> None:
+        super().__init__(root, tools)
+        (root / IMAGES).parent.mkdir(parents=True)
+        shutil.copy(ROOT / IMAGES, root / IMAGES)
+
+    def command(self) -> list[str]:
+        return ["/bin/sh", "-euc", '. "$0"; csf_need_images; echo "$PYTHON"', str(LIBRARY)]
+
+
+@pytest.fixture
+def image_house(tmp_path: Path) -> ImageHouse:
+    return ImageHouse(tmp_path / "a house", tmp_path / "bin")
+
+
+def test_model_files_are_installed_once_without_dependencies(image_house: ImageHouse) -> None:
+    image_house.python()
+    done = image_house.run()
+    assert (done.returncode, done.stdout) == (0, image_house.venv_python), done.stderr
+    assert image_house.run().stderr == ""
+    asked = [line for line in image_house.asked.splitlines() if IMAGES in line]
+    command = f"-m pip install --disable-pip-version-check --no-input --quiet --no-deps -r {IMAGES}"
+    assert asked == [command]
+    with (image_house.root / IMAGES).open("a") as file:
+        file.write("another==1.0\n")
+    image_house.run()
+    assert image_house.asked.count(IMAGES) == 2
+
+
+def test_model_files_are_not_installed_into_a_python_of_the_users(image_house: ImageHouse) -> None:
+    python = image_house.python("mine", modules=0)
+    assert image_house.run(PYTHON=str(python)).returncode == 0
+    text = python.read_text().replace('case "$*" in', 'case "$*" in *metaworld*) exit 3 ;;')
+    python.write_text(text)
+    done = image_house.run(PYTHON=str(python))
+    assert (done.returncode, done.stdout, image_house.asked) == (1, "", "")
+    advice = f"{python} -m pip install --no-deps -r {image_house.root}/{IMAGES}"
+    assert done.stderr == f"csf: PYTHON={python} lacks the model files of image environments: {advice}\n"
 
 
 def test_interrupted_installation_starts_anew(house: House) -> None:
@@ -360,7 +542,7 @@ def test_two_first_calls_install_once(house: House) -> None:
     assert first.wait() == 0
     assert second.returncode == 0
     assert "csf: waiting for another installation (" in second.stderr
-    assert house.asked.count("pip install") == 1
+    assert house.asked.count("pip install") == 2, "the requirements and the command, once each"
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -369,3 +551,112 @@ def wait_for(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise TimeoutError
+
+
+# ---- scripts/test.sh, with Pythons that only pretend
+
+
+class Yard(House):
+    """A house with scripts/test.sh, whose tests end with the exit code of PYTEST."""
+
+    def __init__(self, root: Path, tools: Path) -> None:
+        super().__init__(root, tools)
+        for name in ("scripts/test.sh", "scripts/lib/python.sh", "tests/requirements.txt"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+        for tool in ("dirname", "grep", "id"):
+            (tools / tool).symlink_to(str(shutil.which(tool)))
+        for tool in ("chromium", "ldconfig", "shellcheck"):
+            fake(tools / tool, "exit 0")
+
+    def python(self, name: str = "python3.11", *args: object, **kwargs: object) -> Path:
+        """As in a house; it runs pytest as well."""
+        path = super().python(name, modules=0)
+        number = name.removeprefix("python")
+        extra = f"""*"-m pytest"*) echo "{number} $*" >>{shlex.quote(str(self.log))}; exit "${{PYTEST:-0}}" ;;
+  *get_path*) echo {shlex.quote(str(self.tools))} ;;"""
+        for file in (path, self.root / "inner"):
+            file.write_text(file.read_text().replace('case "$*" in', f'case "$*" in\n  {extra}', 1))
+        # Each makes environments of its own kind.
+        (self.root / "inner").rename(self.root / f"inner{number}")
+        path.write_text(path.read_text().replace(f"{self.root}/inner", f"{self.root}/inner{number}"))
+        return path
+
+    def test(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        command, environment = ["/bin/sh", "scripts/test.sh", *args], self.environment(**env)
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=60)
+
+    @property
+    def tested(self) -> list[str]:
+        """Version and what follows the fixed arguments, of each call of pytest."""
+        lines = [line for line in self.asked.splitlines() if "-m pytest" in line]
+        return [re.sub(r" -m pytest .* --ignore tests/benchmark", "", line) for line in lines]
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Yard:
+    return Yard(tmp_path / "a yard", tmp_path / "bin")
+
+
+def test_the_oldest_python_runs_all_tests_and_the_newest_those_of_versions(yard: Yard) -> None:
+    for name in ("python3.11", "python3.12", "python3.13"):
+        yard.python(name)
+    done = yard.test()
+    assert done.returncode == 0, done.stderr
+    first, second = yard.tested
+    assert first == "3.11"
+    assert second.startswith("3.13 -m not slow tests/test_packaging.py ")
+    assert all((ROOT / word).is_file() for word in second.split()[4:])
+    venvs = [line for line in yard.asked.splitlines() if "-m venv" in line]
+    assert venvs == ["-m venv --clear .venv", "-m venv --clear .venv-3.13"]
+    yard.test("-k", "a b")
+    assert yard.tested[2:] == ["3.11 -k a b"], "arguments are for the one Python"
+
+
+def test_where_everything_runs_on_the_newest_python_the_oldest_is_tested_as_well(yard: Yard) -> None:
+    yard.python("python3.13")
+    yard.test()
+    assert yard.tested == ["3.13"]
+    yard.python("python3.12")
+    yard.test()
+    assert [line.split()[0] for line in yard.tested] == ["3.13", "3.13", "3.12"]
+
+
+def test_a_named_python_runs_the_tests_alone(yard: Yard) -> None:
+    yard.python("python3.13")
+    done = yard.test(PYTHON=str(yard.python("python3.11")))
+    assert (done.returncode, yard.tested) == (0, ["3.11"]), done.stderr
+
+
+def test_failing_tests_fail(yard: Yard) -> None:
+    yard.python("python3.11")
+    yard.python("python3.13")
+    assert yard.test(PYTEST="1").returncode == 1
+    assert yard.test("-m", "long", PYTEST="1").returncode == 1
+    assert yard.test("-k", "misspelt", PYTEST="5").returncode == 5
+
+
+def test_that_no_test_takes_long_is_no_failure(yard: Yard) -> None:
+    yard.python("python3.11")
+    done = yard.test("-m", "long", PYTEST="5")
+    assert (done.returncode, yard.tested) == (0, ["3.11 -m long"])
+    assert done.stderr.endswith("csf: no test has the marker long\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "run"),
+    [
+        ([], {"test_quick"}),
+        (["-m", "not slow"], {"test_quick"}),
+        (["-m", "long"], {"test_lasting"}),
+        (["test_it.py::test_lasting"], {"test_lasting"}),
+    ],
+)
+def test_the_marker_long(words: list[str], run: set[str], tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
+    text = "import pytest\n\n@pytest.mark.long\ndef test_lasting(): pass\n\ndef test_quick(): pass\n"
+    (tmp_path / "test_it.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-v", "--strict-markers", "--rootdir", ".", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert set(re.findall(r"::(\w+) PASSED", done.stdout)) == run, done.stdout + done.stderr

@@ -16,8 +16,8 @@ from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, Rese
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
-from envs.base import Array
 from envs.half_cheetah import half_cheetah_model
+from envs.observations import Array
 from envs.tasks.half_cheetah_hurdle import HURDLES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -457,7 +457,7 @@ def test_a_cheetah_is_paid_for_hurdles_that_it_passes() -> None:
     qpos[:, 1] = 1.0  # thrown above the hurdles
     found = play(env, np.zeros((8, 3, 6)), options={"state": (qpos, qvel)})
     assert found["reward"].sum(0).tolist() == [1, 1, -1]
-    with pytest.raises(NotImplementedError, match="half_cheetah_hurdle defines no goals"):
+    with pytest.raises(NotImplementedError, match="HalfCheetahHurdleVectorEnv defines no goals"):
         env.goals(1, np.random.default_rng(0))
 
 

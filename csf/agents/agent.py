@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
+from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.types import Batch, EnvSpec, Metrics
+
+Array = NDArray[Any]
 
 
 class Agent(nn.Module):
@@ -24,6 +28,7 @@ class Agent(nn.Module):
         """Take the method's and the backbone's configuration and what may be known of the environment."""
         super().__init__()
         self.spec = spec
+        self._obs_dtype: torch.dtype = getattr(torch, spec.obs_dtype)
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
         if self.backbone.needs_cumulant and not self.objective.linear():
@@ -34,18 +39,44 @@ class Agent(nn.Module):
             )
 
     @torch.no_grad()
-    def act(self, obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
-        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode."""
-        return self.backbone.act(obs, skill, mode)
+    def act(self, obs: Tensor | Array, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
+        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode.
+
+        Tensors have the type that the specification names for observations, and float32 for skills; NumPy arrays and
+        numbers of other types are converted.
+
+        Raises:
+            TypeError: obs or skill is neither a tensor nor an array of numbers.
+            ValueError: what had to be converted has another shape.
+        """
+        return self.backbone.act(self._obs(obs, "obs"), self._skill(skill), mode, self.objective)
 
     def sample_skills(self, n: int) -> Tensor:
-        """Skills [n, Z] from the method's prior."""
-        return self.objective.sample_skills(n)
+        """Skills [n, Z] from the method's prior.
+
+        Raises:
+            ValueError: n is not an integer of at least 0.
+        """
+        return self.objective.sample_skills(whole(n))
 
     @torch.no_grad()
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor | None:
-        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method has no such rule."""
-        return self.objective.goal_skill(obs, goal)
+    def goal_skill(self, obs: Tensor | Array, goal: Tensor | Array) -> Tensor | None:
+        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method has no such rule.
+
+        Raises:
+            TypeError, ValueError: as `act`.
+        """
+        return self.objective.goal_skill(self._obs(obs, "obs"), self._obs(goal, "goal"))
+
+    def _obs(self, value: Tensor | Array, name: str) -> Tensor:
+        if fits(value, self._obs_dtype):
+            return cast(Tensor, value)
+        return rows(value, name, self.spec.obs_shape, self._obs_dtype, self.objective.device())
+
+    def _skill(self, value: Tensor | Array) -> Tensor:
+        if fits(value, torch.float32):
+            return cast(Tensor, value)
+        return rows(value, "skill", (self.objective.cfg.skill_dim,), torch.float32, self.objective.device())
 
     def update(self, batch: Batch) -> Metrics:
         """One step on every part. Fixed shapes, no value read on the host: safe to capture."""
@@ -57,9 +88,9 @@ class Agent(nn.Module):
         return {f"{part}.{name}": m for part, found in parts.items() for name, m in found.items()}
 
     def policy_state(self) -> dict[str, Tensor]:
-        """What acting takes: the actor and the objective's networks, without critics."""
-        kept = ("objective.", "backbone.actor.")
-        return {name: value for name, value in self.state_dict().items() if name.startswith(kept)}
+        """What acting takes: the objective's networks and the policy parts of the backbone, such as the actor."""
+        kept = ("objective.", *(f"backbone.{part}." for part in self.backbone.policy_parts))
+        return {name: value for name, value in self.state_dict().items() if f"{name}.".startswith(kept)}
 
     def full_state(self) -> dict[str, Any]:
         """Modules and optimizers, tensors and plain numbers only."""

@@ -50,7 +50,7 @@ class CIC(Objective):
         self.skill_net = mlp([dim, *hidden, dim], layer=SpectralLinear)
         self.transition_net = mlp([2 * dim, *hidden, dim])
         self.moments = RunningMoments()
-        self.least_batch = self.cfg.neighbors
+        self.least_batch = max(2, self.cfg.neighbors)  # of one distance there is no variance
         return chain(self.phi.parameters(), self.skill_net.parameters(), self.transition_net.parameters())
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:

@@ -40,12 +40,12 @@ class DADS(Objective):
     least_batch = 2  # a batch's own variance is its scale
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the mean of the dynamics and the norms of its input and target."""
+        """Make the mean of the dynamics and the norms of its input and target, which only `update` may move."""
         obs_dim = self.spec.obs_dim
         self.dynamics = mlp([obs_dim + self.cfg.skill_dim, *self.cfg.hidden, obs_dim])
         # As released, the input norm has an affine map that stays the identity.
-        self.input_norm = nn.BatchNorm1d(obs_dim, momentum=0.01).requires_grad_(False)
-        self.target_norm = nn.BatchNorm1d(obs_dim, momentum=0.01, affine=False)
+        self.input_norm = nn.BatchNorm1d(obs_dim, momentum=0.01).requires_grad_(False).eval()
+        self.target_norm = nn.BatchNorm1d(obs_dim, momentum=0.01, affine=False).eval()
         return self.dynamics.parameters()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
 from csf.config.ranges import NotNegative, Positive
 from csf.core.optim import Minimizer
+from csf.errors import ConfigError
 from csf.nets.transition import TRANSITIONS
 from csf.types import Batch, Metrics
 
@@ -43,8 +44,17 @@ class METRA(Objective):
     Config = METRAConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make phi and the dual variable."""
+        """Make phi and the dual variable.
+
+        Raises:
+            ConfigError: there is only one skill, so that none is left after centering.
+        """
         self.prior = self.cfg.prior
+        if self.prior == "one_hot" and self.cfg.skill_dim < 2:
+            dim = self.cfg.skill_dim
+            raise ConfigError(
+                f"agent.skill_dim is {dim}; with agent.prior=one_hot an integer of at least 2 is accepted"
+            )
         self.phi = TRANSITIONS[self.cfg.features](self.spec.obs_dim, self.cfg.hidden, self.cfg.skill_dim)
         self.log_multiplier = nn.Parameter(torch.tensor(self.cfg.init_multiplier).log())
         self.minimizers["multiplier"] = Minimizer([self.log_multiplier], self.cfg.multiplier_lr)

@@ -28,13 +28,22 @@ class BackboneConfig:
 
 
 class Backbone(nn.Module):
-    """How to act; sees the objective only as a `Rewarder`."""
+    """How to act; sees the objective only as a `Rewarder`.
+
+    `act` and `update` are both given the objective. A policy that is trained, such as SAC's, ignores it while acting; a
+    planner asks it for the rewards of the transitions that its model predicts, as a `Batch`.
+
+    A subclass says by `learner` how experience is collected and learned from, and by `policy_parts` what a policy file
+    holds: the modules and parameters without which it cannot act.
+    """
 
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
     needs_cumulant: ClassVar[bool] = False  # whether the reward must be cumulant . skill
     discrete: ClassVar[bool | None] = False  # whether actions are one-hot; None: as the environment has them
-    on_policy: ClassVar[bool] = False  # whether it learns from `Rollout`s of its own, not from a replay buffer
-    actor: Actor
+    learner: ClassVar[str] = "replay"  # name of a class in csf/learners
+    policy_parts: ClassVar[tuple[str, ...]] = ("actor",)  # attributes that a policy file holds
+    least_batch: int = 1  # transitions that an update takes at least
+    actor: Actor  # of the backbones that use `make_actor`
     minimizers: dict[str, Minimizer]
 
     def __init__(self, cfg: Any, spec: EnvSpec, skill_dim: int) -> None:
@@ -50,11 +59,11 @@ class Backbone(nn.Module):
         kind = CategoricalActor if self.spec.discrete else GaussianActor
         return kind([self.spec.obs_dim + self.skill_dim, *hidden, self.spec.action_dim])
 
-    def act(self, obs: Tensor, skill: Tensor, mode: bool) -> Tensor:
+    def act(self, obs: Tensor, skill: Tensor, mode: bool, objective: Rewarder) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1] or one-hot; `mode` takes the policy's mode."""
         law = self.actor.distribution(torch.cat([obs, skill], -1))
         return law.mode if mode else law.draw()
 
     def update(self, batch: Any, objective: Rewarder) -> Metrics:
-        """One step on every loss from a `Batch` or a `Rollout`; returns 0-d metrics, reads nothing on the host."""
+        """One step on every loss from what the learner gives; returns 0-d metrics, reads nothing on the host."""
         raise NotImplementedError

@@ -41,7 +41,8 @@ class PPO(Backbone):
     Config: ClassVar[type[BackboneConfig]] = PPOConfig
     cfg: PPOConfig
     discrete = None
-    on_policy = True
+    learner = "rollout"
+    least_batch = 2  # advantages are divided by their standard deviation
 
     def __init__(self, cfg: PPOConfig, spec: EnvSpec, skill_dim: int) -> None:
         super().__init__(cfg, spec, skill_dim)

@@ -23,8 +23,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def use_threads(count: int) -> None:
-    """Have PyTorch use so many threads; 0: one per core."""
-    torch.set_num_threads(count or len(os.sched_getaffinity(0)))
+    """Have PyTorch use so many threads; 0: as OMP_NUM_THREADS says or, if it is not set, one per usable core."""
+    if count:
+        torch.set_num_threads(count)
+    elif not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(usable_cores())
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; all of them where the system cannot tell, as on macOS."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

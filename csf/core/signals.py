@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +17,14 @@ from types import FrameType
 
 # Ctrl-C, `kill`, logout, and the two that schedulers send before they end a job.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-SWEEP = "CSF_SWEEP_PID"  # environment variable of a job: the process of the sweep that started it
+JOB_STOPPED = signal.SIGURG  # from a worker to its sweep; ignored by a process that does not handle it
+SWEEP = "CSF_SWEEP_PID"  # environment variable that tells workers which process runs the sweep
 # Signals that come closer together than this many seconds are one request: timeout(1) signals the process and then its
 # group, the kernel and the shell both tell of a logout.
 ONE_REQUEST = 0.2
+PAUSE = 0.05  # seconds between looks for workers that do not know of a signal
 
-_sweep = 0  # the process of the sweep that this process is a job of; 0: none
+_sweep = 0  # the process of the sweep that this process is a worker of; 0: none
 _listening: Stop | None = None
 
 
@@ -30,24 +35,29 @@ class Stop:
     signal: int | None = None
     reason: str = ""  # what to tell the user
     at_once: Callable[[], None] = field(default=lambda: None)  # called before a second signal ends this process
-    _time: float = 0.0
+    _time: float = -math.inf
 
     def asked(self) -> bool:
-        """Whether to stop after the present epoch; a job also stops when the process of its sweep has ended."""
+        """Whether to stop after the present epoch; a worker also stops when the process of its sweep has ended."""
         if self.signal is None and _sweep and os.getppid() != _sweep:
             self.signal, self.reason = signal.SIGHUP, "the process of the sweep has ended"
         return self.signal is not None
 
-    def note(self, number: int, _: FrameType | None) -> None:
+    def note(self, number: int, _: FrameType | None = None) -> None:
         """Handle a signal: the first is noted, a second one acts at once."""
         now = time.monotonic()
         if self.signal is None:
             self.signal, self.reason, self._time = number, signal.Signals(number).name, now
-        # A job may be signalled by its sweep and by a scheduler; the sweep decides when to kill it.
+        # A worker may be signalled by its sweep and by a scheduler; the sweep decides when to kill it.
         elif now - self._time > ONE_REQUEST and not (_sweep and os.getppid() == _sweep):
             self.at_once()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+    def note_job(self, *_: object) -> None:
+        """Handle JOB_STOPPED: a signal that reached only a worker stops the whole sweep."""
+        if self.signal is None:
+            self.note(signal.SIGTERM)
 
 
 def guard() -> None:
@@ -55,18 +65,9 @@ def guard() -> None:
 
     Losing the terminal or the reader of stderr no longer raises an error: training outlives both.
     """
-    global _sweep
-    _sweep = int(os.environ.pop(SWEEP, _sweep))
     for number in _heard():
         signal.signal(number, _end)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # `blocked` when it was started
-    raw = io.BufferedWriter(_Lasting(sys.stderr.fileno(), "w", closefd=False))  # type: ignore[type-var]
-    sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
-
-
-def is_job() -> bool:
-    """Whether a sweep started this process."""
-    return _sweep != 0
+    _outlive_readers()
 
 
 @contextmanager
@@ -92,13 +93,65 @@ def listening() -> Iterator[Stop]:
 
 
 @contextmanager
-def blocked() -> Iterator[None]:
-    """Hold signals back, also from processes started inside, until they call `guard`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def relaying() -> Iterator[Stop]:
+    """Note signals and pass each on to the worker processes started inside, at whatever time they start.
+
+    Workers start with signals blocked and receive them once they call `join_sweep`, so that none is lost or kills a
+    worker that is still importing. Therefore signals are blocked in this thread; another one receives them.
+    """
+    with listening() as stop:
+        stop.at_once = lambda: _send(signal.SIGKILL, set())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        of_jobs = signal.signal(JOB_STOPPED, stop.note_job)
+        os.environ[SWEEP] = str(os.getpid())
+        ended = threading.Event()
+        threading.Thread(target=_relay, args=(stop, ended), daemon=True).start()
+        try:
+            yield stop
+        finally:
+            ended.set()
+            os.environ.pop(SWEEP, None)
+            signal.signal(JOB_STOPPED, of_jobs)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def join_sweep() -> None:
+    """Call first in a job. A worker process notes signals from its first job on, also between jobs."""
+    global _sweep, _listening
+    if not _sweep and os.environ.get(SWEEP) == str(os.getppid()):
+        _sweep = int(os.environ.pop(SWEEP))  # popped: programs that this one starts are not workers
+        _listening = stop = Stop()
+        for number in _heard():
+            signal.signal(number, stop.note)
+        _outlive_readers()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def leave_sweep() -> None:
+    """Call last in a job: tell the sweep that this worker was signalled, or end the worker if the sweep has ended."""
+    if not _sweep or _listening is None or not _listening.asked():
+        return
+    if os.getppid() != _sweep:
+        os._exit(128 + (_listening.signal or 0))
+    os.kill(_sweep, JOB_STOPPED)
+
+
+def _relay(stop: Stop, ended: threading.Event) -> None:
+    """Receive signals, which Python handles in the main thread, and send each worker the one that was noted."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    told: set[int] = set()
+    while not ended.wait(PAUSE):
+        if stop.signal is not None:
+            _send(stop.signal, told)
+
+
+def _send(number: int, told: set[int]) -> None:
+    """Signal the worker processes that have not been told yet."""
+    for worker in multiprocessing.active_children():
+        if worker.pid is not None and worker.pid not in told:
+            told.add(worker.pid)
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, number)
 
 
 def _heard() -> list[signal.Signals]:
@@ -112,6 +165,12 @@ def _end(number: int, _: FrameType | None) -> None:
     with suppress(OSError):
         os.write(2, f"{signal.Signals(number).name}: ended before training began\n".encode())
     os._exit(128 + number)
+
+
+def _outlive_readers() -> None:
+    """Discard what is written to stderr once it has no reader, instead of raising an error."""
+    raw = io.BufferedWriter(_Lasting(sys.stderr.fileno(), "w", closefd=False))  # type: ignore[type-var]
+    sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 class _Lasting(io.FileIO):

@@ -1,8 +1,8 @@
-"""Zero-shot goal reaching: the objective turns a goal into a skill, the environment says where the goal is."""
+"""Zero-shot goal reaching: the objective turns a goal into a skill, the worlds say how far it got."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,71 +11,55 @@ from torch import Tensor
 from csf.agents import Agent
 from csf.evaluation import plots
 from csf.evaluation.rollouts import isolated
-from csf.types import Episodes, Evaluation, Sampler
-
-Goals = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+from csf.types import Evaluation, Sampler, Worlds
 
 
-def goal_distances(episodes: Episodes, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances to `place` [N, C] after every step [N, T], infinite behind an episode's end, and the last ones [N]."""
-    distance = (episodes.coord[:, 1:] - place[:, None]).norm(dim=-1)
-    final = distance.gather(1, (episodes.length - 1).clamp(min=0)[:, None]).squeeze(1)
-    return distance.where(episodes.steps(), torch.inf), final
+def goal_metrics(reached: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Means over episodes of what worlds say of their goals, rows [n] by name.
 
-
-def goal_metrics(episodes: Episodes, place: Tensor, radii: tuple[float, ...]) -> dict[str, float]:
-    """Means over goals of what the distance to `place` [N, C] after each step says.
-
-    For every radius: `hit`, ever within; `end`, within at the end; `staying`, the fraction of steps within. Then the
-    `distance` at the end, in units of the coordinates. Episodes without a step are left out.
+    NaN leaves an episode out of the mean; a name that has nothing else is left out.
     """
-    kept = episodes.length > 0
-    distance, final = (rows[kept] for rows in goal_distances(episodes, place))
-    found = {"eval/goal/distance": final.mean().item()}
-    for radius in radii:
-        within = distance <= radius
-        found[f"eval/goal/hit_{radius:g}"] = within.any(1).double().mean().item()
-        found[f"eval/goal/end_{radius:g}"] = (final <= radius).double().mean().item()
-        found[f"eval/goal/staying_{radius:g}"] = (within.sum(1) / episodes.length[kept]).double().mean().item()
-    return found
+    rows = {name: np.asarray(values, np.float64) for name, values in reached.items()}
+    known = {name: row[~np.isnan(row)] for name, row in rows.items()}
+    return {name: float(row.mean()) for name, row in known.items() if len(row)}
 
 
 class ZeroShotGoals:
     """Reaches goals by the skills that the objective infers for them; actions are sampled, as released."""
 
-    def __init__(self, goals: Goals, episodes: int, seed: int, single: bool = False) -> None:
+    def __init__(self, worlds: Worlds, episodes: int, seed: int, single: bool = False) -> None:
         """Draw the same goals at every call.
 
         Args:
-            goals: gives n goals as observations [n, *O] and places [n, C].
+            worlds: draw the goals and say how far episodes got; they are not stepped.
             episodes: how many goals.
             seed: of goals, worlds and actions.
             single: hold the skill inferred at the first step (the paper's "Single"), instead of inferring it anew at
                 every step ("Adaptive").
         """
-        self.goals, self.episodes, self.seed, self.single = goals, episodes, seed, single
+        self.worlds, self.episodes, self.seed, self.single = worlds, episodes, seed, single
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """`eval/goal/...` and its map, or `eval/goal_single/...`; nothing where no rule leads to a goal."""
+        """`eval/goal/...` and its map, or `eval/goal_single/...`; nothing where no rule leads to a goal.
+
+        Episodes without a step are left out.
+        """
         if not agent.objective.reaches_goals():
             return Evaluation({}, {})
-        obs, place = self.goals(self.episodes, np.random.default_rng(self.seed))
+        obs, place = self.worlds.goals(self.episodes, np.random.default_rng(self.seed))
         goal = torch.from_numpy(obs).to(agent.objective.device())
         with isolated(agent, self.seed), torch.no_grad():
             found = sampler.collect(_Seeker(agent, self.single), goal, False, self.seed)
-        where, name = torch.from_numpy(place), "goal_single" if self.single else "goal"
-        metrics = goal_metrics(found, where, sampler.spec.success_radii)
-        picture = goal_picture(found, where, sampler.spec.success_radii[0])
-        return Evaluation({key.replace("/goal/", f"/{name}/"): metrics[key] for key in metrics}, {name: picture})
-
-
-def goal_picture(episodes: Episodes, place: Tensor, radius: float) -> np.ndarray:
-    """The goals of the episodes that have a step, as `plots.goal_map` draws them."""
-    kept = episodes.length > 0
-    distance, _ = goal_distances(episodes, place)
-    staying = (distance <= radius).sum(1)[kept] / episodes.length[kept]
-    end = episodes.coord[torch.arange(len(kept)), episodes.length][kept]
-    return plots.goal_map(place[kept].numpy(), end.numpy(), staying.numpy(), radius)
+        kept = (found.length > 0).numpy()
+        coord, length, place = found.coord.numpy()[kept], found.length.numpy()[kept], place[kept]
+        reached = self.worlds.success(coord, length, place)
+        name = "goal_single" if self.single else "goal"
+        metrics = {f"eval/{name}/{key}": value for key, value in goal_metrics(reached).items()}
+        images = {}
+        for radius in self.worlds.success_radii[:1]:  # without one, goals are not places
+            end, staying = coord[np.arange(len(coord)), length], reached[f"staying_{radius:g}"]
+            images[name] = plots.goal_map(place, end, staying, radius)
+        return Evaluation(metrics, images)
 
 
 class _Seeker:

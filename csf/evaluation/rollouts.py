@@ -10,34 +10,38 @@ import torch
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.types import Episodes, Evaluation, Sampler
+from csf.types import Episodes, Evaluation, Sampler, Worlds
 
 
 class Rollouts:
     """One deterministic episode of each of `episodes` skills; of an agent without skills, as many episodes."""
 
-    def __init__(self, episodes: int, seed: int, axis: float | None) -> None:
-        """Skills and worlds are drawn from `seed`, the same at every call; pictures show [-axis, axis]."""
-        self.episodes, self.seed, self.axis = episodes, seed, axis
+    def __init__(self, worlds: Worlds, episodes: int, seed: int, axis: float | None) -> None:
+        """Skills and worlds are drawn from `seed`, the same at every call; pictures show [-axis, axis].
+
+        `worlds` say what is measured of the episodes; they are not stepped.
+        """
+        self.worlds, self.episodes, self.seed, self.axis = worlds, episodes, seed, axis
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """`eval/return`, its mean and standard deviation over episodes; where there are places, `eval/coverage` too.
+        """`eval/return`, its mean and standard deviation over episodes, and what the worlds measure (`eval/coverage`).
 
-        The pictures are `trajectories`, where there are places, and `phi`, where the method has a representation.
+        The pictures are `trajectories`, on a line or in a plane, and `phi`, where the method has a representation.
         """
         with isolated(agent, self.seed):
             skills = agent.objective.evaluation_skills(self.episodes)
             found = sampler.collect(agent.act, skills, True, self.seed)
         total = (found.reward * found.steps()).sum(1)[found.length > 0].double()
         metrics = {"eval/return": total.mean().item(), "eval/return_std": total.std(correction=0).item()}
-        if sampler.spec.coord_dim and sampler.spec.hold == 1:  # of held skills, the places between are not known
-            metrics = {"eval/coverage": float(coverage(found, sampler.spec.coverage_cell)), **metrics}
+        kept = found.length > 0
+        measured = self.worlds.measure(found.coord[kept].numpy(), found.length[kept].numpy())
+        metrics = {f"eval/{name}": value for name, value in measured.items()} | metrics
         return Evaluation(metrics, self._pictures(agent, found))
 
     def _pictures(self, agent: Agent, found: Episodes) -> dict[str, np.ndarray]:
         colors = plots.skill_colors(found.skill.numpy(), agent.objective.prior == "one_hot")
         images = {}
-        if found.coord.shape[-1]:
+        if found.coord.shape[-1] in (1, 2):
             images["trajectories"] = plots.trajectories(found, colors, self.axis)
         before_last = (found.length - 1).clamp(min=0)  # s_{T-1}, as in the released program
         last = found.obs[torch.arange(len(colors)), before_last]
@@ -46,11 +50,6 @@ class Rollouts:
         if features is not None:
             images["phi"] = plots.features(features.cpu().numpy(), colors)
         return images
-
-
-def coverage(episodes: Episodes, cell: float) -> int:
-    """Number of distinct cells of side `cell` visited, over all steps and episodes (METRA, arXiv 2310.08887)."""
-    return len((episodes.visited() / cell).floor().unique(dim=0))
 
 
 @contextmanager

@@ -19,19 +19,19 @@ def suite(
 
     Args:
         agent: to be measured.
-        worlds: say what can be measured, and draw the goals.
+        worlds: say what is measured, and draw the goals.
         skills: episodes for coverage and return.
         goals: of zero-shot goal reaching.
         seed: of skills, goals, worlds and actions.
         plot_range: half the side of pictures of the plane; None: as far as skills go.
     """
-    found: list[Evaluator] = [Rollouts(skills, seed, plot_range)]
-    if not worlds.success_radii or not agent.objective.cfg.skill_dim:
+    found: list[Evaluator] = [Rollouts(worlds, skills, seed, plot_range)]
+    if not worlds.has_goals or not agent.objective.cfg.skill_dim:
         return found
     if not agent.objective.reaches_goals():
         log.warning("%s has no rule to reach a goal; eval/goal is left out", agent.objective.cfg.name)
         return found
-    found.append(ZeroShotGoals(worlds.goals, goals, seed))
+    found.append(ZeroShotGoals(worlds, goals, seed))
     if agent.objective.prior == "one_hot" and agent.objective.goal_from_here:
-        found.append(ZeroShotGoals(worlds.goals, goals, seed, single=True))
+        found.append(ZeroShotGoals(worlds, goals, seed, single=True))
     return found

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from csf import __version__
 from csf.errors import CheckpointError
 from csf.io import files
 from csf.types import Stateful
@@ -29,8 +30,8 @@ KEEP_POLICY_EVERY = 1000  # epochs; policies between these are kept only as long
 
 def provenance() -> dict[str, str]:
     """Versions of what computes, and the commit of the code where it can be known."""
-    versions = {"python": platform.python_version()}
-    for package in ("csf", "torch", "numpy", "gymnasium", "mujoco"):
+    versions = {"csf": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "gymnasium", "mujoco"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -43,15 +44,17 @@ def provenance() -> dict[str, str]:
     return versions
 
 
-def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any], device: torch.device) -> None:
     """Write the full state of all parts, the random states and plain `facts`, whole or not at all.
+
+    Random states are those of the CPU and of the run's `device`.
 
     Raises:
         CheckpointError: the file cannot be written; what was there before is untouched.
     """
     rng: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        rng["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        rng["cuda"] = torch.cuda.get_rng_state(device)
     state = {"format": FORMAT, "parts": {name: part.full_state() for name, part in parts.items()}, "rng": rng}
     files.write(path, lambda file: torch.save({**state, **facts}, file))
 
@@ -98,13 +101,16 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
-    """Put loaded state into the parts, and the random states into the program."""
+def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: torch.device) -> None:
+    """Put loaded state into the parts, and the random states into the generators of the CPU and of `device`."""
     for name, part in parts.items():
         part.load_full_state(state["parts"][name])
-    torch.set_rng_state(state["rng"]["torch"])
-    if torch.cuda.is_available() and "cuda" in state["rng"]:
-        torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+    rng = state["rng"]
+    torch.set_rng_state(rng["torch"])
+    if device.type == "cuda" and "cuda" in rng:
+        saved = rng["cuda"]
+        # Older checkpoints list the states of all devices that were visible; a run has always used the first.
+        torch.cuda.set_rng_state(saved[0] if isinstance(saved, list) else saved, device)
 
 
 def prune(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 
 from csf.agents import Agent, objectives
 from csf.backbones import backbones
@@ -24,7 +25,7 @@ MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def save(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
-    """Write actor and representation, without critics and optimizers; `facts` holds "config" and plain data.
+    """Write what acting takes, without critics and optimizers; `facts` holds "config" and plain data.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -90,11 +91,16 @@ def check_origin(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def rebuild(about: Mapping[str, Any]) -> Agent:
-    """A new agent of the configuration and the environment that a checkpoint tells of; raises one of `MISFITS`."""
+    """A new agent of the configuration and the environment that a checkpoint tells of; raises one of `MISFITS`.
+
+    PyTorch's random state is restored after initial values have been drawn.
+    """
     plain = dict(about["config"]["agent"])
     backbone = plain.pop("backbone")
     configs = objectives[plain["name"]].Config, backbones[backbone["name"]].Config
-    return Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), EnvSpec(**_tuples(about["spec"])))
+    device = torch.get_default_device()  # on which modules are made
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        return Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), EnvSpec(**_tuples(about["spec"])))
 
 
 def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:

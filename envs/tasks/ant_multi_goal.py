@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from gymnasium.utils import seeding
 
 from envs.ant import AntVectorEnv
-from envs.base import Array, at_least, choice
+from envs.base import at_least, choice
+from envs.observations import Array
 from envs.single import one_world
 from envs.tasks.base import GoalTask
 
@@ -30,12 +33,12 @@ class AntMultiGoalVectorEnv(GoalTask):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        normalizer: str = "preset",
+        normalizer: Literal["preset", "off"] = "preset",
         goal_range: float = 7.5,
-        goal_mode: str = "chain",
+        goal_mode: Literal["chain", "resample", "reference"] = "chain",
         goal_seed: int = 0,
         num_goal_steps: int = 50,
-        contact_margin: str = "reference",
+        contact_margin: Literal["reference", "as_is"] = "reference",
         max_steps: int = 200,
         render_mode: str | None = None,
         render_size: int = 200,
@@ -60,7 +63,7 @@ class AntMultiGoalVectorEnv(GoalTask):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         self.goal_mode = choice("goal_mode", goal_mode, ("chain", "reference", "resample"))
         at_least("num_goal_steps", num_goal_steps, 1)

@@ -8,11 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.base import Array, WorldsEnv
+from envs.base import WorldsEnv
+from envs.errors import WorldError
+from envs.observations import Array, Obs, append, with_columns
 
 
 class TaskEnv(WorldsEnv):
     """A task on another environment's worlds, which it owns: their physics, its own reward and columns.
+
+    What the task shows besides the world, its columns, ends the vector of the observation; over worlds that show a
+    picture alone, the observation is a dictionary of the picture and the columns.
 
     Worlds start as those of the environment below, drawn from the same generators; the task draws after them.
 
@@ -22,8 +27,8 @@ class TaskEnv(WorldsEnv):
 
     Attributes:
         base: Name of the environment below, whose skills can be used.
-        goal_dim: Trailing entries of an observation that a policy pretrained on `base` must not see; they are
-            not normalized.
+        goal_dim: Number of columns: trailing entries of the vector that a policy pretrained on `base` must not see;
+            they are not normalized.
     """
 
     base: ClassVar[str]
@@ -36,12 +41,11 @@ class TaskEnv(WorldsEnv):
             worlds: Those of `base`; nobody else may use them.
             parts: G.
         """
-        (seen,) = worlds.single_observation_space.shape or (0,)
         super().__init__(
             worlds.num_envs,
             worlds.max_steps,
             worlds.goal_range,
-            seen + self.goal_dim,
+            with_columns(worlds.single_observation_space, self.goal_dim),
             worlds.bounds,
             worlds.render_mode,
             worlds.render_size,
@@ -69,8 +73,8 @@ class TaskEnv(WorldsEnv):
     def _more_infos(self) -> dict[str, Array]:
         return {"success": self._staying > 0, "staying": self._staying.copy()}
 
-    def _obs(self) -> Array:
-        return np.concatenate((self._worlds._obs(), self._columns().astype(np.float32)), axis=1)
+    def _obs(self) -> Obs:
+        return append(self._worlds._obs(), self._columns())
 
     def _restart(self, ids: Array) -> None:
         self._worlds._restart(ids)
@@ -123,10 +127,13 @@ class GoalTask(TaskEnv):
         self._goals = np.zeros((self.num_envs, num_goals, self.coord_dim))
         self._goal = np.zeros((self.num_envs, self.coord_dim))
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws goals: observations [n, O] float32 of worlds that stand at theirs, places [n, C] float64."""
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[Obs, Array]:
+        """Draws goals: observations [n, ...] of worlds that stand at theirs, places [n, C] float64."""
         obs, place = self._worlds.goals(n, rng)
-        return np.concatenate((obs, place.astype(np.float32)), axis=1), place
+        return append(obs, place), place
+
+    def _goal_obs(self, place: Array) -> Obs:
+        return append(self._worlds._goal_obs(place), place)
 
     def _draw_goals(self, ids: Array) -> Array:
         """Draws the goals [n, K, C] of new episodes of worlds `ids` [n], each from its own generator."""
@@ -150,9 +157,9 @@ class GoalTask(TaskEnv):
     def _injected(self, goals: Array) -> Array:
         goals, want = np.asarray(goals, np.float64), self._goals.shape
         if goals.shape not in (want, want[1:]):
-            raise ValueError(f"goals have shape {goals.shape}; accepted: {want} or {want[1:]}")
+            raise WorldError(f"goals have shape {goals.shape}; accepted: {want} or {want[1:]}")
         if not np.isfinite(goals).all():
-            raise ValueError("goals are not finite")
+            raise WorldError("goals are not finite")
         return np.broadcast_to(goals, want)
 
     def _reward(self, before: Array, after: Array, action: Array) -> Array:

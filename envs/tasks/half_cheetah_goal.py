@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from envs.half_cheetah import HalfCheetahVectorEnv
 from envs.single import one_world
 from envs.tasks.base import GoalTask
@@ -26,7 +28,7 @@ class HalfCheetahGoalVectorEnv(GoalTask):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        normalizer: str = "preset",
+        normalizer: Literal["preset", "off"] = "preset",
         goal_range: float = 100.0,
         max_steps: int = 200,
         render_mode: str | None = None,
@@ -44,7 +46,7 @@ class HalfCheetahGoalVectorEnv(GoalTask):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         worlds = HalfCheetahVectorEnv(
             num_envs,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
 
-from envs.base import Array
 from envs.half_cheetah import HalfCheetahVectorEnv
+from envs.observations import Array
 from envs.single import one_world
 from envs.tasks.base import TaskEnv
 
@@ -64,7 +64,7 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
         num_envs: int = 1,
         *,
         threads: int = 0,
-        normalizer: str = "preset",
+        normalizer: Literal["preset", "off"] = "preset",
         max_steps: int = 200,
         render_mode: str | None = None,
         render_size: int = 200,
@@ -80,7 +80,7 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         self._cheetahs = HurdledCheetahs(
             num_envs,
@@ -92,14 +92,6 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
         )
         super().__init__(self._cheetahs, len(_PAYING))
         self._passed = np.zeros(self._staying.shape, bool)
-
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Refuses: hurdles are to be passed, not reached.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("half_cheetah_hurdle defines no goals; evaluate it by its reward")
 
     def _beyond(self) -> Array:
         """Returns whether each paying hurdle is behind the back foot [N, 7] bool."""

@@ -39,7 +39,7 @@ class PointTwoGoalsVectorEnv(GoalTask):
             render_size: Side of a picture in pixels.
 
         Raises:
-            ValueError: If a value is not accepted.
+            WorldError: If a value is not accepted.
         """
         worlds = PointVectorEnv(
             num_envs,

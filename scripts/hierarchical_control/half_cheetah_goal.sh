@@ -4,6 +4,7 @@
 #   sh scripts/hierarchical_control/half_cheetah_goal.sh scratch      the same task by SAC on the environment's own actions
 # Anything after the method overrides: seed=1
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/../.."
 ENVIRONMENT=half_cheetah_goal
 OVER_SKILLS='task=hierarchical_ppo'

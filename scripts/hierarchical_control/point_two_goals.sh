@@ -4,6 +4,7 @@
 #   sh scripts/hierarchical_control/point_two_goals.sh scratch      the same task by SAC on the environment's own actions
 # Anything after the method overrides: seed=1
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/../.."
 ENVIRONMENT=point_two_goals
 OVER_SKILLS='task=hierarchical hold=4'

@@ -1,15 +1,21 @@
 # shellcheck shell=sh
-# Sets and exports PYTHON, an interpreter that has the project's pinned requirements; makes .venv if there is none.
-# Source it from the root of the repository. Looked at, in this order:
-#   1. PYTHON, if it is set: it is trusted
+# Sets and exports PYTHON, an interpreter that has the packages of requirements.txt; makes .venv if there is none.
+# Source it from the root of the repository. The first of these is used:
+#   1. PYTHON, if it is set and has the packages, in whatever versions. If it lacks them, .venv is made with it
+#      (.venv-3.12 if it is a Python 3.12 and .venv belongs to another version)
 #   2. .venv, if it was installed from the present requirements
 #   3. the active environment, if it has every pinned version
-#   4. .venv is made, or completed, with pip
-# CSF_REQUIREMENTS names the files to have installed (scripts/test.sh adds tests/requirements.txt).
+#   4. .venv, made or completed with pip
+# The environments that this file makes have the command csf as well.
+# CSF_REQUIREMENTS lists the files to install, CSF_MODULES what PYTHON must have; scripts/test.sh adds to both.
 
 CSF_REQUIREMENTS=${CSF_REQUIREMENTS:-requirements.txt}
+CSF_MODULES="torch numpy gymnasium mujoco hydra tensorboard matplotlib cv2 safetensors tqdm${CSF_MODULES:+ $CSF_MODULES}"
+CSF_IMAGES=scripts/lib/requirements-images.txt
 
-# All words go to stderr: stdout belongs to the program that the script starts.
+csf_venv=.venv csf_base='' csf_no_venv=''
+
+# All messages go to stderr: stdout belongs to the program that the script starts.
 csf_say() { printf 'csf: %s\n' "$*" >&2; }
 
 csf_fail() {
@@ -17,96 +23,127 @@ csf_fail() {
     exit 1
 }
 
-# A stamp is a copy of a requirements file, put into .venv only after all of it was installed.
+# A stamp is a copy of a file, put into the environment only after all that the file asks for was installed.
 csf_stamp() {
     case $1 in
-        requirements.txt) echo .venv/csf-requirements.txt ;; # no subprocess on the path that every run takes
-        *) printf '.venv/csf-%s' "$(printf '%s' "$1" | tr / -)" ;;
+        requirements.txt) csf_copy=$csf_venv/csf-requirements.txt ;; # no subprocess on the path that every run takes
+        *) csf_copy=$csf_venv/csf-$(printf '%s' "$1" | tr / -) ;;
     esac
 }
 
-csf_venv_is_current() {
-    [ -x .venv/bin/python ] || return 1
-    for csf_file in $CSF_REQUIREMENTS; do
-        cmp -s "$csf_file" "$(csf_stamp "$csf_file")" || return 1
-    done
+csf_has_stamp() {
+    csf_stamp "$1"
+    cmp -s "$1" "$csf_copy"
 }
 
-# [python, requirements files] -> true if it is 3.11 or 3.12 and has every version that they pin.
+# The command csf leads to the folder that it was installed from, so a copy of the folder needs its own.
+csf_has_command() {
+    csf_place=''
+    [ ! -r "$csf_venv/csf-place" ] || IFS= read -r csf_place <"$csf_venv/csf-place" || return 1
+    [ "$csf_place" = "$(pwd -P)" ] && csf_has_stamp setup.py
+}
+
+csf_venv_is_current() {
+    [ -x "$csf_venv/bin/python" ] || return 1
+    for csf_file in $CSF_REQUIREMENTS; do
+        csf_has_stamp "$csf_file" || return 1
+    done
+    csf_has_command
+}
+
+# [python, requirements files] -> true if it is 3.11 to 3.13 and has every version that they pin for it.
 csf_has_pins() {
     csf_python=$1
     shift
     "$csf_python" -c '
-import re, sys
+import sys
 from importlib.metadata import version
 
-if sys.version_info[:2] not in ((3, 11), (3, 12)):
+if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
     sys.exit(1)
 for path in sys.argv[1:]:
-    for name, pin in re.findall(r"^([\w.-]+)==([^\s;#]+)", open(path).read(), re.M):
-        if version(name).split("+")[0] != pin:  # 2.13.0+cpu is 2.13.0
+    from packaging.requirements import Requirement  # TensorBoard and Matplotlib need it, so it is there
+
+    for line in open(path, encoding="utf-8"):
+        line = line.partition("#")[0].strip()
+        if not line:
+            continue
+        pin = Requirement(line)
+        if (pin.marker is None or pin.marker.evaluate()) and version(pin.name) not in pin.specifier:
             sys.exit(1)
 ' "$@" >/dev/null 2>&1
 }
 
-# Sets csf_base to an interpreter that can make an environment, csf_no_venv to one that could if it had ensurepip.
-# It runs them: a shim of a version manager is on the PATH whether or not there is a Python behind it.
-csf_find_base() {
-    csf_base='' csf_no_venv=''
-    for csf_name in python3.11 python3.12 python3; do
-        # Inside an environment the answer is the Python that it was made from, which outlives it.
-        csf_answer=$("$csf_name" -c '
+# [python] -> sets csf_base to the interpreter that makes environments for it, or csf_no_venv if it lacks ensurepip.
+# It runs python: a shim of a version manager is on the PATH whether or not there is a Python behind it.
+csf_ask_base() {
+    # Inside an environment the answer is the Python that it was made from, which outlives it.
+    csf_answer=$("$1" -c '
 import importlib.util as u, sys
 able = all(u.find_spec(name) for name in ("venv", "ensurepip"))
-if sys.version_info[:2] in ((3, 11), (3, 12)):
+if sys.version_info[:2] in ((3, 11), (3, 12), (3, 13)):
     print("venv" if able else "%d.%d" % sys.version_info[:2], getattr(sys, "_base_executable", sys.executable))
-' 2>/dev/null) || continue
-        case $csf_answer in
-            'venv '*)
-                csf_base=${csf_answer#venv }
+' 2>/dev/null) || return 1
+    case $csf_answer in
+        'venv '*) csf_base=${csf_answer#venv } ;;
+        3.*) csf_no_venv=${csf_no_venv:-$csf_answer} ;;
+    esac
+    [ -n "$csf_base" ]
+}
+
+# [versions, in order] -> as csf_ask_base, of the first of these Pythons that this machine has.
+csf_find_base() {
+    csf_base='' csf_no_venv=''
+    for csf_version in "$@"; do
+        # pyenv puts on the PATH only the versions that are active.
+        for csf_name in "python$csf_version" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$csf_version".*/bin/python; do
+            if csf_ask_base "$csf_name"; then
                 return
-                ;;
-            3.*) csf_no_venv=${csf_no_venv:-$csf_answer} ;;
-        esac
+            fi
+        done
     done
+    csf_ask_base python3
 }
 
 csf_need_base() {
-    csf_find_base
-    [ -z "$csf_base" ] || return 0
+    if csf_find_base 3.11 3.12 3.13; then
+        return
+    fi
     if [ -n "$csf_no_venv" ]; then
         csf_package="python${csf_no_venv%% *}-venv"
         if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
             csf_say "installing $csf_package with apt-get, since CI is set"
             { apt-get update && apt-get install -y "$csf_package"; } >&2 </dev/null || :
-            csf_find_base
-            [ -z "$csf_base" ] || return 0
+            if csf_find_base 3.11 3.12 3.13; then
+                return
+            fi
         fi
         csf_unlock
         csf_fail "${csf_no_venv#* } has no venv module; on Debian and Ubuntu: sudo apt-get install $csf_package"
     fi
     csf_unlock
-    csf_fail "Python 3.11 or 3.12 is needed; tried python3.11, python3.12 and python3 on the PATH, and none is one." \
-        "Install one, or name it: PYTHON=/path/to/python sh ..."
+    csf_fail "Python 3.11, 3.12 or 3.13 is needed; tried python3.11, python3.12, python3.13 and python3 on the PATH," \
+        "and none is one. Install one, or name it: PYTHON=/path/to/python sh ..."
 }
 
 # The lock is a symbolic link to host:pid: it is made with its content in one step, on shared file systems too.
 csf_lock() {
     csf_told='' csf_interrupted='' csf_tries=0
-    until ln -s "$(uname -n):$$" .venv.lock 2>/dev/null; do
-        csf_holder=$(readlink .venv.lock) || {
+    until ln -s "$(uname -n):$$" "$csf_venv.lock" 2>/dev/null; do
+        csf_holder=$(readlink "$csf_venv.lock") || {
             csf_tries=$((csf_tries + 1)) # once or twice, it was released in between
-            [ "$csf_tries" -lt 5 ] || csf_fail "cannot make $PWD/.venv.lock, so .venv can't be made there either;" \
-                "set PYTHON to a Python that has requirements.txt"
+            [ "$csf_tries" -lt 5 ] || csf_fail "cannot make $PWD/$csf_venv.lock, so $csf_venv can't be made there" \
+                "either; set PYTHON to a Python that has requirements.txt"
             continue
         }
         if csf_lock_is_stale; then
             csf_say "an earlier installation ($csf_holder) was interrupted"
             csf_interrupted=yes
-            [ "$(readlink .venv.lock)" != "$csf_holder" ] || rm -f .venv.lock
+            [ "$(readlink "$csf_venv.lock")" != "$csf_holder" ] || rm -f "$csf_venv.lock"
             continue
         fi
-        [ -n "$csf_told" ] || csf_say "waiting for another installation ($csf_holder); if there is none, delete $PWD/.venv.lock"
+        [ -n "$csf_told" ] ||
+            csf_say "waiting for another installation ($csf_holder); if there is none, delete $PWD/$csf_venv.lock"
         csf_told=yes
         sleep 1
     done
@@ -117,48 +154,125 @@ csf_lock_is_stale() {
     case $csf_holder in
         "$(uname -n):"*) kill -0 "${csf_holder##*:}" 2>/dev/null || return 0 ;;
     esac
-    [ -n "$(find .venv.lock -prune -mmin +60 2>/dev/null)" ]
+    [ -n "$(find "$csf_venv.lock" -prune -mmin +60 2>/dev/null)" ]
 }
 
-csf_unlock() { rm -f .venv.lock; }
+csf_unlock() { rm -f "$csf_venv.lock"; }
 
-# Whatever kills this leaves the lock behind, and who finds such a lock starts .venv anew: pip takes a half-unpacked
-# package for an installed one.
+# [what, arguments of pip install] in the environment; fails with what could not be installed.
+csf_pip() {
+    csf_what=$1
+    shift
+    "$csf_venv/bin/python" -m pip install --disable-pip-version-check --no-input "$@" >&2 </dev/null || {
+        csf_unlock
+        csf_fail "could not install $csf_what (pip's reason is above); the next call tries again"
+    }
+}
+
+# Whatever kills this leaves the lock behind, and who finds such a lock starts the environment anew: pip takes a
+# half-unpacked package for an installed one.
 csf_install() {
     csf_lock
     if csf_venv_is_current; then # the other installation made it
         csf_unlock
         return
     fi
-    if [ -n "$csf_interrupted" ] || ! .venv/bin/python -m pip --version >/dev/null 2>&1 ||
-        ! csf_has_pins .venv/bin/python; then
-        csf_need_base
-        csf_say "making $PWD/.venv with $csf_base"
-        "$csf_base" -m venv --clear .venv >&2 || {
+    if [ -n "$csf_interrupted" ] || ! "$csf_venv/bin/python" -m pip --version >/dev/null 2>&1 ||
+        ! csf_has_pins "$csf_venv/bin/python"; then
+        [ -n "$csf_base" ] || csf_need_base
+        csf_say "making $PWD/$csf_venv with $csf_base"
+        "$csf_base" -m venv --clear "$csf_venv" >&2 || {
             csf_unlock
-            csf_fail "could not make $PWD/.venv (the reason is above)"
+            csf_fail "could not make $PWD/$csf_venv (the reason is above)"
         }
     fi
-    csf_say "installing $CSF_REQUIREMENTS into $PWD/.venv; the first time takes minutes (PyTorch is large)"
+    csf_install_requirements
+    csf_has_command || csf_install_command
+    csf_unlock
+}
+
+csf_install_requirements() {
     set --
     for csf_file in $CSF_REQUIREMENTS; do
-        rm -f "$(csf_stamp "$csf_file")"
+        csf_has_stamp "$csf_file" || set -- "$@" "$csf_file"
+    done
+    [ $# -gt 0 ] || return 0
+    csf_say "installing $* into $PWD/$csf_venv; the first time takes minutes (PyTorch is large)"
+    set --
+    for csf_file in $CSF_REQUIREMENTS; do
+        csf_stamp "$csf_file"
+        rm -f "$csf_copy"
         set -- "$@" -r "$csf_file"
     done
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@" >&2 </dev/null || {
-        csf_unlock
-        csf_fail "could not install $CSF_REQUIREMENTS (pip's reason is above); the next call tries again"
-    }
+    csf_pip "$CSF_REQUIREMENTS" "$@"
     for csf_file in $CSF_REQUIREMENTS; do
-        cp "$csf_file" "$(csf_stamp "$csf_file")"
+        csf_stamp "$csf_file"
+        cp "$csf_file" "$csf_copy"
     done
-    csf_unlock
     csf_say "installed"
+}
+
+# Needs no network: setuptools, which builds it, is among the requirements.
+csf_install_command() {
+    rm -f "$csf_venv/csf-place"
+    csf_pip "the command csf" --quiet --no-deps --no-build-isolation --editable .
+    csf_stamp setup.py
+    cp setup.py "$csf_copy"
+    pwd -P >"$csf_venv/csf-place"
+}
+
+# Image environments need three packages for their model files only. Without their dependencies, some of which have no
+# wheels for every Python and others of which ask for another MuJoCo, they install everywhere.
+csf_need_images() {
+    if [ "$PYTHON" != "$PWD/$csf_venv/bin/python" ]; then
+        csf_has_modules dm_control gymnasium_robotics metaworld || csf_fail "PYTHON=$PYTHON lacks the model files of" \
+            "image environments: $PYTHON -m pip install --no-deps -r $PWD/$CSF_IMAGES"
+        return
+    fi
+    csf_has_stamp "$CSF_IMAGES" && return
+    csf_lock
+    csf_say "installing $CSF_IMAGES into $PWD/$csf_venv"
+    csf_pip "$CSF_IMAGES" --quiet --no-deps -r "$CSF_IMAGES"
+    csf_stamp "$CSF_IMAGES"
+    cp "$CSF_IMAGES" "$csf_copy"
+    csf_unlock
+}
+
+# [modules] -> 0 if PYTHON can find all of them, 3 if not, 4 if it is older than 3.11; another code: it does not run.
+csf_has_modules() {
+    "$PYTHON" -c '
+import importlib.util as u, sys
+sys.exit(4 if sys.version_info < (3, 11) else 0 if all(map(u.find_spec, sys.argv[1:])) else 3)
+' "$@" >/dev/null 2>&1
+}
+
+csf_use_named_python() {
+    csf_code=0
+    # shellcheck disable=SC2086  # a list of modules
+    csf_has_modules $CSF_MODULES || csf_code=$?
+    case $csf_code in
+        0) return ;;
+        3) ;;
+        4) csf_fail "PYTHON=$PYTHON is older than 3.11; set it to a Python 3.11, 3.12 or 3.13, or unset it" ;;
+        *) csf_fail "PYTHON=$PYTHON does not run; set it to a Python 3.11, 3.12 or 3.13, or unset it" ;;
+    esac
+    csf_ask_base "$PYTHON" || csf_fail "PYTHON=$PYTHON lacks some of $CSF_MODULES, and cannot make an environment that" \
+        "has them: it is no Python 3.11, 3.12 or 3.13, or has no venv module"
+    csf_number='import sys; print("%d.%d" % sys.version_info[:2])'
+    csf_version=$("$PYTHON" -c "$csf_number")
+    csf_other=$(.venv/bin/python -c "$csf_number" 2>/dev/null) || csf_other=$csf_version
+    [ "$csf_other" = "$csf_version" ] || csf_venv=.venv-$csf_version
+    csf_use_venv
+}
+
+csf_use_venv() {
+    csf_venv_is_current || csf_install
+    PYTHON=$PWD/$csf_venv/bin/python
 }
 
 csf_choose_python() {
     if [ -n "${PYTHON:-}" ]; then
-        "$PYTHON" -c '' >/dev/null 2>&1 || csf_fail "PYTHON=$PYTHON does not run; set it to a Python 3.11 or 3.12, or unset it"
+        csf_use_named_python
         return
     fi
     if ! csf_venv_is_current; then
@@ -168,9 +282,8 @@ csf_choose_python() {
                 return
             fi
         done
-        csf_install
     fi
-    PYTHON=$PWD/.venv/bin/python
+    csf_use_venv
 }
 
 csf_choose_python

@@ -4,6 +4,7 @@
 #   sh scripts/zero_shot/point.sh csf cp_path=RUN_OR_FILE
 # Anything after the method overrides: goals=50
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/../.."
 . scripts/lib/method.sh
 . scripts/lib/python.sh

@@ -7,6 +7,7 @@ Collecting is compared with the physics within it, and with the same physics alo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import statistics
@@ -28,8 +29,8 @@ from csf.config.compose import check
 from csf.core.device import one_thread
 from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint
-from csf.learners.off_policy import OffPolicyLearner
-from csf.replay import ReplayBuffer
+from csf.learners import Budget
+from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
 from csf.worlds import describe, make_worlds
 
@@ -101,8 +102,8 @@ def phases(cfg: Any) -> tuple[dict[str, Callable[[], object]], Physics]:
     agent = Agent(cfg.agent, cfg.backbone, spec)
     sampler = RolloutSampler(env, spec, 0, "cpu", cfg.task.terminal_at_limit)
     none = agent.objective.sample_skills(cfg.task.episodes_per_epoch)
-    replay = ReplayBuffer(cfg.task.replay_size, spec, 0, "cpu")
-    learner = OffPolicyLearner(agent, replay, cfg.task.updates_per_epoch, cfg.task.batch_size, 1)
+    budget = dataclasses.replace(Budget.of(cfg.task), min_replay_size=1)
+    learner = ReplayLearner(agent, budget, "cpu")
     episodes = sampler.collect(agent.act, none)
 
     def policy() -> None:

@@ -7,6 +7,7 @@ collecting against the physics alone, gradient steps against the matrix products
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import statistics
@@ -27,8 +28,8 @@ from csf.agents import Agent
 from csf.config.compose import check
 from csf.core.device import one_thread
 from csf.io import checkpoint
-from csf.learners.off_policy import OffPolicyLearner
-from csf.replay import ReplayBuffer
+from csf.learners import Budget
+from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
 from csf.train import Run
 from csf.types import EnvSpec, Episodes
@@ -96,8 +97,8 @@ def learning(cfg: Any) -> dict[str, Callable[[], object]]:
     worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
     agent = Agent(cfg.agent, cfg.backbone, spec)
-    replay = ReplayBuffer(cfg.task.replay_size, spec, cfg.agent.skill_dim, "cpu")
-    learner = OffPolicyLearner(agent, replay, cfg.task.updates_per_epoch, cfg.task.batch_size, 1)
+    budget = dataclasses.replace(Budget.of(cfg.task), min_replay_size=1)
+    learner = ReplayLearner(agent, budget, "cpu")
     episodes = RolloutSampler(worlds, spec, 0, "cpu").collect(agent.act, agent.objective.sample_skills(8))
     width, batch = cfg.backbone.hidden[0], cfg.task.batch_size
     x, w = torch.randn(batch, width), torch.randn(width, width)

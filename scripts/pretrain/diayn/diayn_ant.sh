@@ -1,6 +1,7 @@
 #!/bin/sh
 # DIAYN, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/diayn/diayn_ant.sh seed=1
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/../../.."
 . scripts/lib/python.sh
 exec "$PYTHON" -m csf.train agent=diayn env=ant task=pretrain "$@"

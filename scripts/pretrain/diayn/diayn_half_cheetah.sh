@@ -1,6 +1,7 @@
 #!/bin/sh
 # DIAYN, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/diayn/diayn_half_cheetah.sh seed=1
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/../../.."
 . scripts/lib/python.sh
 exec "$PYTHON" -m csf.train agent=diayn env=half_cheetah task=pretrain "$@"

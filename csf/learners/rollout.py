@@ -1,7 +1,8 @@
-"""From fresh episodes to gradient steps, without a memory of older ones."""
+"""On-policy learning: updates take batches of the newest episodes alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 import torch
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.learners.off_policy import OffPolicyLearner
+from csf.learners.base import Budget, Learner, learners
+from csf.learners.updates import run_updates
 from csf.types import Batch, Episodes, Rollout
 
 
@@ -42,11 +44,11 @@ class OnPolicyBackbone(Protocol):
 
 
 class Rollouts:
-    """The newest episodes, appraised once by the policy that ran them; with the calls of a replay buffer."""
+    """The newest episodes with their rewards, log-densities and values, computed once, right after collection."""
 
-    def __init__(self, agent: Agent) -> None:
-        """Hold nothing yet."""
-        self.agent = agent
+    def __init__(self, agent: Agent, chunk: int | None = None) -> None:
+        """Hold nothing yet; `chunk` is the number of transitions that a reward is computed from, None: all of them."""
+        self.agent, self.chunk = agent, chunk
         self.rollout: Rollout | None = None
 
     def __len__(self) -> int:
@@ -60,11 +62,26 @@ class Rollouts:
         batch = Batch(*(rows.to(device) for rows in episodes.transitions()))
         log_prob, value = backbone.appraise(batch)
         real = episodes.steps().to(device)
-        reward, value = (_padded(rows, real) for rows in (objective.reward(batch), value))
+        reward, value = (_padded(rows, real) for rows in (self.rewards(batch), value))
         discount = backbone.cfg.discount
         advantage = advantages(reward, value, discount, backbone.cfg.gae_lambda)
         return_to_go = discounted_sums(reward, discount)
         self.rollout = Rollout(*batch, log_prob, advantage[real], return_to_go[real])
+
+    def rewards(self, batch: Batch) -> Tensor:
+        """The objective's rewards [B], computed chunk by chunk.
+
+        A reward may depend on the other transitions that it is computed with (the particle entropy of CIC does), and
+        takes memory that grows with the square of their number. So an objective is asked as off-policy: about batches
+        of the size of an update's, each spread over all episodes.
+        """
+        size, least = len(batch.reward), self.agent.objective.least_batch
+        reward = torch.zeros_like(batch.reward)
+        for rows, fresh in chunks(size, self.chunk or max(size, 1), least):
+            index = rows.to(reward.device)
+            found = self.agent.objective.reward(Batch(*(each[index] for each in batch)))
+            reward[index[:fresh]] = found[:fresh]
+        return reward
 
     def sample_index(self, batch_size: int) -> Tensor:
         """Rows drawn uniformly with replacement, [batch_size] int64."""
@@ -81,6 +98,19 @@ class Rollouts:
         return Rollout(*(rows[index] for rows in self.rollout))
 
 
+def chunks(size: int, length: int, least: int) -> Iterator[tuple[Tensor, int]]:
+    """Rows 0 to size - 1 in chunks of `length`, in a fixed order: row numbers [length] int64, and how many are new.
+
+    The order is a shuffle that depends on `size` alone, so that a chunk is like a batch drawn from all episodes. The
+    last chunk is filled up with rows of the first one. If there are fewer than `length` rows, the only chunk has each
+    of them once, or is filled up to `least` rows by repeating them.
+    """
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    width = torch.arange(min(length, max(size, least)))
+    for start in range(0, size, length):
+        yield order[(start + width) % size], min(length, size - start)
+
+
 def _padded(rows: Tensor, real: Tensor) -> Tensor:
     """Rows [sum(length)] in their places [N, T], 0 elsewhere."""
     grid = rows.new_zeros(real.shape)
@@ -88,10 +118,19 @@ def _padded(rows: Tensor, real: Tensor) -> Tensor:
     return grid
 
 
-class OnPolicyLearner(OffPolicyLearner):
-    """Takes the same gradient steps on the newest episodes alone, from the first epoch on."""
+@learners("rollout")
+class RolloutLearner(Learner):
+    """Makes gradient steps on batches of the newest episodes, from the first epoch on."""
 
-    def __init__(self, agent: Agent, updates: int, batch_size: int) -> None:
-        """Take `updates` steps on batches of `batch_size` after every collection."""
-        newest: Any = Rollouts(agent)  # stands in for a replay buffer
-        super().__init__(agent, newest, updates, batch_size, min_size=1)
+    def __init__(self, agent: Agent, budget: Budget, device: torch.device | str) -> None:
+        """Make updates of `updates_per_epoch` batches after every collection."""
+        super().__init__(agent, budget, device)
+        self.rollouts = Rollouts(agent, budget.batch_size)
+
+    def learn(self, episodes: Episodes) -> dict[str, float]:
+        """Appraise the episodes and update the agent."""
+        self.rollouts.add(episodes)
+        count = self.budget.updates_per_epoch
+        metrics = run_updates(self.update, self.rollouts, count, self.budget.batch_size)
+        self.gradient_steps += count
+        return metrics
