@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hydra.errors import CompactHydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from csf.core import signals
 from csf.errors import ConfigError, CsfError
@@ -18,7 +19,7 @@ from csf.errors import ConfigError, CsfError
 JOBLIB = "hydra/launcher=joblib"
 # Starting one of these processes, which workers share, unblocks signals: they must run before the first worker starts.
 TRACKERS = ("multiprocessing.resource_tracker", "joblib.externals.loky.backend.resource_tracker")
-KILLED = "error: a process of the sweep was killed, so joblib ended the others; the same command resumes from the last saves"
+KILLED = "error: a process of the sweep was killed, and joblib ended the others; the same command resumes it"
 
 
 def run(launch: Callable[[], object], words: Sequence[str]) -> None:
@@ -31,6 +32,9 @@ def run(launch: Callable[[], object], words: Sequence[str]) -> None:
     if "hydra.launcher.n_jobs=0" in words:
         raise ConfigError("hydra.launcher.n_jobs is 0; accepted: a positive number, or -1 for one job per core")
     if JOBLIB in words:
+        # Killed workers leave semaphores to the trackers, which remove them and would warn.
+        ignored = [*filter(None, [os.environ.get("PYTHONWARNINGS")]), "ignore:resource_tracker"]
+        os.environ["PYTHONWARNINGS"] = ",".join(ignored)
         for name in TRACKERS:
             with suppress(ModuleNotFoundError):  # Hydra says that the launcher is not installed
                 importlib.import_module(name).ensure_running()
@@ -40,7 +44,8 @@ def run(launch: Callable[[], object], words: Sequence[str]) -> None:
         try:
             launch()
         except CompactHydraException as failed:
-            error = str(failed)
+            lines = [failed, failed.__cause__] if isinstance(failed.__cause__, OmegaConfBaseException) else [failed]
+            error = "\n".join(map(str, lines))
         except BrokenProcessPool:
             error = KILLED
     if error:
@@ -59,15 +64,14 @@ def job(train: Callable[[], int], folder: Path) -> int:
     exception than ordinary ones may leave a worker: joblib would kill its siblings.
     """
     signals.join_sweep()
-    with signals.listening() as stop:
-        if stop.asked():
-            with suppress(OSError):  # Hydra has made the folder; what is in use is not empty
-                os.removedirs(folder)
-        code = 0
-        if not stop.asked():
-            try:
-                code = train()
-            except CsfError as error:
-                raise CompactHydraException(f"error: {error}") from error
+    try:
+        with signals.listening() as stop:
+            if stop.asked():
+                with suppress(OSError):  # Hydra has made the folder; one that is in use is not empty
+                    os.removedirs(folder)
+                return 0
+            return train()
+    except CsfError as error:
+        raise CompactHydraException(f"error: {error}") from error
+    finally:
         signals.leave_sweep()
-        return code

@@ -11,14 +11,16 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from runs import SECONDS, TINY, Child, fork, main, reached, train, wait_for_epoch
+from runs import SECONDS, TINY, Child, error_of, fork, main, reached, train, wait_for_epoch
 
 from csf.core.signals import SIGNALS
+from csf.sweep import KILLED
 
 NEVER = ("task.epochs=100000", "task.save_every=100000")
 IN_TURN = ("-m", "seed=0,1,2")
@@ -34,17 +36,31 @@ def until(true: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-def jobs(folder: Path) -> list[int]:
-    """Processes, other than those forked by the tests, that were started with this folder among their arguments."""
-    found = []
+def parents() -> dict[int, int]:
+    """The parent of every process that has not ended."""
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_text().split("\0")
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:  # it has just ended
             continue
-        if f"exp_dir={folder}" in words:
-            found.append(int(entry.name))
+        if state != "Z":
+            found[int(entry.name)] = int(parent)
     return found
+
+
+def children(child: Child) -> list[int]:
+    """Of a sweep: workers and what joblib starts besides."""
+    return [process for process, parent in parents().items() if parent == child.process.pid]
+
+
+def workers(child: Child) -> list[int]:
+    return [process for process in children(child) if b"LokyProcess" in Path(f"/proc/{process}/cmdline").read_bytes()]
+
+
+def check_ended(processes: list[int]) -> None:
+    """None of these is left, or each ends soon."""
+    until(lambda: not set(processes) & set(parents()), f"a process of {processes} is left")
 
 
 def check_saved(folder: Path, said: str, reason: str) -> None:
@@ -165,84 +181,131 @@ def test_in_a_sweep_no_further_job_is_started(tmp_path: Path) -> None:
     child.kill(signal.SIGTERM)
     assert child.wait() == 143, child.said
     check_saved(tmp_path / "sd0", child.said, "SIGTERM")
-    assert child.said.splitlines()[-1] == "SIGTERM: 2 of 3 jobs not started; the same command starts them"
+    assert child.said.splitlines()[-1] == "SIGTERM: the sweep is stopped; the same command resumes it"
     assert not (tmp_path / "sd1").exists()
+    assert not (tmp_path / "sd2").exists()
     again = train(tmp_path / SEED, f"task.epochs={reached(tmp_path / 'sd0') + 1}", *IN_TURN)
     assert again.wait() == 0, again.said
     assert again.said.count("finished: ") == 3, again.said
 
 
-def sweep(folder: Path, *more: str) -> Child:
-    """Two jobs that run side by side and never end, and one that waits; both have reached epoch 1."""
-    child = train(folder / SEED, *NEVER, *SIDE_BY_SIDE, *more)
-    for name in ("sd0", "sd1"):
-        wait_for_epoch(child, folder / name, 1)
-    assert len(jobs(folder)) == 2
-    return child
+Sweep = Callable[..., Child]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Sweep]:
+    """Starts a sweep of three jobs that never end, two of them side by side."""
+    started: list[Child] = []
+
+    def start(*more: str, name: str = SEED) -> Child:
+        settings = [*TINY, f"exp_dir={tmp_path}", f"run_name={name}", *NEVER, *SIDE_BY_SIDE, *more]
+        started.append(fork(tmp_path / "log", main, settings, daemon=False))
+        return started[-1]
+
+    yield start
+    for child in started:
+        for process in [*children(child), child.process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(process or 0, signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_all_save_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    child = sweep(tmp_path)
-    running = jobs(tmp_path)
+def test_jobs_side_by_side_all_save_and_the_same_command_resumes(tmp_path: Path, sweep: Sweep) -> None:
+    child = sweep()
+    for name in ("sd0", "sd1"):
+        wait_for_epoch(child, tmp_path / name, 1)
+    running = children(child)
     child.kill(signal.SIGUSR1)
-    for job in running:  # as a scheduler does that signals every process
+    for job in workers(child):  # as a scheduler does that signals every process
         os.kill(job, signal.SIGUSR1)
     assert child.wait() == 128 + signal.SIGUSR1, child.said
-    assert jobs(tmp_path) == []
+    check_ended(running)
     for name in ("sd0", "sd1"):
         check_saved(tmp_path / name, child.said, "SIGUSR1")
     assert not (tmp_path / "sd2").exists()
     lines = [line for line in child.said.splitlines() if not line.startswith("epoch ")]
     assert len(lines) == 5, child.said  # two begin, two save, and:
-    assert lines[-1] == "SIGUSR1: 1 of 3 jobs not started; the same command starts them"
+    assert lines[-1] == "SIGUSR1: the sweep is stopped; the same command resumes it"
     epochs = max(reached(tmp_path / name) for name in ("sd0", "sd1")) + 1
-    again = train(tmp_path / SEED, f"task.epochs={epochs}", *SIDE_BY_SIDE)
+    again = sweep(f"task.epochs={epochs}")
     assert again.wait() == 0, again.said
     assert again.said.count("going on after epoch") == 2, again.said
     assert again.said.count(f"finished: {epochs} epochs") == 3, again.said
-    assert jobs(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_a_job_saves_and_ends_when_its_sweep_is_killed(tmp_path: Path) -> None:
-    child = train(tmp_path / SEED, *NEVER, *SIDE_BY_SIDE, "seed=0")
-    wait_for_epoch(child, tmp_path / "sd0", 1)
+def test_a_signal_while_workers_start_is_one_line(tmp_path: Path, sweep: Sweep) -> None:
+    """As Ctrl-C sends it, which reaches every process of a terminal."""
+    child = sweep()
+    until(lambda: len(workers(child)) == 2, f"no workers: {child.said}")
+    running = children(child)
+    for process in (*workers(child), child.process.pid):
+        os.kill(process or 0, signal.SIGINT)
+    assert child.wait() == 130, child.said
+    check_ended(running)
+    assert child.said == "SIGINT: the sweep is stopped; the same command resumes it\n"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_sweep_is_killed(tmp_path: Path, sweep: Sweep) -> None:
+    """The one that trains after it has saved, and the one whose job has ended."""
+    child = sweep("task.epochs=1,100000", "seed=0", name="${task.epochs}")
+    wait_for_epoch(child, tmp_path / "100000", 1)
+    until(lambda: "finished: 1 epochs" in child.said, child.said)
+    running = children(child)
     child.kill(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
-    until(lambda: jobs(tmp_path) == [], f"a job is left: {child.said}")
-    check_saved(tmp_path / "sd0", child.said, "the process of the sweep has ended")
+    check_ended(running)
+    check_saved(tmp_path / "100000", child.said, "the process of the sweep has ended")
+    assert "resource_tracker" not in child.said
 
 
 @pytest.mark.slow
-def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path, sweep: Sweep) -> None:
     """Here the first one's epoch would never end."""
-    child = sweep(tmp_path, "task.updates_per_epoch=1000000")
+    child = sweep("task.updates_per_epoch=1000000")
+    for name in ("sd0", "sd1"):
+        wait_for_epoch(child, tmp_path / name, 1)
+    running = children(child)
     child.kill(signal.SIGINT)
     child.process.join(0.5)
     assert child.process.exitcode is None, child.said
     child.kill(signal.SIGINT)
     assert child.wait() == -signal.SIGINT
-    until(lambda: jobs(tmp_path) == [], f"jobs are left: {child.said}")
+    check_ended(running)
+    assert "Traceback" not in child.said
+    assert "resource_tracker" not in child.said
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_leaves_the_others_and_a_signal_to_one_worker_stops_all(tmp_path: Path, sweep: Sweep) -> None:
+    child = sweep("task.replay_size=100,10", "task.min_replay_size=10", "seed=0", name="${task.replay_size}")
+    wait_for_epoch(child, tmp_path / "100", 20)
+    for job in workers(child):
+        os.kill(job, signal.SIGUSR2)
+    assert child.wait() == 143, child.said
+    check_saved(tmp_path / "100", child.said, "SIGUSR2")
+    lines = child.said.splitlines()
+    assert "error: task.replay_size is 10, less than the 20 transitions of an epoch" in lines
+    assert lines[-1] == "SIGTERM: the sweep is stopped; the same command resumes it"
     assert "Traceback" not in child.said
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_or_is_killed_takes_no_other_with_it(tmp_path: Path) -> None:
-    sizes = ("task.replay_size=100,10", "task.min_replay_size=10", "task.epochs=100000", "task.save_every=1")
-    child = train(tmp_path / "${task.replay_size}", *SIDE_BY_SIDE[:3], *sizes)
-    wait_for_epoch(child, tmp_path / "100", 1)
-    until(lambda: len(jobs(tmp_path)) == 1, f"the other does not fail: {child.said}")
-    os.kill(jobs(tmp_path)[0], signal.SIGKILL)
-    assert child.wait() == 1
-    assert "error: task.replay_size is 10, less than the 20 transitions of an epoch" in child.said.splitlines()
-    assert "error: the job was ended by SIGKILL" in child.said.splitlines()
+def test_a_worker_that_is_killed_is_one_line(tmp_path: Path, sweep: Sweep) -> None:
+    """As by the kernel when memory runs out; joblib then kills the other workers."""
+    child = sweep()
+    wait_for_epoch(child, tmp_path / "sd0", 1)
+    running = children(child)
+    os.kill(workers(child)[0], signal.SIGKILL)
+    assert child.wait() == 1, child.said
+    check_ended(running)
+    assert child.said.splitlines()[-1] == KILLED
     assert "Traceback" not in child.said
 
 
 def test_a_number_of_jobs_that_cannot_be(tmp_path: Path) -> None:
     child = train(tmp_path / SEED, *SIDE_BY_SIDE, "hydra.launcher.n_jobs=0")
-    assert child.wait() == 1
     accepted = "a positive number, or -1 for one job per core"
-    assert child.said.splitlines()[0] == f"error: hydra.launcher.n_jobs is 0; accepted: {accepted}"
-    assert "Traceback" not in child.said
+    assert error_of(child) == f"error: hydra.launcher.n_jobs is 0; accepted: {accepted}"

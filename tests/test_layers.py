@@ -26,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "csf.hierarchy": LEAVES | {"csf.agents"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones"},  # a policy file names both
     "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
-    "csf.launch": LEAVES | {"csf.core"},
+    "csf.sweep": LEAVES | {"csf.core"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
     "csf.__main__": set(),  # it runs the entry points by name
 }
@@ -37,8 +37,8 @@ EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 
 # Names that these modules alone may use.
 RESERVED = {
-    "hydra": {"csf.config.compose", "csf.launch", "csf.train"},
-    "omegaconf": {"csf.config.compose", "csf.launch", "csf.train"},
+    "hydra": {"csf.config.compose", "csf.sweep", "csf.train"},
+    "omegaconf": {"csf.config.compose", "csf.sweep", "csf.train"},
     "envs": {"csf.worlds"},
     "jinja2": {"csf.report.page"},
     "rliable": {"csf.report.statistics"},

@@ -23,7 +23,9 @@ SWEEP = "CSF_SWEEP_PID"  # environment variable that tells workers which process
 # group, the kernel and the shell both tell of a logout.
 ONE_REQUEST = 0.2
 PAUSE = 0.05  # seconds between looks for workers that do not know of a signal
+LIFE = 1.0  # seconds between an idle worker's looks whether its sweep is alive
 
+_working = False  # whether a job is running in this process
 _sweep = 0  # the process of the sweep that this process is a worker of; 0: none
 _listening: Stop | None = None
 
@@ -117,23 +119,31 @@ def relaying() -> Iterator[Stop]:
 
 def join_sweep() -> None:
     """Call first in a job. A worker process notes signals from its first job on, also between jobs."""
-    global _sweep, _listening
+    global _sweep, _listening, _working
+    _working = True
     if not _sweep and os.environ.get(SWEEP) == str(os.getppid()):
         _sweep = int(os.environ.pop(SWEEP))  # popped: programs that this one starts are not workers
         _listening = stop = Stop()
         for number in _heard():
             signal.signal(number, stop.note)
         _outlive_readers()
+        threading.Thread(target=_end_with_sweep, args=(stop,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def leave_sweep() -> None:
-    """Call last in a job: tell the sweep that this worker was signalled, or end the worker if the sweep has ended."""
-    if not _sweep or _listening is None or not _listening.asked():
-        return
-    if os.getppid() != _sweep:
-        os._exit(128 + (_listening.signal or 0))
-    os.kill(_sweep, JOB_STOPPED)
+    """Call last in a job: a worker that was signalled tells the sweep; one whose sweep has ended ends soon."""
+    global _working
+    _working = False
+    if _sweep and _listening is not None and _listening.asked() and os.getppid() == _sweep:
+        os.kill(_sweep, JOB_STOPPED)
+
+
+def _end_with_sweep(stop: Stop) -> None:
+    """End this worker when its sweep has ended and its job, if it has one, has saved; joblib's wait for minutes."""
+    while _working or os.getppid() == _sweep:
+        time.sleep(LIFE)
+    os._exit(128 + (stop.signal or signal.SIGHUP))
 
 
 def _relay(stop: Stop, ended: threading.Event) -> None:
