@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from joblib.externals.loky import get_reusable_executor
 from runs import SECONDS, TINY, Child, error_of, fork, main, reached, train, wait_for_epoch
 
 from csf.core.signals import SIGNALS
@@ -49,13 +50,13 @@ def parents() -> dict[int, int]:
     return found
 
 
-def children(child: Child) -> list[int]:
-    """Of a sweep: workers and what joblib starts besides."""
-    return [process for process, parent in parents().items() if parent == child.process.pid]
+def children(of: int | None) -> list[int]:
+    """Of the process of a sweep: workers and what joblib starts besides."""
+    return [process for process, parent in parents().items() if parent == of]
 
 
-def workers(child: Child) -> list[int]:
-    return [process for process in children(child) if b"LokyProcess" in Path(f"/proc/{process}/cmdline").read_bytes()]
+def workers(of: int | None) -> list[int]:
+    return [process for process in children(of) if b"LokyProcess" in Path(f"/proc/{process}/cmdline").read_bytes()]
 
 
 def check_ended(processes: list[int]) -> None:
@@ -199,14 +200,21 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 
     def start(*more: str, name: str = SEED) -> Child:
         settings = [*TINY, f"exp_dir={tmp_path}", f"run_name={name}", *NEVER, *SIDE_BY_SIDE, *more]
-        started.append(fork(tmp_path / "log", main, settings, daemon=False))
+        started.append(fork(tmp_path / "log", side_by_side, settings, daemon=False))
         return started[-1]
 
     yield start
     for child in started:
-        for process in [*children(child), child.process.pid]:
+        for process in [*children(child.process.pid), child.process.pid]:
             with suppress(ProcessLookupError):
                 os.kill(process or 0, signal.SIGKILL)
+
+
+def side_by_side(arguments: list[str]) -> None:
+    try:
+        main(arguments)
+    finally:  # a process of multiprocessing waits for its children before joblib's hook at exit ends them
+        get_reusable_executor().shutdown()
 
 
 @pytest.mark.slow
@@ -214,9 +222,9 @@ def test_jobs_side_by_side_all_save_and_the_same_command_resumes(tmp_path: Path,
     child = sweep()
     for name in ("sd0", "sd1"):
         wait_for_epoch(child, tmp_path / name, 1)
-    running = children(child)
+    running = children(child.process.pid)
     child.kill(signal.SIGUSR1)
-    for job in workers(child):  # as a scheduler does that signals every process
+    for job in workers(child.process.pid):  # as a scheduler does that signals every process
         os.kill(job, signal.SIGUSR1)
     assert child.wait() == 128 + signal.SIGUSR1, child.said
     check_ended(running)
@@ -234,16 +242,18 @@ def test_jobs_side_by_side_all_save_and_the_same_command_resumes(tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_signal_while_workers_start_is_one_line(tmp_path: Path, sweep: Sweep) -> None:
+def test_a_signal_while_workers_start_is_one_line(tmp_path: Path) -> None:
     """As Ctrl-C sends it, which reaches every process of a terminal."""
-    child = sweep()
-    until(lambda: len(workers(child)) == 2, f"no workers: {child.said}")
-    running = children(child)
-    for process in (*workers(child), child.process.pid):
-        os.kill(process or 0, signal.SIGINT)
-    assert child.wait() == 130, child.said
+    line = [sys.executable, "-m", "csf.train", *TINY, f"exp_dir={tmp_path}", f"run_name={SEED}", *SIDE_BY_SIDE]
+    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    until(lambda: len(workers(process.pid)) == 2, "no workers")
+    running = children(process.pid)
+    for each in (*workers(process.pid), process.pid):
+        os.kill(each, signal.SIGINT)
+    _, said = process.communicate(timeout=SECONDS)
+    assert said == "SIGINT: the sweep is stopped; the same command resumes it\n"
+    assert process.returncode == 130
     check_ended(running)
-    assert child.said == "SIGINT: the sweep is stopped; the same command resumes it\n"
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
@@ -253,7 +263,7 @@ def test_workers_end_when_their_sweep_is_killed(tmp_path: Path, sweep: Sweep) ->
     child = sweep("task.epochs=1,100000", "seed=0", name="${task.epochs}")
     wait_for_epoch(child, tmp_path / "100000", 1)
     until(lambda: "finished: 1 epochs" in child.said, child.said)
-    running = children(child)
+    running = children(child.process.pid)
     child.kill(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     check_ended(running)
@@ -267,7 +277,7 @@ def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path, sweep: Sweep) -> N
     child = sweep("task.updates_per_epoch=1000000")
     for name in ("sd0", "sd1"):
         wait_for_epoch(child, tmp_path / name, 1)
-    running = children(child)
+    running = children(child.process.pid)
     child.kill(signal.SIGINT)
     child.process.join(0.5)
     assert child.process.exitcode is None, child.said
@@ -282,7 +292,7 @@ def test_a_second_signal_ends_a_sweep_at_once(tmp_path: Path, sweep: Sweep) -> N
 def test_a_job_that_fails_leaves_the_others_and_a_signal_to_one_worker_stops_all(tmp_path: Path, sweep: Sweep) -> None:
     child = sweep("task.replay_size=100,10", "task.min_replay_size=10", "seed=0", name="${task.replay_size}")
     wait_for_epoch(child, tmp_path / "100", 20)
-    for job in workers(child):
+    for job in workers(child.process.pid):
         os.kill(job, signal.SIGUSR2)
     assert child.wait() == 143, child.said
     check_saved(tmp_path / "100", child.said, "SIGUSR2")
@@ -297,8 +307,8 @@ def test_a_worker_that_is_killed_is_one_line(tmp_path: Path, sweep: Sweep) -> No
     """As by the kernel when memory runs out; joblib then kills the other workers."""
     child = sweep()
     wait_for_epoch(child, tmp_path / "sd0", 1)
-    running = children(child)
-    os.kill(workers(child)[0], signal.SIGKILL)
+    running = children(child.process.pid)
+    os.kill(workers(child.process.pid)[0], signal.SIGKILL)
     assert child.wait() == 1, child.said
     check_ended(running)
     assert child.said.splitlines()[-1] == KILLED
