@@ -1,4 +1,4 @@
-"""Entry point: python -m csf.evaluate cp_path=RUN_OR_FILE key=value ... measures the skills of any checkpoint."""
+"""Entry point: python -m csf.evaluate RUN_OR_FILE key=value ... measures the skills of any checkpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError
 from csf.evaluation.film import film
 from csf.evaluation.suite import suite
-from csf.io import checkpoint, files
-from csf.io.load import find, newest, read, run_of
+from csf.io import checkpoint, files, hub
+from csf.io.load import choose, open_newest, run_of
 from csf.io.logger import TensorBoard, png
 from csf.pretrained import Skills, filmed, skills_of, worlds_of
 from csf.sampler import RolloutSampler
@@ -28,15 +29,14 @@ from csf.types import EnvSpec, Evaluation
 from csf.worlds import describe
 
 HEAD = """\
-Measure the skills of a checkpoint: python -m csf.evaluate cp_path=RUN_OR_FILE [KEY=VALUE ...]
+Measure the skills of a checkpoint: python -m csf.evaluate RUN_OR_FILE [KEY=VALUE ...]
 
-State coverage, return and zero-shot goal reaching: prints a table, writes eval.json and pictures beside the
-checkpoint, and shows them in TensorBoard as <run>/eval. With method= and env= in place of cp_path, the newest run of
-that method on that environment is taken.
+State coverage, return and zero-shot goal reaching: prints a table, writes eval_<epoch>.json and pictures beside the
+checkpoint, and shows them in TensorBoard as <run>/eval. RUN_OR_FILE is the value of cp_path. With method= and env= in
+place of it, the newest run of that method on that environment is taken.
 
 Keys, with their values:
 """
-VIDEO = "eval_skills.webm"
 MAX_WORLDS = 256  # as many episodes at once; more would take memory and save no time
 
 
@@ -44,7 +44,7 @@ MAX_WORLDS = 256  # as many episodes at once; more would take memory and save no
 class Settings:
     """What to evaluate, and how long."""
 
-    cp_path: str | None  # a run's folder, a policy file, a full checkpoint, or a pattern of them
+    cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
     method: str | None  # that made it; without cp_path, the newest run of this method is taken
     env: str | None  # on which it was made
     exp_dir: str  # without cp_path: below this folder
@@ -54,15 +54,16 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"]
     threads: Natural  # of PyTorch and of the simulator; 0: one per core
     video: bool  # whether to film the skills too
+    out: str | None  # folder for the results; null: beside the checkpoint
 
 
 def run(settings: Settings) -> None:
     """Evaluate, print a table, and write what was found beside the checkpoint."""
     device = pick_device(settings.device)
     use_threads(settings.threads)
-    path = locate(settings)
-    told, agent = read(path, device)
+    path, told, agent = open_newest(locate(settings), device)
     agree(told, settings, path)
+    place = place_of(path, told.get("epoch"), settings)
     skills = skills_of(told["config"], run_of(path))
     spec = surroundings(told["config"], agent, skills)
     sys.stderr.write(f"evaluating {path}, epoch {told.get('epoch')}\n")
@@ -79,27 +80,62 @@ def run(settings: Settings) -> None:
         "versions": checkpoint.provenance(),
     }
     sys.stdout.write("\n".join(table(report)) + "\n")
-    keep(path, report, found)
+    keep(place, report, found)
     images = dict(found.images)
     if settings.video:
         sys.stderr.write("filming the skills\n")
-        images["skills"] = film(path.with_name(VIDEO), agent, filmed(config, skills, device), settings.seed)
-        sys.stderr.write(f"written to {path.parent}: {VIDEO}\n")
-    show(run_of(path) / "eval", report, images)
+        video = place.folder / f"{place.name}_skills.webm"
+        images["skills"] = film(video, agent, filmed(config, skills, device), settings.seed)
+        sys.stderr.write(f"written to {place.folder}: {video.name}\n")
+    show(place.board, report, images)
 
 
-def locate(settings: Settings) -> Path:
-    """The checkpoint that is meant.
+class Place(NamedTuple):
+    """Where results go."""
+
+    folder: Path
+    name: str  # what the names of files begin with; it has the epoch, so that every epoch keeps its results
+    board: Path  # folder for TensorBoard
+
+
+def place_of(path: Path, epoch: int | None, settings: Settings) -> Place:
+    """Where results go: to `out`, or beside the checkpoint; the folder is tried before an evaluation of minutes.
+
+    Raises:
+        ConfigError: they would be written to the cache of downloads, or the path is not UTF-8.
+        CheckpointError: the folder cannot be written.
+    """
+    name = checkpoint.evaluation(epoch)
+    if settings.out is not None:
+        folder = files.check_name(Path(settings.out).expanduser())
+        place = Place(folder, name, folder / "eval")
+    elif (settings.cp_path or "").startswith(hub.PREFIX):
+        raise ConfigError(f"where to write the results of {settings.cp_path}? accepted: out=DIR")
+    else:
+        place = Place(path.parent, name, run_of(path) / "eval")
+    for folder in (place.folder, place.board):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise CheckpointError(f"cannot write to {folder}: {reason}; choose another folder with out=DIR") from error
+    return place
+
+
+def locate(settings: Settings) -> str | Path:
+    """The checkpoint, run or pattern that is meant.
 
     Raises:
         ConfigError: neither a path, nor method and environment are given.
-        CheckpointError: there is no such checkpoint.
+        CheckpointError: there is no such run.
     """
     if settings.cp_path is not None:
-        return find(settings.cp_path)
+        return settings.cp_path
     if settings.method is None or settings.env is None:
-        raise ConfigError("which checkpoint? accepted: cp_path=RUN_OR_FILE, or method=METHOD env=ENVIRONMENT")
-    return newest(Path(settings.exp_dir), settings.method, settings.env)
+        raise ConfigError("which checkpoint? accepted: RUN_OR_FILE, or method=METHOD env=ENVIRONMENT")
+    path, _ = choose(Path(settings.exp_dir), settings.method, settings.env)
+    return path.parent
 
 
 def agree(told: dict[str, Any], settings: Settings, path: Path) -> None:
@@ -129,7 +165,7 @@ def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) ->
     worlds = worlds_of(config, 1, skills, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
     worlds.close()
-    for name in ("obs_shape", "action_dim", "discrete", "obs_mean", "obs_std"):
+    for name in ("obs_shape", "obs_dtype", "vector_dim", "action_dim", "discrete", "obs_mean", "obs_std"):
         a, b = getattr(there, name), getattr(here, name)
         if a != b:
             raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")
@@ -165,17 +201,17 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         yield f"  {name.removeprefix('eval/'):<24} {value:10.4g}"
 
 
-def keep(path: Path, report: dict[str, Any], found: Evaluation) -> None:
-    """Write eval.json and eval_<picture>.png beside the checkpoint.
+def keep(place: Place, report: dict[str, Any], found: Evaluation) -> None:
+    """Write eval_<epoch>.json and eval_<epoch>_<picture>.png.
 
     Raises:
         CheckpointError: a file cannot be written.
     """
-    pictures = {f"eval_{name}.png": png(image) for name, image in found.images.items()}
-    contents = {"eval.json": json.dumps(report, indent=2).encode() + b"\n", **pictures}
+    pictures = {f"{place.name}_{name}.png": png(image) for name, image in found.images.items()}
+    contents = {f"{place.name}.json": json.dumps(report, indent=2).encode() + b"\n", **pictures}
     for name, content in contents.items():
-        files.write(path.with_name(name), lambda file, content=content: file.write(content))  # type: ignore[misc]
-    sys.stderr.write(f"written to {path.parent}: {', '.join(contents)}\n")
+        files.write(place.folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    sys.stderr.write(f"written to {place.folder}: {', '.join(contents)}\n")
 
 
 def show(folder: Path, report: dict[str, Any], images: dict[str, np.ndarray]) -> None:
@@ -198,10 +234,10 @@ def main() -> None:
     words = sys.argv[1:]
     try:
         if {"-h", "--help"} & set(words):
-            defaults = compose.settings(Settings, "evaluate", [])
+            defaults = compose.settings(Settings, "evaluate", [], ["cp_path"])
             sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
         else:
-            run(compose.settings(Settings, "evaluate", words))
+            run(compose.settings(Settings, "evaluate", words, ["cp_path"]))
     except CsfError as error:
         sys.exit(f"error: {error}")
 

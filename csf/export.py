@@ -1,27 +1,65 @@
-"""Entry point: python -m csf.export RUN DIR makes a folder that can be pushed to a model hub as it is."""
+"""Entry point: python -m csf.export RUN DIR key=value ... makes a folder for a model hub, and uploads it on request."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from csf.agents import Agent, objectives
-from csf.errors import CheckpointError, CsfError
+from csf.config import compose
+from csf.config import help as usage
+from csf.errors import CheckpointError, ConfigError, CsfError
 from csf.evaluation.film import film
-from csf.io import policy
-from csf.io.load import find, read, run_of
+from csf.io import checkpoint, files, hub, policy
+from csf.io.load import EXPORTED, open_newest, run_of
 from csf.pretrained import KEPT, Skills, filmed, skills_of
 
-ABOUT = "Make a folder that can be pushed to a model hub as it is: policy, model card, configuration, results, video."
-POLICY, CARD, CONFIG, RESULTS, VIDEO = "policy.safetensors", "README.md", "config.yaml", "eval.json", "skills.webm"
+HEAD = """\
+Make a folder for a model hub: python -m csf.export RUN_OR_FILE FOLDER [KEY=VALUE ...]
+
+It has the policy, a model card, the configuration, results and a video, and can be pushed to a model hub as it is;
+push=USER/NAME uploads it to the Hugging Face hub. RUN_OR_FILE is the value of cp_path.
+
+Keys, with their values:
+"""
+POLICY, CARD, CONFIG, RESULTS, VIDEO = EXPORTED, "README.md", "config.yaml", "eval.json", "skills.webm"
 SEED = 0  # of the video
+PLACES = ("cp_path", "folder")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to export, and where to."""
+
+    cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
+    folder: str | None  # a new or an empty folder
+    license: str  # of the policy, as the hub names it
+    video: bool  # whether to film the skills; false: for machines that cannot render
+    push: str | None  # USER/NAME on the Hugging Face hub, where the folder is uploaded to; null: nowhere
+
+
+def run(settings: Settings) -> None:
+    """Make the folder, and upload it if that is asked for.
+
+    Raises:
+        CsfError: as `export`; no run or folder is named; it cannot be uploaded.
+    """
+    if settings.cp_path is None or settings.folder is None:
+        raise ConfigError("export which run to which folder? accepted: RUN_OR_FILE FOLDER [KEY=VALUE ...], --help")
+    if settings.push is not None:
+        hub.check_target(settings.push)
+    folder = Path(settings.folder).expanduser()
+    made = export(settings.cp_path, folder, settings.license, settings.video)
+    sys.stderr.write(f"written to {folder}: {', '.join(made)}\n")
+    if settings.push is not None:
+        sys.stderr.write(f"uploaded to {hub.upload(folder, made, settings.push)}\n")
 
 
 def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
@@ -30,8 +68,7 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
     Raises:
         CsfError: no such checkpoint, a folder that is not empty or cannot be written, no way to render.
     """
-    path = find(run)
-    told, agent = read(path)
+    path, told, agent = open_newest(run)
     config = told["config"]
     skills = skills_of(config, run_of(path))
     public = config | {"exp_dir": "exp", "cp_path": KEPT if config.get("skills") else None}  # no paths of this machine
@@ -39,14 +76,14 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
     try:
         if video:  # first, since it is what may fail: then the folder is still empty, and can be given again
             film(folder / VIDEO, agent, filmed(config, skills, agent.objective.device()), SEED)
-        results = copy_results(path, folder) or told.get("results", {})
+        results = copy_results(path, told.get("epoch"), folder) or told.get("results", {})
         facts = {key: told[key] for key in told if key not in ("format", "spec", "prior")}
-        policy.save(folder / POLICY, agent, facts | {"config": public})
+        policy.save(folder / POLICY, agent, facts | {"config": public}, bool(told.get("critics")))
         (folder / CONFIG).write_text(yaml.safe_dump(public, sort_keys=False))
         if skills is not None:
             copy_skills(skills, folder)
         text = card(agent, told, results, license, VIDEO if video else None)
-        (folder / CARD).write_text(text)
+        (folder / CARD).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
     return sorted(path.name for path in folder.iterdir())
@@ -59,31 +96,34 @@ def prepare(folder: Path) -> None:
         CheckpointError: it has content, or cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.check_name(folder).mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise CheckpointError(f"{folder} is not empty; accepted: a new or an empty folder")
     except OSError as error:
         raise CheckpointError(f"cannot make {folder}: {error.strerror or error}") from error
 
 
-def copy_results(path: Path, folder: Path) -> Mapping[str, Any] | None:
-    """What `csf.evaluate` has found of this very checkpoint, copied; None if it has not been asked.
+def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, Any] | None:
+    """What `csf.evaluate` has found of this epoch, copied; None if it has not been asked.
 
     Raises:
         CheckpointError: the file is damaged.
     """
-    source = path.with_name(RESULTS)
-    if not source.is_file():
-        return None
-    try:
-        report = json.loads(source.read_text())
-        checkpoint, results = report["checkpoint"], report["results"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{source} is not what csf.evaluate writes; run it again, or delete the file") from error
-    if checkpoint != path.name:
-        return None
-    shutil.copyfile(source, folder / RESULTS)
-    return dict(results)
+    # Of a policy file and a full checkpoint of one epoch, the agent is the same.
+    names = {path.name, *(kind.format(epoch) for kind in (checkpoint.POLICY, checkpoint.FULL) if epoch is not None)}
+    for source in (path.with_name(f"{checkpoint.evaluation(epoch)}.json"), path.with_name(RESULTS)):
+        if not source.is_file():
+            continue
+        try:
+            report = json.loads(source.read_text())
+            made_of, results = report["checkpoint"], dict(report["results"])
+        except (ValueError, LookupError, TypeError) as error:
+            message = f"{source} is not what csf.evaluate writes; run it again, or delete the file"
+            raise CheckpointError(message) from error
+        if made_of in names:
+            shutil.copyfile(source, folder / RESULTS)
+            return results
+    return None
 
 
 def copy_skills(skills: Skills, folder: Path) -> None:
@@ -94,17 +134,15 @@ def copy_skills(skills: Skills, folder: Path) -> None:
 
 def main() -> None:
     """Read the arguments; a mistake is told in one line."""
-    parser = argparse.ArgumentParser(prog="python -m csf.export", description=ABOUT)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, a policy file, a full checkpoint, or a pattern")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or an empty folder")
-    parser.add_argument("--license", default="mit", help="of the policy, as the hub names it (default: %(default)s)")
-    parser.add_argument("--no-video", action="store_true", help="for machines that cannot render")
-    words = parser.parse_args()
+    words = sys.argv[1:]
     try:
-        made = export(words.run, words.folder, words.license, not words.no_video)
+        if {"-h", "--help"} & set(words):
+            defaults = compose.settings(Settings, "export", [], PLACES)
+            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
+        else:
+            run(compose.settings(Settings, "export", words, PLACES))
     except CsfError as error:
         sys.exit(f"error: {error}")
-    sys.stderr.write(f"written to {words.folder}: {', '.join(made)}\n")
 
 
 if __name__ == "__main__":
@@ -145,7 +183,7 @@ worlds = envs.make_vec({env!r}, 1{arguments}){over}
 skill = agent.sample_skills(1)
 obs, info = worlds.reset(seed=0)
 for step in range(worlds.max_steps):
-    obs, reward, terminated, truncated, info = worlds.step(agent.act(torch.from_numpy(obs), skill, True).numpy())
+    obs, reward, terminated, truncated, info = worlds.step(agent.act({seen}, skill, True).numpy())
 ```
 
 `config.yaml` holds every setting of the run.
@@ -181,6 +219,9 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
         results="\n".join(["| measure | value |", "|---|---|", *rows]) if rows else "Not evaluated.",
         more="\nfrom csf.hierarchy import SkillVectorEnv" if config.get("skills") else "",
         over=OVER_SKILLS.format(hold=config["hold"]) if config.get("skills") else "",
+        seen="{key: torch.from_numpy(rows) for key, rows in obs.items()}"
+        if spec.vector_dim
+        else "torch.from_numpy(obs)",
         arguments="".join(f", {key}={value!r}" for key, value in env.items()),
     )
 

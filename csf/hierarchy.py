@@ -5,6 +5,7 @@ Source: the hierarchical controller of the CSF paper (arXiv 2412.08021), for a b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, SupportsFloat
 
@@ -12,7 +13,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -20,19 +21,19 @@ from numpy.typing import NDArray
 from csf.agents import Agent
 from csf.agents.base import Prior
 from csf.errors import ActionError
-from csf.types import Worlds
+from csf.types import EnvSpec, ObsArray, SomeObs, Worlds, map_obs, obs_tensor
 
 Array = NDArray[Any]
-Step = tuple[Array, Array, Array, Array, dict[str, Any]]
+Step = tuple[SomeObs, Array, Array, Array, dict[str, Any]]
 
 
-class SkillVectorEnv(VectorEnv[Array, Array, Array]):
+class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
     """N worlds behind Gymnasium's vector interface, without autoreset; a step holds a skill for `hold` steps of theirs.
 
-    Observations are those of the worlds. The agent sees their first columns, as many as it was trained on, and takes
-    its mode. A step's reward is the sum over the steps below; it ends early where the episode does, and its infos are
-    those of the last step below, with `action_norm` [N], the length of the controller's choice, and `world_steps` [N],
-    the number of steps of the worlds that it lasted.
+    Observations are those of the worlds. The agent sees the part that it was trained on, which is the image where there
+    is one, and as many of the vector's first columns; it takes its mode. A step's reward is the sum over the steps
+    below; it ends early where the episode does, and its infos are those of the last step below, with `action_norm` [N],
+    the length of the controller's choice, and `world_steps` [N], the number of steps of the worlds that it lasted.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
@@ -64,15 +65,15 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         space: gymnasium.Space[Any] = action_space(self.prior, self.skill_dim)
         self.single_action_space, self.action_space = space, batch_space(space, self.num_envs)
         self.watch: Callable[[], None] | None = None  # called before every step of the worlds, such as to film it
-        self._obs: Array | None = None
+        self._obs: ObsArray | None = None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start new episodes, with the seeds and options of the worlds."""
         obs, infos = self.worlds.reset(seed=seed, options=options)
         self._obs = obs
-        return obs.copy(), infos
+        return map_obs(np.copy, obs), infos
 
     def step(self, actions: Array) -> Step:
         """Hold skills for `hold` steps.
@@ -102,14 +103,15 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
                 self.watch()
             below = self.worlds.step(self._act(obs, skill))
             taken += alive
-            obs, reward = _where(alive, below[0], obs), reward + np.where(alive, below[1], 0.0)
+            obs = map_obs(lambda new, old: _where(alive, new, old), below[0], obs)  # noqa: B023
+            reward = reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
             infos = {name: _where(alive, rows, infos.get(name)) for name, rows in below[4].items()}
             lost = lost | infos["diverged"]
         self._obs = obs
         for name, values in (("action_norm", np.linalg.norm(chosen, axis=1)), ("world_steps", taken)):
             infos |= {name: values, f"_{name}": np.ones(self.num_envs, bool)}
-        return obs.copy(), reward, terminated, truncated, infos
+        return map_obs(np.copy, obs), reward, terminated, truncated, infos
 
     @property
     def goal_names(self) -> tuple[str, ...]:
@@ -121,11 +123,11 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         """Whether the worlds define goals."""
         return self.worlds.has_goals
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Goals of the worlds, as observations [n, O] and as places [n, C]."""
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[SomeObs, Array]:
+        """Goals of the worlds, as observations [n, *O] and as places [n, C]."""
         return self.worlds.goals(n, rng)
 
-    def goal_at(self, goal: Any) -> tuple[Array, Array]:
+    def goal_at(self, goal: Any) -> tuple[SomeObs, Array]:
         """The goal of the worlds that is asked for by name or place."""
         return self.worlds.goal_at(goal)
 
@@ -148,9 +150,9 @@ class SkillVectorEnv(VectorEnv[Array, Array, Array]):
         """Release the worlds."""
         self.worlds.close()
 
-    def _act(self, obs: Array, skill: torch.Tensor) -> Array:
-        """[N, O], [N, Z] -> the agent's actions [N, A]."""
-        seen = torch.from_numpy(obs[:, : self.agent.spec.obs_dim]).to(skill.device)
+    def _act(self, obs: ObsArray, skill: torch.Tensor) -> Array:
+        """[N, *O], [N, Z] -> the agent's actions [N, A]."""
+        seen = obs_tensor(visible(obs, self.agent.spec), skill.device)
         return self.agent.act(seen, skill, True).cpu().numpy()
 
 
@@ -199,11 +201,29 @@ def skills(rows: NDArray[np.float32], prior: Prior) -> NDArray[np.float32]:
     return rows * np.float32(REACH)
 
 
+def visible(obs: ObsArray, spec: EnvSpec) -> ObsArray:
+    """The part of observations [N, *O] that an agent was trained on: without the columns that a task adds."""
+    if isinstance(obs, dict):
+        image, vector = obs["image"], obs["vector"][:, : spec.vector_dim]
+        return {"image": image, "vector": vector} if spec.vector_dim else image
+    return obs if spec.has_image else obs[:, : spec.obs_dim]
+
+
+def _trained_on(space: gymnasium.Space[Any], added: int, spec: EnvSpec) -> EnvSpec:
+    """The specification with the observations of a space, less the columns that a task adds to its vectors."""
+    if isinstance(space, Dict):
+        image, columns = tuple(space["image"].shape or ()), (space["vector"].shape or (0,))[0] - added
+        return dataclasses.replace(spec, obs_shape=image, obs_dtype="uint8", vector_dim=columns)
+    first, *rest = space.shape or (0,)
+    shape = (first, *rest) if rest else (first - added,)
+    return dataclasses.replace(spec, obs_shape=shape, obs_dtype=str(space.dtype) if rest else "float32", vector_dim=0)
+
+
 def check_fit(worlds: Worlds, agent: Agent) -> None:
     """Refuse worlds in which the agent would not see, or do, what it was trained with.
 
-    A task says by `base` whose skills fit, and by `goal_dim` how many columns it adds to their observations; other
-    worlds take skills of their own.
+    A task says by `base` whose skills fit, and by `goal_dim` how many columns it adds to their vectors, or puts as a
+    vector beside their images; other worlds take skills of their own.
 
     Raises:
         ValueError: the agent has no skills, or was trained on other observations or actions.
@@ -213,20 +233,21 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
         raise ValueError(f"agent={agent.objective.cfg.name} has no skills that could be actions")
     if base not in (None, spec.id):
         raise ValueError(f"skills of environment {spec.id!r} do not fit; accepted here: those of {base!r}")
-    first, *rest = worlds.single_observation_space.shape
-    seen = (first - added, *rest)
-    if spec.obs_shape != seen:
-        raise ValueError(f"skills were trained on observations of shape {spec.obs_shape}; here they have {seen}")
+    here = _trained_on(worlds.single_observation_space, added, spec)
+    if here != spec:
+        there = spec.obs_words()
+        raise ValueError(f"skills were trained on observations of shape {there}; here they have {here.obs_words()}")
     if spec.action_dim != worlds.single_action_space.shape[0] or spec.discrete:
         raise ValueError(f"skills were trained with {spec.action_dim} actions; here is {worlds.single_action_space}")
-    for there, here in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
-        if there != (None if here is None else tuple(map(float, here[: first - added]))):
+    columns = spec.vector_dim if spec.has_image else spec.obs_dim
+    for trained, now in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
+        if trained != (None if now is None else tuple(map(float, now[:columns]))):
             raise ValueError(
                 "skills were trained on observations normalized otherwise; set normalizer as their run did"
             )
 
 
-class SkillEnv(gymnasium.Env[Array, Any]):
+class SkillEnv(gymnasium.Env[SomeObs, Any]):
     """The only world of a `SkillVectorEnv`; its action is a row [Z], or the index of a one-hot skill."""
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
@@ -245,16 +266,19 @@ class SkillEnv(gymnasium.Env[Array, Any]):
         self.observation_space = self.worlds.single_observation_space
         self.action_space = self.worlds.single_action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start a new episode; options are those of the worlds, whose arrays begin with their number, 1."""
         super().reset(seed=seed)
         obs, infos = self.worlds.reset(seed=seed, options=options)
-        return obs[0], _first(infos)
+        return map_obs(lambda rows: rows[0], obs), _first(infos)
 
-    def step(self, action: Any) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Hold one skill: observation [O], the sum of rewards, terminated, truncated, info."""
+    def step(self, action: Any) -> tuple[SomeObs, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Hold one skill: observation [*O], the sum of rewards, terminated, truncated, info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
-        return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+        first = map_obs(lambda rows: rows[0], obs)
+        return first, float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
 
     def render(self) -> Any:
         """A picture of the world [H, W, 3] uint8, if it takes pictures."""

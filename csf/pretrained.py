@@ -17,12 +17,13 @@ from csf.config.compose import Config
 from csf.errors import CheckpointError, ConfigError
 from csf.hierarchy import SkillVectorEnv
 from csf.io import policy
-from csf.io.load import find, newest, read
+from csf.io.load import choose, find, open_newest, read, run_of
 from csf.io.run_dir import read_config
 from csf.types import Worlds
 from csf.worlds import base_of, make_worlds
 
 KEPT = "skills.safetensors"  # in the folder of a controller's run
+SHOWN = 3  # runs that were not taken, by their names
 
 
 class Skills(NamedTuple):
@@ -45,13 +46,16 @@ def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills |
     if cfg.skills is None:
         return cfg, None
     folder, env = cfg.exp_dir / cfg.run_name, base_of(cfg.env)
-    cp_path = _source(folder, cfg.cp_path, cfg.exp_dir, cfg.skills, env)
+    cp_path, others = _source(folder, cfg, cfg.skills, env)
     skills = _open(folder, cp_path, cfg.skills, env)
     named = any(word.lstrip("+").startswith("agent/backbone=") for word in overrides)
     unfit = skills.agent.objective.prior == "one_hot" and backbones[cfg.backbone.name].discrete is False
     tree = compose.recompose(overrides, ["agent/backbone=discrete_sac"] if unfit and not named else [])
     tree.cp_path = cp_path
     sys.stderr.write(f"skills of {cfg.skills} on {env} after epoch {skills.about['epoch']}: {cp_path}\n")
+    if others:
+        names = ", ".join(str(run_of(path)) for path in others[:SHOWN]) + (", ..." if others[SHOWN:] else "")
+        sys.stderr.write(f"passed over: {names} ({len(others)} in all; cp_path= chooses another)\n")
     return compose.build(tree), skills
 
 
@@ -104,13 +108,15 @@ def keep(folder: Path, skills: Skills | None) -> None:
         policy.save(folder / KEPT, skills.agent, {**skills.about, "cp_path": skills.cp_path})
 
 
-def _source(folder: Path, cp_path: str | None, exp_dir: Path, method: str, env: str) -> str:
-    """The file that a run takes its skills from: the one it was started with, unless `cp_path` names another.
+def _source(folder: Path, cfg: Config, method: str, env: str) -> tuple[str, list[Path]]:
+    """The file that a run takes its skills from, and those of other runs that were not taken.
+
+    It is the one that the run was started with, unless `cp_path` names another. Without either, a run with the
+    method's plain settings is preferred, and among them one with the same seed.
 
     Args:
         folder: of the run, which need not exist.
-        cp_path: as `csf.io.load.find` takes it; None: the newest policy of the method on the environment.
-        exp_dir: where the newest is looked for.
+        cfg: of the run.
         method: name of the agent that has the skills.
         env: name of the environment on which it was trained.
 
@@ -118,9 +124,12 @@ def _source(folder: Path, cp_path: str | None, exp_dir: Path, method: str, env: 
         CheckpointError: there is no such file.
     """
     began = (read_config(folder) or {}).get("cp_path")
-    if began and (cp_path is None or _names(cp_path, began)):
-        return str(began)
-    return str(find(cp_path) if cp_path else newest(exp_dir, method, env))
+    if began and (cfg.cp_path is None or _names(cfg.cp_path, began)):
+        return str(began), []
+    if cfg.cp_path:
+        return str(find(cfg.cp_path)), []
+    path, others = choose(cfg.exp_dir, method, env, cfg.seed)
+    return str(path), others
 
 
 def _open(folder: Path, cp_path: str, method: str, env: str) -> Skills:
@@ -129,8 +138,7 @@ def _open(folder: Path, cp_path: str, method: str, env: str) -> Skills:
     Raises:
         CheckpointError: there is no such file, it is damaged, or of another method, environment or format.
     """
-    kept = _is_kept(folder, cp_path)
-    about, agent = read(folder / KEPT if kept else find(cp_path))
+    about, agent, kept = _kept(folder, cp_path) or (*open_newest(cp_path)[1:], False)
     name, id = agent.objective.cfg.name, agent.spec.id
     if name != method:
         raise CheckpointError(f"{cp_path} is of agent={name}; accepted here: {method}, as skills={method} says")
@@ -139,9 +147,13 @@ def _open(folder: Path, cp_path: str, method: str, env: str) -> Skills:
     return Skills(agent, about, cp_path, kept)
 
 
-def _is_kept(folder: Path, cp_path: str) -> bool:
+def _kept(folder: Path, cp_path: str) -> tuple[dict[str, Any], Agent, bool] | None:
+    """The run's own copy, if it is of these skills."""
     copy = folder / KEPT
-    return copy.is_file() and policy.describe(copy).get("cp_path") == cp_path
+    if not copy.is_file():
+        return None
+    about, agent = read(copy)
+    return (about, agent, True) if about.get("cp_path") == cp_path else None
 
 
 def _names(cp_path: str, file: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csf.types import Batch, EnvSpec, Episodes
+from csf.types import Batch, EnvSpec, Episodes, Obs, SomeObs, map_obs
 
 
 class ReplayBuffer:
@@ -21,11 +21,14 @@ class ReplayBuffer:
 
     def __init__(self, capacity: int, spec: EnvSpec, skill_dim: int, device: torch.device | str) -> None:
         """Allocate room for `capacity` transitions."""
-        self.capacity, self.spec = capacity, spec
-        self.slots = capacity // spec.max_steps + 2
-        dtype = getattr(torch, spec.obs_dtype)
+        self.capacity, self.spec, self.device = capacity, spec, torch.device(device)
+        self.slots = slots = capacity // spec.max_steps + 2
+
+        def rows(shape: tuple[int, ...], dtype: str) -> Tensor:
+            return torch.zeros(capacity + slots, *shape, dtype=getattr(torch, dtype), device=device)
+
         # Final observations follow the ring in one tensor, so that one gather finds every next observation.
-        self.obs = torch.zeros(capacity + self.slots, *spec.obs_shape, dtype=dtype, device=device)
+        self.obs: SomeObs = spec.build_obs(rows)
         self.skill = torch.zeros(self.slots, skill_dim, device=device)
         self.action = torch.zeros(capacity, spec.action_dim, device=device)
         self.reward = torch.zeros(capacity, device=device)
@@ -52,18 +55,16 @@ class ReplayBuffer:
         length = episodes.length[keep]
         self._free(self.size + rows - self.capacity)
         self._grow(len(self.live) + len(length))
-        device = self.obs.device
+        device = self.device
         slot = (self.first_slot + len(self.live) + torch.arange(len(length))) % self.slots
-        final = episodes.obs[keep, length]
-        self.obs[self.capacity + slot.to(device)] = final.to(self.obs)
+        self._put_obs(self.capacity + slot.to(device), map_obs(lambda rows: rows[keep, length], episodes.obs))
         self.skill[slot.to(device)] = episodes.skill[keep].to(self.skill)
 
-        batch = episodes.transitions()
-        index = ((self.cursor + torch.arange(rows)) % self.capacity).to(device)
-        self.obs[index] = batch.obs.to(self.obs)
-        self.action[index] = batch.action.to(self.action)
-        self.reward[index] = batch.reward.to(self.reward)
-        self.terminal[index] = batch.terminal.to(self.terminal)
+        index, real = ((self.cursor + torch.arange(rows)) % self.capacity).to(device), episodes.steps()
+        self._put_obs(index, episodes.before())
+        self.action[index] = episodes.action[real].to(self.action)
+        self.reward[index] = episodes.reward[real].to(self.reward)
+        self.terminal[index] = episodes.terminal[real].to(self.terminal)
         self.slot[index] = slot.repeat_interleave(length).to(self.slot)
         last = torch.zeros(rows, dtype=torch.bool)
         last[length.cumsum(0) - 1] = True
@@ -77,16 +78,16 @@ class ReplayBuffer:
         """Rows drawn uniformly with replacement, [batch_size] int64."""
         if not self.size:
             raise ValueError("the replay buffer is empty")
-        return torch.randint(self.size, (batch_size,), device=self.obs.device)
+        return torch.randint(self.size, (batch_size,), device=self.device)
 
     def gather(self, index: Tensor) -> Batch:
         """The transitions of rows [B]; copies, every field [B, ...]."""
         slot = self.slot[index]
         following = torch.where(self.last[index], self.capacity + slot, (index + 1) % self.capacity)
         return Batch(
-            self.obs[index],
+            map_obs(lambda rows: rows[index], self.obs),
             self.action[index],
-            self.obs[following],
+            map_obs(lambda rows: rows[following], self.obs),
             self.reward[index],
             self.terminal[index],
             self.skill[slot],
@@ -103,8 +104,8 @@ class ReplayBuffer:
         return {
             "capacity": self.capacity,
             "slots": self.slots,
-            "rows": {name: getattr(self, name)[used].clone() for name in ROWS},
-            "final": self.obs[self.capacity + live].clone(),
+            "rows": {name: map_obs(lambda rows: rows[used].clone(), getattr(self, name)) for name in ROWS},
+            "final": map_obs(lambda rows: rows[self.capacity + live], self.obs),
             "skill": self.skill[live].clone(),
             "live": torch.tensor(self.live, dtype=torch.int32),
             "counters": {"cursor": self.cursor, "size": self.size, "first_slot": self.first_slot},
@@ -123,15 +124,19 @@ class ReplayBuffer:
         for name, value in state["counters"].items():
             setattr(self, name, value)
         for name, rows in state["rows"].items():
-            getattr(self, name)[: self.size] = rows.to(self.obs.device)
+            map_obs(lambda to, of: to[: self.size].copy_(of), getattr(self, name), rows)
         self.live = deque(state["live"].tolist())
         live = self._live_slots()
-        self.obs[self.capacity + live] = state["final"].to(self.obs.device)
-        self.skill[live] = state["skill"].to(self.obs.device)
+        self._put_obs(self.capacity + live, state["final"])
+        self.skill[live] = state["skill"].to(self.device)
+
+    def _put_obs(self, index: Tensor, new: Obs) -> None:
+        """Write observations [B, *O] into rows [B]."""
+        map_obs(lambda to, of: to.index_put_((index,), of.to(to)), self.obs, new)
 
     def _live_slots(self) -> Tensor:
         """Slots of the stored episodes, oldest first."""
-        order = torch.arange(len(self.live), device=self.obs.device)
+        order = torch.arange(len(self.live), device=self.device)
         return (self.first_slot + order) % self.slots
 
     def _free(self, rows: int) -> None:
@@ -152,9 +157,14 @@ class ReplayBuffer:
     def _resize(self, slots: int) -> None:
         """Have `slots` of them; live ones move to the front."""
         live = self._live_slots()
-        obs = self.obs.new_zeros(self.capacity + slots, *self.obs.shape[1:])
-        obs[: self.capacity] = self.obs[: self.capacity]
-        obs[self.capacity : self.capacity + len(live)] = self.obs[self.capacity + live]
+
+        def resized(old: Tensor) -> Tensor:
+            new = old.new_zeros(self.capacity + slots, *old.shape[1:])
+            new[: self.capacity] = old[: self.capacity]
+            new[self.capacity : self.capacity + len(live)] = old[self.capacity + live]
+            return new
+
+        obs = map_obs(resized, self.obs)
         skill = self.skill.new_zeros(slots, self.skill.shape[1])
         skill[: len(live)] = self.skill[live]
         self.slot = (self.slot - self.first_slot) % self.slots

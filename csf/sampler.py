@@ -12,7 +12,7 @@ from torch import Tensor
 
 from csf.core.device import one_thread
 from csf.errors import SamplerError
-from csf.types import EnvSpec, Episodes, Policy, Worlds
+from csf.types import EnvSpec, Episodes, ObsArray, Policy, Worlds, map_obs, obs_tensor
 from csf.worlds import is_refusal
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RolloutSampler:
             for number, chunk in zip(rounds, skills.split(self.env.num_envs), strict=True):
                 words = np.random.SeedSequence((entropy, number)).generate_state(self.env.num_envs)
                 parts.append(self._round(policy, chunk, mode, [int(word) >> 1 for word in words]))
-        return Episodes(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
+        return Episodes(*(map_obs(lambda *rows: torch.cat(rows), *column) for column in zip(*parts, strict=True)))
 
     def _round(self, policy: Policy, skills: Tensor, mode: bool, seeds: list[int]) -> Episodes:
         """Up to N episodes at once."""
@@ -77,7 +77,7 @@ class RolloutSampler:
         alive = np.ones(worlds, bool)
         lost = np.zeros(worlds, bool)
         for t in range(steps):
-            action = policy(torch.from_numpy(obs).to(self.device), skill, mode).cpu().numpy()
+            action = policy(obs_tensor(obs, self.device), skill, mode).cpu().numpy()
             obs, reward, terminated, truncated, info = self._ask(self.env.step, action)
             terminal = terminated | truncated if self.terminal_at_limit else terminated
             rows.put(t, alive, action, obs, reward, terminal, info)
@@ -121,7 +121,7 @@ class _Rows:
     """Preallocated records of one round, [N, T, ...] on the host."""
 
     def __init__(self, worlds: int, steps: int, spec: EnvSpec) -> None:
-        self.obs = np.zeros((worlds, steps + 1, *spec.obs_shape), spec.obs_dtype)
+        self.obs: ObsArray = spec.build_obs(lambda shape, dtype: np.zeros((worlds, steps + 1, *shape), dtype))
         self.action = np.zeros((worlds, steps, spec.action_dim), np.float32)
         self.reward = np.zeros((worlds, steps), np.float32)
         self.terminal = np.zeros((worlds, steps), np.float32)
@@ -129,27 +129,35 @@ class _Rows:
         self.length = np.zeros(worlds, np.int64)
         self.world_steps = np.zeros(worlds, np.int64)
 
-    def start(self, obs: np.ndarray, info: dict[str, Any]) -> None:
-        self.obs[:, 0], self.coord[:, 0] = obs, info["coord"]
+    def start(self, obs: ObsArray, info: dict[str, Any]) -> None:
+        self.put_obs(0, np.ones(len(self.length), bool), obs)
+        self.coord[:, 0] = info["coord"]
+
+    def put_obs(self, t: int, alive: np.ndarray, obs: ObsArray) -> None:
+        def write(rows: np.ndarray, new: np.ndarray) -> None:
+            rows[alive, t] = new[alive]
+
+        map_obs(write, self.obs, obs)
 
     def put(
         self,
         t: int,
         alive: np.ndarray,
         action: np.ndarray,
-        obs: np.ndarray,
+        obs: ObsArray,
         reward: np.ndarray,
         terminal: np.ndarray,
         info: dict[str, Any],
     ) -> None:
-        self.action[alive, t], self.obs[alive, t + 1] = action[alive], obs[alive]
+        self.put_obs(t + 1, alive, obs)
+        self.action[alive, t] = action[alive]
         self.reward[alive, t], self.terminal[alive, t] = reward[alive], terminal[alive]
         self.coord[alive, t + 1] = info["coord"][alive]
         self.length[alive] = t + 1
         self.world_steps[alive] += info.get("world_steps", np.ones_like(self.length))[alive]
 
     def episodes(self, n: int, skills: Tensor) -> Episodes:
-        host = (self.obs, self.action, self.reward, self.terminal)
-        obs, action, reward, terminal = (torch.from_numpy(rows[:n]) for rows in host)
+        obs = map_obs(lambda rows: torch.from_numpy(rows[:n]), self.obs)
+        action, reward, terminal = (torch.from_numpy(rows[:n]) for rows in (self.action, self.reward, self.terminal))
         length, coord, steps = (torch.from_numpy(rows[:n]) for rows in (self.length, self.coord, self.world_steps))
         return Episodes(obs, action, reward, terminal, skills.cpu(), length, coord, steps)

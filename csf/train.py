@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before imports that take seconds
 import dataclasses
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import hydra
@@ -57,11 +58,21 @@ class Run:
 
     def __init__(self, cfg: Config, device: torch.device, skills: Skills | None = None) -> None:
         self.cfg, self.device = cfg, device
+        self.opened = ExitStack()  # what must be closed, also when a later part cannot be made
+        try:
+            self._make(cfg, device, skills)
+        except BaseException:
+            self.opened.close()
+            raise
+
+    def _make(self, cfg: Config, device: torch.device, skills: Skills | None) -> None:
         torch.manual_seed(cfg.seed)
         task = cfg.task
         folder, eval_count = cfg.exp_dir / cfg.run_name, min(MAX_EVAL_WORLDS, max(task.coverage_skills, task.goals))
         self.worlds = worlds_of(cfg.tree, task.episodes_per_epoch, skills, device)
+        self.opened.callback(self.worlds.close)
         self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
+        self.opened.callback(self.eval_worlds.close)
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         self._check_batch_size()
@@ -69,9 +80,11 @@ class Run:
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
+        self.opened.callback(self.dir.close)
         pretrained.keep(folder, skills)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
+        self.opened.callback(self.logger.close)
         self.parts |= {"sampler": sampler, "logger": self.logger, "counters": self.counters}
         eval_seed = EVAL_SEED + cfg.seed
         self.trainer = Trainer(
@@ -129,7 +142,8 @@ class Run:
         """Go on from the newest checkpoint, or start over what left none."""
         found = checkpoint.latest(self.dir.checkpoints)
         if found is None:
-            self.logger.load_full_state({"lengths": {}})
+            if (aside := self.logger.start_over()) is not None:
+                say(f"{self.dir.checkpoints} has no checkpoint: training starts over; earlier rows are kept in {aside}")
             say(f"starting {self.dir.path}")
             return
         path, state = found
@@ -152,7 +166,7 @@ class Run:
         }
         folder, epoch = self.dir.checkpoints, self.counters.epoch
         # The policy first: a run that is killed in between does this epoch again, and lacks neither file.
-        policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts)
+        policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts, self.cfg.task.keep_critics)
         checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device)
         checkpoint.prune(folder)
 
@@ -170,10 +184,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.logger.close()
-        self.trainer.sampler.close()
-        self.trainer.eval_sampler.close()
-        self.dir.close()
+        self.opened.close()
 
 
 def say(text: str) -> None:

@@ -6,9 +6,9 @@ Axis letters used in every shape comment: **N** environments or episodes, **T** 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,44 @@ from torch import Tensor
 
 Metrics = dict[str, Tensor]  # name -> 0-d tensor on the agent's device; read on the host once per epoch
 
+# An observation is a vector [O] float32, an image [H, W, C] uint8, or both as {"image", "vector"}. Shape comments
+# write [N, *O] for all three: of a dict, every entry has the leading axes.
+Obs = Tensor | dict[str, Tensor]
+ObsArray = np.ndarray | dict[str, np.ndarray]
+SomeObs: TypeAlias = Any  # an observation that is read from somewhere; which kind it is, is known at run time alone
+
+T = TypeVar("T")
+
+
+def map_obs(function: Callable[..., Any], *observations: Any) -> SomeObs:
+    """Apply a function to observations: to the tensors or arrays themselves, or to those of every dict entry.
+
+    Several observations are of one kind; `function` takes the same entry of each of them.
+    """
+    first = observations[0]
+    if isinstance(first, dict):
+        return {name: function(*(each[name] for each in observations)) for name in first}
+    return function(*observations)
+
+
+def cat_obs(observations: Sequence[Obs]) -> Obs:
+    """Concatenate observations of one kind along their first axis."""
+    found: Obs = map_obs(lambda *parts: torch.cat(parts), *observations)
+    return found
+
+
+def obs_tensor(obs: ObsArray, device: torch.device | str) -> Obs:
+    """NumPy observations as tensors on a device; on the CPU they share memory."""
+    found: Obs = map_obs(lambda array: torch.from_numpy(array).to(device), obs)
+    return found
+
 
 class Batch(NamedTuple):
     """Transitions on the agent's device; never written to."""
 
-    obs: Tensor  # [B, *O] float32, or uint8 in 0..255 for images
+    obs: SomeObs  # [B, *O]
     action: Tensor  # [B, A] float32 in [-1, 1]
-    next_obs: Tensor  # [B, *O]
+    next_obs: SomeObs  # [B, *O]
     reward: Tensor  # [B] the task's reward; unused while pretraining
     terminal: Tensor  # [B] float32 in {0, 1}; 0 at a time limit unless the task says otherwise
     skill: Tensor  # [B, Z]
@@ -31,9 +62,9 @@ class Batch(NamedTuple):
 class Rollout(NamedTuple):
     """Transitions of the policy that is about to be improved, with what it made of them when they were collected."""
 
-    obs: Tensor  # as in `Batch`
+    obs: SomeObs  # as in `Batch`
     action: Tensor
-    next_obs: Tensor
+    next_obs: SomeObs
     reward: Tensor
     terminal: Tensor
     skill: Tensor
@@ -49,7 +80,7 @@ class Episodes(NamedTuple):
     skills that were asked for.
     """
 
-    obs: Tensor  # [N, T + 1, *O]
+    obs: SomeObs  # [N, T + 1, *O]
     action: Tensor  # [N, T, A]
     reward: Tensor  # [N, T]
     terminal: Tensor  # [N, T]; 0 at a time limit unless the task says otherwise
@@ -71,12 +102,17 @@ class Episodes(NamedTuple):
         rows = torch.arange(self.coord.shape[1]) <= self.length[:, None]
         return self.coord[rows & (self.length > 0)[:, None]]
 
+    def before(self) -> Obs:
+        """Observations before every real step, flattened: [sum(length), *O]."""
+        found: Obs = map_obs(lambda rows: rows[:, :-1][self.steps()], self.obs)
+        return found
+
     def transitions(self) -> Batch:
         """The real steps, flattened: [sum(length), ...]."""
         real = self.steps()
         skill = self.skill[:, None].expand(*real.shape, self.skill.shape[-1])
-        rows = (self.obs[:, :-1], self.action, self.obs[:, 1:], self.reward, self.terminal, skill)
-        return Batch(*(row[real] for row in rows))
+        after = map_obs(lambda rows: rows[:, 1:][real], self.obs)
+        return Batch(self.before(), self.action[real], after, self.reward[real], self.terminal[real], skill[real])
 
 
 @dataclass(frozen=True)
@@ -85,22 +121,44 @@ class EnvSpec:
 
     id: str
     version: str
-    obs_shape: tuple[int, ...]
-    obs_dtype: str  # "float32" or "uint8"
+    obs_shape: tuple[int, ...]  # of a vector (O,) or of an image (H, W, C), also if a vector stands beside the image
+    obs_dtype: str  # "float32" for a vector, "uint8" for an image
     action_dim: int
     discrete: bool  # one-hot actions
     max_steps: int
     coord_dim: int
     success_radii: tuple[float, ...]  # in units of the coordinates
     coverage_cell: float  # side of a cell of state coverage, in units of the coordinates
-    obs_mean: tuple[float, ...] | None  # of the fixed normalizer, already applied to what the agent sees
+    obs_mean: tuple[float, ...] | None  # of the vector's fixed normalizer, already applied to what the agent sees
     obs_std: tuple[float, ...] | None
     hold: int = 1  # steps of the world that an action lasts, if the episode does; budgets are counted in them
+    vector_dim: int = 0  # length of the vector beside an image; 0: there is none, or no image
+
+    @property
+    def has_image(self) -> bool:
+        """Whether observations are images, alone or with a vector."""
+        return self.obs_dtype == "uint8"
 
     @property
     def obs_dim(self) -> int:
-        """Length of a vector observation."""
+        """Length of a vector observation.
+
+        Raises:
+            ValueError: observations are images, for which an encoder says how many features they become.
+        """
+        if self.has_image:
+            raise ValueError(f"observations of {self.id} are images {self.obs_shape}, which have no obs_dim")
         return self.obs_shape[0]
+
+    def build_obs(self, make: Callable[[tuple[int, ...], str], T]) -> T | dict[str, T]:
+        """An observation of this kind, each of its arrays made by `make(shape, dtype)`."""
+        if not self.vector_dim:
+            return make(self.obs_shape, self.obs_dtype)
+        return {"image": make(self.obs_shape, self.obs_dtype), "vector": make((self.vector_dim,), "float32")}
+
+    def obs_words(self) -> str:
+        """The shapes of an observation, for messages: "(29,)", or "(64, 64, 9) and (2,)"."""
+        return f"{self.obs_shape} and ({self.vector_dim},)" if self.vector_dim else f"{self.obs_shape}"
 
 
 class Evaluation(NamedTuple):
@@ -137,19 +195,19 @@ class Worlds(Protocol):
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[SomeObs, dict[str, Any]]:
         """Start an episode in every world; observations [N, *O], infos with "coord" [N, C]."""
         ...
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[SomeObs, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of every world; infos with "coord" [N, C] and "diverged" [N] bool."""
         ...
 
-    def goals(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def goals(self, n: int, rng: np.random.Generator) -> tuple[SomeObs, np.ndarray]:
         """Goals as observations [n, *O] and as places [n, C]."""
         ...
 
-    def goal_at(self, goal: Any) -> tuple[np.ndarray, np.ndarray]:
+    def goal_at(self, goal: Any) -> tuple[SomeObs, np.ndarray]:
         """The observation [*O] and the place [C] of a goal given by name or place; [n, ...] for places [n, C]."""
         ...
 
@@ -171,9 +229,9 @@ class Worlds(Protocol):
 
 
 class Policy(Protocol):
-    """Chooses actions; positional-only, so that a goal may ride in the skill's place."""
+    """Chooses actions; positional-only, so that the number of a goal may stand in the skill's place."""
 
-    def __call__(self, obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
+    def __call__(self, obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]."""
         ...
 

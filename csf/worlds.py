@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
@@ -68,18 +68,22 @@ def base_of(env: Mapping[str, Any]) -> str:
 
 
 def describe(worlds: Worlds, name: str) -> EnvSpec:
-    """What may be known of an environment, from its attributes."""
+    """What may be known of an environment, from its attributes.
+
+    Raises:
+        ConfigError: it shows what is no observation here.
+    """
 
     def numbers(values: Any) -> tuple[float, ...] | None:
         return None if values is None else tuple(float(value) for value in values)
 
-    space, actions = worlds.single_observation_space, worlds.single_action_space
+    (shape, dtype, vector_dim), actions = _kind(worlds.single_observation_space, name), worlds.single_action_space
     discrete = isinstance(actions, Discrete)
     return EnvSpec(
         id=name,
         version=worlds.version,
-        obs_shape=tuple(space.shape or ()),
-        obs_dtype=str(space.dtype),
+        obs_shape=shape,
+        obs_dtype=dtype,
         action_dim=int(actions.n if discrete else actions.shape[0]),
         discrete=discrete,
         max_steps=worlds.max_steps,
@@ -89,4 +93,19 @@ def describe(worlds: Worlds, name: str) -> EnvSpec:
         obs_mean=numbers(worlds.obs_mean),
         obs_std=numbers(worlds.obs_std),
         hold=int(getattr(worlds, "hold", 1)),  # worlds whose actions are skills have it
+        vector_dim=vector_dim,
+    )
+
+
+def _kind(space: Any, name: str) -> tuple[tuple[int, ...], str, int]:
+    """Shape and type of the vector or the image that a space holds, and the length of the vector beside the image."""
+    if isinstance(space, Dict) and set(space.spaces) == {"image", "vector"}:
+        image, vector = (_kind(space[key], name) for key in ("image", "vector"))
+        if (image[1], vector[1]) == ("uint8", "float32") and vector[0][0]:
+            return *image[:2], vector[0][0]
+    elif isinstance(space, Box) and (len(space.shape), str(space.dtype)) in ((1, "float32"), (3, "uint8")):
+        return tuple(space.shape), str(space.dtype), 0
+    raise ConfigError(
+        f"env={name} shows {space}; accepted: a Box of float32 vectors [O], a Box of uint8 images [H, W, C], "
+        f"or a Dict of both with the keys 'image' and 'vector'"
     )

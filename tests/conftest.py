@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 
 from csf.agents import Agent
 from csf.config.compose import Config, check
-from csf.types import Batch, EnvSpec
+from csf.types import Batch, EnvSpec, SomeObs
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "configs/agent").glob("*.yaml"))
 SPEC = EnvSpec("test", "0", (3,), "float32", 2, False, 20, 2, (0.3,), 0.25, None, None)
+IMAGE = dataclasses.replace(SPEC, obs_shape=(64, 64, 9), obs_dtype="uint8")
+BOTH = dataclasses.replace(IMAGE, vector_dim=3)
 SMALL = ("agent.hidden=[16,16]", "agent.backbone.hidden=[16,16]")
 
 
@@ -39,18 +42,28 @@ def configure(*overrides: str) -> Config:
     return check(["env=point", *overrides])
 
 
-def make(name: str, *overrides: str) -> Agent:
+def make(name: str, *overrides: str, spec: EnvSpec = SPEC) -> Agent:
     """A small agent of a method."""
     cfg = configure(f"agent={name}", *SMALL, *overrides)
-    return Agent(cfg.agent, cfg.backbone, SPEC)
+    return Agent(cfg.agent, cfg.backbone, spec)
+
+
+def observe(spec: EnvSpec, *lead: int) -> SomeObs:
+    """Random observations [*lead, *O]."""
+
+    def rows(shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+        whole = (*lead, *shape)
+        return torch.randn(whole) if dtype == "float32" else torch.randint(256, whole, dtype=torch.uint8)
+
+    return spec.build_obs(rows)
 
 
 def batch(agent: Agent, size: int = 32) -> Batch:
-    """A random minibatch that fits `SPEC`."""
+    """A random minibatch that fits the agent's environment."""
     return Batch(
-        torch.randn(size, *SPEC.obs_shape),
-        torch.rand(size, SPEC.action_dim) * 2 - 1,
-        torch.randn(size, *SPEC.obs_shape),
+        observe(agent.spec, size),
+        torch.rand(size, agent.spec.action_dim) * 2 - 1,
+        observe(agent.spec, size),
         torch.randn(size),
         (torch.rand(size) < 0.1).float(),
         agent.objective.sample_skills(size),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.config.compose import check
-from csf.learners.rollout import Rollouts
+from csf.learners.rollout import FreshEpisodes
 from csf.nets.actor import CategoricalActor
 from csf.nets.mlp import SpectralLinear
 from csf.types import Batch, EnvSpec, Episodes
@@ -293,7 +293,7 @@ def observation(arrays: Arrays, name: str) -> Tensor:
     return torch.from_numpy(arrays[name]).float()
 
 
-def rollouts(agent: Agent, arrays: Arrays) -> Rollouts:
+def rollouts(agent: Agent, arrays: Arrays) -> FreshEpisodes:
     """The trajectories of a case of PPO, all of one length, appraised; with the case's own log-densities if it has any.
 
     Those differ from ours where an action is saturated.
@@ -307,7 +307,7 @@ def rollouts(agent: Agent, arrays: Arrays) -> Rollouts:
     # PPO never looks at an observation behind its step.
     behind, nothing = torch.cat([obs, obs[:, -1:]], 1), torch.zeros(paths, steps)
     length, coord = torch.full((paths,), steps), torch.zeros(paths, steps + 1, 0)
-    fresh = Rollouts(agent)
+    fresh = FreshEpisodes(agent)
     reward = reward.reshape(paths, steps)
     fresh.add(Episodes(behind, tensor("actions"), reward, nothing, torch.zeros(paths, 0), length, coord))
     for name in (key.removeprefix("batch/it0/") for key in arrays if key.startswith("batch/it0/")):

@@ -7,7 +7,10 @@ import io
 import json
 import os
 import pickle
+import platform
 import resource
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +25,7 @@ from safetensors import safe_open
 
 from csf.agents import Agent
 from csf.errors import CheckpointError
-from csf.io import checkpoint, policy
+from csf.io import checkpoint, files, policy
 from csf.replay import ReplayBuffer
 from csf.trainer import Counters
 from csf.types import Episodes, Stateful
@@ -292,15 +295,72 @@ def test_two_states_are_kept_and_milestones_of_the_policy(tmp_path: Path) -> Non
     for epoch in (500, 1000, 1500, 2000, 2500):
         for kind in (checkpoint.FULL, checkpoint.POLICY):
             (tmp_path / kind.format(epoch)).touch()
-    (tmp_path / "epoch_000700.pt.partial").touch()  # of a run that was killed
     checkpoint.prune(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "epoch_002000.pt",
         "epoch_002500.pt",
+        "policy_000500.safetensors",  # the first that was saved
         "policy_001000.safetensors",
+        "policy_001500.safetensors",  # the first after 1448
         "policy_002000.safetensors",
         "policy_002500.safetensors",
     ]
+
+
+def kept_of(folder: Path, save_every: int, epochs: int) -> list[int]:
+    """The epochs whose policies a run has kept in the end, that prunes at every save."""
+    folder.mkdir()
+    for epoch in range(save_every, epochs + 1, save_every):
+        for kind in (checkpoint.FULL, checkpoint.POLICY):
+            (folder / kind.format(epoch)).touch()
+        checkpoint.prune(folder)
+    return list(checkpoint.found(folder, checkpoint.POLICY))
+
+
+@pytest.mark.parametrize("every", [1, 7, 100])
+def test_policies_of_log_spaced_epochs_are_kept_whatever_the_length_of_the_run(every: int, tmp_path: Path) -> None:
+    short, long = (kept_of(tmp_path / str(epochs), every, epochs) for epochs in (700, 1400))
+    shared = [epoch for epoch in long if epoch <= 700]
+    newest = {700 // every * every, (700 // every - 1) * every}  # beside full states
+    assert set(short) - newest <= set(shared) <= set(short)
+    first = [next(n for n in range(every, 1401, every) if n >= mark) for mark in (1, 2, 8, 16, 64, 128, 512, 1024)]
+    assert set(first) <= set(long)
+    assert len(long) <= 25
+
+
+def test_some_twenty_policies_of_a_long_run_are_log_spaced() -> None:
+    kept = checkpoint.milestones(range(100, 40001, 100))
+    assert 15 <= len({epoch for epoch in kept if epoch % 1000}) <= 25 or len(kept) < 65
+    assert set(range(1000, 40001, 1000)) <= kept
+
+
+def test_partial_files_of_processes_that_run_are_left_alone(tmp_path: Path) -> None:
+    """A half-written evaluation, say, of another process; those of a process that was killed are deleted."""
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    mine, theirs, dead, young, old = (
+        tmp_path / f"eval.json.{name}partial"
+        for name in (*(f"{platform.node()}.{pid}." for pid in (os.getpid(), other.pid, gone.pid)), "elsewhere.1.", "")
+    )
+    for path in (mine, theirs, dead, young, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    checkpoint.prune(tmp_path)
+    other.communicate(b"\n")
+    assert sorted(tmp_path.iterdir()) == sorted([theirs, young])
+
+
+def test_two_processes_write_one_file_without_meeting(tmp_path: Path) -> None:
+    """The last one counts, and neither sees the other's half."""
+
+    def dump(file: Any) -> None:
+        (partial,) = tmp_path.glob("a.json.*")
+        assert str(os.getpid()) in partial.name
+        file.write(b"whole")
+
+    files.write(tmp_path / "a.json", dump)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 # ---- disks that fail

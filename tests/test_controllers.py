@@ -112,6 +112,18 @@ def test_the_newest_policy_is_used_and_named_with_its_epoch(tmp_path: Path, caps
     assert f"skills of csf on point after epoch 20: {newest}" in capsys.readouterr().err
 
 
+def test_skills_of_the_same_seed_are_preferred_and_the_others_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = pretrained(tmp_path / "a", "csf", 7, "point", "seed=3")
+    newer = pretrained(tmp_path / "b", "csf", 20, "point", "seed=4")
+    for seed, path, other in ((3, mine, newer), (4, newer, mine)):
+        assert resolved(tmp_path, f"seed={seed}").cp_path == str(path)
+        said = capsys.readouterr().err
+        assert f": {path}\n" in said
+        assert f"passed over: {other.parents[1]} (1 in all; cp_path= chooses another)\n" in said
+
+
 def test_cp_path_names_a_file_a_folder_or_a_pattern(tmp_path: Path) -> None:
     old, new = pretrained(tmp_path, epoch=7), pretrained(tmp_path, epoch=20)
     assert resolved(tmp_path, f"cp_path={old}").cp_path == str(old)
@@ -276,7 +288,7 @@ def test_a_controller_is_evaluated_on_its_skills(
     path.unlink()
     monkeypatch.setattr(sys, "argv", ["csf.evaluate", f"cp_path={folder}", "skills=5", "device=cpu", "threads=1"])
     evaluate.main()
-    report = json.loads((folder / "checkpoints/eval.json").read_text())
+    report = json.loads((folder / "checkpoints/eval_000001.json").read_text())
     assert {"eval/return", "eval/return_std"} == report["results"].keys()
     assert "return" in capsys.readouterr().out
 

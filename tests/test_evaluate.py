@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -21,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import csf
 import envs
 from csf import evaluate
-from csf.io import files, policy
+from csf.io import files, hub, policy
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 
 
 def found(run: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((run / "checkpoints/eval.json").read_text())
+    report: dict[str, Any] = json.loads((run / "checkpoints/eval_000002.json").read_text())
     return report
 
 
@@ -80,7 +81,7 @@ def test_it_prints_and_keeps_what_it_finds(
         assert f"  {name.removeprefix('eval/')} " in said.out
         assert np.isfinite(value)
     pictures = {path.name for path in (run / "checkpoints").glob("eval_*.png")}
-    assert pictures == {"eval_trajectories.png", "eval_phi.png", "eval_goal.png"}
+    assert pictures == {f"eval_000002_{name}.png" for name in ("trajectories", "phi", "goal")}
 
 
 @pytest.mark.parametrize("file", ["policy_000002.safetensors", "epoch_000002.pt"])
@@ -113,9 +114,13 @@ def test_a_run_is_found_by_method_and_environment(
 
 
 def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "accepted: cp_path=RUN_OR_FILE, or method=METHOD env=ENV" in refusal(monkeypatch)
-    assert "accepted: cp_path=" in refusal(monkeypatch, "method=csf")
-    assert "'ant' is not understood; accepted: key=value" in refusal(monkeypatch, "ant")
+    assert "accepted: RUN_OR_FILE, or method=METHOD env=ENV" in refusal(monkeypatch)
+    assert "accepted: RUN_OR_FILE" in refusal(monkeypatch, "method=csf")
+    assert "cp_path=ant: no such file or folder" in refusal(monkeypatch, "ant")
+    assert "'b' is one too many; accepted: CP_PATH [KEY=VALUE ...], --help" in refusal(monkeypatch, "a", "b")
+    assert refusal(monkeypatch, "--goals=3") == "error: --goals=3 is not understood; accepted: goals=VALUE"
+    assert refusal(monkeypatch, "--no-video") == "error: --no-video is not understood; accepted: video=false"
+    assert refusal(monkeypatch, "-x") == "error: -x is not understood; accepted: key=value, --help"
     assert "accepted: cp_path, method, env" in refusal(monkeypatch, "goal=3")
     assert "goals is 0; an integer of at least 1" in refusal(monkeypatch, f"cp_path={run}", "goals=0")
     assert "goals: Value 'many'" in refusal(monkeypatch, f"cp_path={run}", "goals=many")
@@ -137,10 +142,72 @@ def test_a_checkpoint_of_other_observations_is_refused(run: Path, monkeypatch: p
 
 
 def test_what_cannot_be_written_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (run / "checkpoints/eval.json").mkdir()
+    (run / "checkpoints/eval_000002.json").mkdir()
     message = refusal(monkeypatch, f"cp_path={run}", "goals=2", "skills=2", "threads=1")
-    assert message.startswith(f"error: cannot write {run}/checkpoints/eval.json: Is a directory")
-    assert not list((run / "checkpoints").glob(f"*{files.PARTIAL}"))
+    assert message.startswith(f"error: cannot write {run}/checkpoints/eval_000002.json: Is a directory")
+    assert not list((run / "checkpoints").glob(f"*{files.PARTIAL}*"))
+
+
+FEW = ("goals=2", "skills=2", "threads=1", "device=cpu")
+
+
+def test_every_epoch_keeps_its_evaluation(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older checkpoint that is evaluated later takes nothing from that of a newer one."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    child = train(run, "task.epochs=3")
+    assert child.wait() == 0, child.said
+    folder = run / "checkpoints"
+    command(monkeypatch, str(run), *FEW)
+    before = {path.name: path.read_bytes() for path in folder.glob("eval*")}
+    command(monkeypatch, str(folder / "policy_000002.safetensors"), *FEW)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    epochs = {name: json.loads((folder / name).read_text())["epoch"] for name in EVALUATIONS}
+    assert epochs == {"eval_000002.json": 2, "eval_000003.json": 3}
+
+
+EVALUATIONS = ("eval_000002.json", "eval_000003.json")
+
+
+def test_a_run_is_named_by_position(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose path looks like key=value."""
+    named = run.rename(run.with_name("csf-lr=3"))
+    monkeypatch.chdir(named.parent)
+    command(monkeypatch, "csf-lr=3", *FEW)
+    assert (named / "checkpoints/eval_000002.json").is_file()
+
+
+def test_results_may_go_elsewhere(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(path for path in run.rglob("*"))
+    command(monkeypatch, str(run), *FEW, "video=true", f"out={tmp_path}/mine/results")
+    assert sorted(path for path in run.rglob("*")) == before
+    names = {path.name for path in (tmp_path / "mine/results").iterdir()}
+    assert {"eval", "eval_000002.json", "eval_000002_phi.png", "eval_000002_skills.webm"} <= names
+
+
+def test_a_run_that_is_read_only_is_told_before_the_evaluation(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(dir: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(evaluate, "TemporaryFile", read_only)
+    message = refusal(monkeypatch, str(run), *FEW)
+    assert message == (
+        f"error: cannot write to {run}/checkpoints: Read-only file system; choose another folder with out=DIR"
+    )
+    assert "evaluating" not in capsys.readouterr().err
+
+
+def test_results_of_a_policy_on_the_hub_need_a_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy_file = run / "checkpoints/policy_000002.safetensors"
+    monkeypatch.setattr(hub, "download", lambda *_: policy_file)
+    assert refusal(monkeypatch, "hf://me/point", *FEW) == (
+        "error: where to write the results of hf://me/point? accepted: out=DIR"
+    )
+    command(monkeypatch, "hf://me/point", *FEW, f"out={tmp_path}/out")
+    assert (tmp_path / "out/eval_000002.json").is_file()
 
 
 def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,11 +215,12 @@ def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "  goals=200 " in said
     assert "of zero-shot goal reaching" in said
+    assert "  out=null " in said
 
 
 def test_skills_are_filmed_on_demand(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(monkeypatch, f"cp_path={run}", "goals=2", "skills=2", "threads=1", "video=true")
-    reader = cv2.VideoCapture(str(run / "checkpoints/eval_skills.webm"))
+    reader = cv2.VideoCapture(str(run / "checkpoints/eval_000002_skills.webm"))
     assert reader.get(cv2.CAP_PROP_FRAME_COUNT) in (6, -1)
     count = 0
     while reader.grab():

@@ -18,7 +18,7 @@ import envs
 from csf.agents import Agent
 from csf.evaluation import plots
 from csf.evaluation.goals import ZeroShotGoals
-from csf.evaluation.rollouts import Rollouts, isolated
+from csf.evaluation.rollouts import SkillRollouts, isolated
 from csf.evaluation.suite import suite
 from csf.sampler import RolloutSampler
 from csf.types import EnvSpec, Episodes, Evaluation, Policy, Worlds
@@ -72,8 +72,8 @@ def make(name: str, *settings: str) -> Agent:
     return Agent(cfg.agent, cfg.backbone, describe(worlds(), "point"))
 
 
-def evaluators(seed: int = 5) -> list[Rollouts | ZeroShotGoals]:
-    return [Rollouts(worlds(), 6, seed, 2), ZeroShotGoals(worlds(), 5, seed)]
+def evaluators(seed: int = 5) -> list[SkillRollouts | ZeroShotGoals]:
+    return [SkillRollouts(worlds(), 6, seed, 2), ZeroShotGoals(worlds(), 5, seed)]
 
 
 def coverage(found: Episodes, cell: float) -> int:
@@ -133,7 +133,7 @@ def test_skills_are_judged_by_their_mode_and_shown_by_the_observation_before_the
 
     monkeypatch.setattr(agent.objective, "represent", represent)
     canned = Canned(found)
-    Rollouts(worlds(), 3, 7, None).run(agent, canned)
+    SkillRollouts(worlds(), 3, 7, None).run(agent, canned)
     ((skills, mode, seed),) = canned.calls
     assert (skills.shape, mode, seed) == ((3, 2), True, 7)
     torch.testing.assert_close(seen[0], torch.stack([found.obs[0, 2], found.obs[1, 1], found.obs[2, 0]]))
@@ -143,13 +143,13 @@ def test_the_return_is_the_mean_over_episodes_of_the_sum_of_their_real_steps() -
     """The second ends early, and what stands behind its end is not a reward; the third was discarded."""
     found = episodes([(0.0,)] * 4, [(0.0,)] * 2, [(0.0,)] * 4, lost=(2,))
     reward = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
-    result = Rollouts(worlds(), 3, 7, None).run(make("task"), Canned(found._replace(reward=reward)))
+    result = SkillRollouts(worlds(), 3, 7, None).run(make("task"), Canned(found._replace(reward=reward)))
     assert result.metrics["eval/return"] == 5.0
 
 
 def test_who_has_no_skills_is_not_measured_by_goals() -> None:
     kinds = {name: [type(each) for each in suite(make(name), worlds(), 2, 2, 0, None)] for name in ("task", "csf")}
-    assert kinds == {"task": [Rollouts], "csf": [Rollouts, ZeroShotGoals]}
+    assert kinds == {"task": [SkillRollouts], "csf": [SkillRollouts, ZeroShotGoals]}
 
 
 def test_a_skill_is_held_where_it_is_one_hot_and_would_change_on_the_way() -> None:
@@ -252,7 +252,7 @@ def test_what_is_measured_of_skills_is_up_to_the_worlds(monkeypatch: pytest.Monk
     source: Any = envs.make_vec("point", 1)
     monkeypatch.setattr(source, "measure", measure)
     found = episodes([(0, 0), (2, 0)], [(7, 7), (7, 7)], lost=(1,))
-    metrics = Rollouts(source, 2, 7, None).run(make("task"), Canned(found)).metrics
+    metrics = SkillRollouts(source, 2, 7, None).run(make("task"), Canned(found)).metrics
     assert list(metrics) == ["eval/coverage", "eval/coverage/kettle", "eval/return", "eval/return_std"]
     ((coord, length),) = seen
     assert coord.tolist() == [[[0, 0], [2, 0]]], "episodes that were discarded are not measured"
@@ -263,7 +263,7 @@ def seeker(monkeypatch: pytest.MonkeyPatch) -> tuple[Agent, list[bool]]:
     """An agent whose skill is ten times the way to the goal and whose action is the skill, clipped."""
     agent, modes = make("csf"), list[bool]()
 
-    def act(obs: Tensor, skill: Tensor, mode: bool) -> Tensor:
+    def act(obs: Tensor, skill: Tensor, mode: bool, objective: object) -> Tensor:
         modes.append(mode)
         return skill.clamp(-1, 1)
 

@@ -8,15 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import ROOT
-from runs import train
+from runs import different, train
 
 import csf
-from csf import export
+from csf import evaluate, export
 from csf.errors import SamplerError
 from csf.io.load import read
 
@@ -43,7 +44,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> str:
 
 @pytest.mark.parametrize("file", ["", "checkpoints/policy_000002.safetensors", "checkpoints/epoch_000002.pt"])
 def test_the_policy_acts_as_the_run_does(file: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, run / file, tmp_path / "hub", "--no-video")
+    command(monkeypatch, run / file, tmp_path / "hub", "video=false")
     assert {path.name for path in (tmp_path / "hub").iterdir()} == {"README.md", "config.yaml", "policy.safetensors"}
     mine, theirs = csf.load(tmp_path / "hub/policy.safetensors"), csf.load(run)
     obs, skill = torch.randn(4, 2), theirs.sample_skills(4)
@@ -55,7 +56,7 @@ def test_the_policy_acts_as_the_run_does(file: str, run: Path, tmp_path: Path, m
 
 
 def test_the_card_says_what_it_is(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, run, tmp_path / "hub", "--no-video", "--license", "cc0-1.0")
+    command(monkeypatch, run, tmp_path / "hub", "video=false", "license=cc0-1.0")
     text = (tmp_path / "hub/README.md").read_text()
     head = yaml.safe_load(text.split("---")[1])
     assert (head["license"], head["library_name"]) == ("cc0-1.0", "csf")
@@ -73,11 +74,17 @@ def test_the_card_prefers_what_was_evaluated_of_this_checkpoint(
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     report = {"checkpoint": "policy_000002.safetensors", "results": {"eval/coverage": 1234.0}}
     (copy / "checkpoints/eval.json").write_text(json.dumps(report))
-    command(monkeypatch, copy, tmp_path / "hub", "--no-video")
+    command(monkeypatch, copy, tmp_path / "hub", "video=false")
     assert "| coverage | 1234 |" in (tmp_path / "hub/README.md").read_text()
     assert json.loads((tmp_path / "hub/eval.json").read_text()) == report
+    newer = report | {"results": {"eval/coverage": 5678.0}}
+    (copy / "checkpoints/eval_000002.json").write_text(json.dumps(newer))
+    (copy / "checkpoints/eval_000001.json").write_text("of another epoch")
+    command(monkeypatch, copy / "checkpoints/epoch_000002.pt", tmp_path / "newer", "video=false")
+    assert "| coverage | 5678 |" in (tmp_path / "newer/README.md").read_text()
+    (copy / "checkpoints/eval_000002.json").unlink()
     (copy / "checkpoints/eval.json").write_text(json.dumps(report | {"checkpoint": "another"}))
-    command(monkeypatch, copy, tmp_path / "other", "--no-video")
+    command(monkeypatch, copy, tmp_path / "other", "video=false")
     assert "1234" not in (tmp_path / "other/README.md").read_text()
 
 
@@ -93,7 +100,7 @@ def test_an_evaluation_that_is_damaged_is_told_in_one_line(
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     for number, content in enumerate(("{", "[]", '{"checkpoint": "policy_000002.safetensors"}')):
         (copy / "checkpoints/eval.json").write_text(content)
-        message = refusal(monkeypatch, copy, tmp_path / f"hub{number}", "--no-video")
+        message = refusal(monkeypatch, copy, tmp_path / f"hub{number}", "video=false")
         assert message.startswith(f"error: {copy}/checkpoints/eval.json is not what csf.evaluate writes; run it again")
 
 
@@ -105,13 +112,13 @@ def test_a_video_that_fails_leaves_the_folder_as_it_was(
 
     monkeypatch.setattr(export, "film", fail)
     assert refusal(monkeypatch, run, tmp_path / "hub") == "error: no screen"
-    command(monkeypatch, run, tmp_path / "hub", "--no-video")
+    command(monkeypatch, run, tmp_path / "hub", "video=false")
     assert (tmp_path / "hub/README.md").is_file()
 
 
 @pytest.mark.slow
 def test_the_cards_code_runs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(monkeypatch, run, tmp_path / "hub", "--no-video")
+    command(monkeypatch, run, tmp_path / "hub", "video=false")
     (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "hub/README.md").read_text(), re.DOTALL)
     line = [sys.executable, "-c", code + "print(step + 1, truncated)"]
     env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -122,10 +129,110 @@ def test_the_cards_code_runs(run: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine").write_text("mine")
-    message = refusal(monkeypatch, run, tmp_path / "full", "--no-video")
+    message = refusal(monkeypatch, run, tmp_path / "full", "video=false")
     assert message == f"error: {tmp_path}/full is not empty; accepted: a new or an empty folder"
     assert (tmp_path / "full/mine").read_text() == "mine"
-    message = refusal(monkeypatch, run, tmp_path / "full/mine/below", "--no-video")
+    message = refusal(monkeypatch, run, tmp_path / "full/mine/below", "video=false")
     assert message == f"error: cannot make {tmp_path}/full/mine/below: Not a directory"
-    assert "no such file or folder" in refusal(monkeypatch, tmp_path / "nowhere", tmp_path / "hub", "--no-video")
+    assert "no such file or folder" in refusal(monkeypatch, tmp_path / "nowhere", tmp_path / "hub", "video=false")
     assert not (tmp_path / "hub").exists()
+
+
+class Api:
+    """What csf uses of huggingface_hub."""
+
+    def __init__(self) -> None:
+        self.sent, self.made = dict[str, bytes](), list[str]()
+
+    def HfApi(self) -> Api:
+        return self
+
+    def create_repo(self, name: str, exist_ok: bool) -> None:
+        assert exist_ok
+        self.made.append(name)
+
+    def upload_folder(self, repo_id: str, folder_path: str, allow_patterns: list[str], commit_message: str) -> None:
+        assert commit_message
+        assert self.made == [repo_id]
+        for path in Path(folder_path).rglob("*"):
+            if path.relative_to(folder_path).as_posix() in allow_patterns:
+                self.sent[path.name] = path.read_bytes()
+
+
+def test_the_files_of_the_export_are_uploaded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, make = Api(), export.export
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+
+    def make_beside_others(*words: Any) -> list[str]:
+        made = make(*words)
+        (words[1] / "secret.txt").write_text("of somebody else")
+        return made
+
+    monkeypatch.setattr(export, "export", make_beside_others)
+    command(monkeypatch, run, tmp_path / "hub", "video=false", "push=me/ant")
+    names = ("README.md", "config.yaml", "policy.safetensors")
+    assert client.sent == {name: (tmp_path / "hub" / name).read_bytes() for name in names}
+    assert client.made == ["me/ant"]
+    assert "uploaded to https://huggingface.co/me/ant\n" in capsys.readouterr().err
+
+
+def test_mistakes_with_the_hub_are_told_before_anything_is_made(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    message = refusal(monkeypatch, run, tmp_path / "hub", "push=me/ant")
+    assert message == "error: push=me/ant needs the package huggingface_hub: pip install huggingface_hub"
+    message = refusal(monkeypatch, run, tmp_path / "hub", "push=me")
+    assert message == "error: push=me is not understood; accepted: push=USER/NAME"
+    assert not (tmp_path / "hub").exists()
+
+
+def test_an_upload_that_fails_is_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Api):
+        def create_repo(self, name: str, exist_ok: bool) -> None:
+            raise ValueError("401 Client Error\nInvalid username or password.")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Refusing())
+    message = refusal(monkeypatch, run, tmp_path / "hub", "video=false", "push=me/ant")
+    assert message.startswith(f"error: cannot upload {tmp_path}/hub to me/ant: 401 Client Error. To log in: ")
+
+
+def test_what_is_exported_may_be_loaded_evaluated_and_exported_again(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(monkeypatch, f"cp_path={run}", f"folder={tmp_path}/hub", "video=false")
+    mine, theirs = csf.load(tmp_path / "hub"), csf.load(run)
+    assert different(mine.policy_state(), theirs.policy_state()) == []
+    monkeypatch.setattr(sys, "argv", ["csf.evaluate", str(tmp_path / "hub"), "goals=2", "skills=2", "threads=1"])
+    evaluate.main()
+    command(monkeypatch, tmp_path / "hub", tmp_path / "again", "video=false")
+    report = json.loads((tmp_path / "again/eval.json").read_text())
+    assert (report["epoch"], report["checkpoint"]) == (2, "policy.safetensors")
+
+
+def test_critics_that_a_run_keeps_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a run may begin to keep them when it resumes."""
+    folder = tmp_path / "run"
+    for words, kept in (([], False), (["task.keep_critics=true"], True)):
+        child = train(folder, f"task.epochs={1 + kept}", "task.save_every=1", *words)
+        assert child.wait() == 0, child.said
+        command(monkeypatch, folder, tmp_path / f"{kept}", "video=false")
+        state = read(folder / f"checkpoints/epoch_00000{1 + kept}.pt")[1].state_dict()
+        found = csf.load(tmp_path / f"{kept}").state_dict()
+        assert (different(found, state) == []) is kept
+
+
+def test_no_run_or_no_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in ([], [run], [f"folder={tmp_path}/hub"]):
+        assert refusal(monkeypatch, *words).startswith("error: export which run to which folder? accepted: RUN")
+    message = refusal(monkeypatch, run, tmp_path / "hub", "--no-video")
+    assert message == "error: --no-video is not understood; accepted: video=false"
+
+
+def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command(monkeypatch, "--help")
+    said = capsys.readouterr().out
+    for key in ("cp_path=null", "folder=null", "license=mit", "video=True", "push=null"):
+        assert f"  {key} " in said

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from conftest import ROOT, SPEC
 from runs import TINY, error_of, reached, rows, train, wait_for_epoch
 from torch import Tensor
 
+from csf import pretrained
 from csf import train as entry
 from csf.config.compose import check
-from csf.errors import NonFiniteError, RunDirError, SamplerError
+from csf.errors import CheckpointError, NonFiniteError, RunDirError, SamplerError
 from csf.io import checkpoint, files
 from csf.io.progress import Progress
 from csf.trainer import Counters, Schedule, Stop, Trainer
@@ -149,6 +151,46 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert owner.process.is_alive()
     owner.kill(signal.SIGKILL)
     owner.wait()
+
+
+def test_a_run_that_cannot_be_made_leaves_neither_lock_nor_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same process may try again."""
+    cfg = check([*TINY, "task.epochs=1", f"exp_dir={tmp_path}", "run_name=run"])
+    made, make = list[Any](), pretrained.worlds_of
+
+    def remember(*words: Any) -> Any:
+        worlds = make(*words)
+        monkeypatch.setattr(worlds, "close", lambda: made.remove(worlds))
+        made.append(worlds)
+        return worlds
+
+    def fail(*_: object) -> None:
+        assert len(made) == 2
+        raise CheckpointError("cannot write the skills")
+
+    monkeypatch.setattr(entry, "worlds_of", remember)
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained, "keep", fail)
+        with pytest.raises(CheckpointError, match="cannot write the skills"):
+            entry.Run(cfg, torch.device("cpu"))
+    assert made == []
+    with entry.Run(cfg, torch.device("cpu")):
+        assert len(made) == 2
+    assert made == []
+
+
+def test_a_run_whose_checkpoints_were_deleted_keeps_its_rows_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "task.epochs=3").wait() == 0
+    before = rows(folder)
+    shutil.rmtree(folder / "checkpoints")
+    child = train(folder, "task.epochs=2")
+    assert child.wait() == 0, child.said
+    assert f"no checkpoint: training starts over; earlier rows are kept in {folder}/earlier_1\n" in child.said
+    assert rows(folder / "earlier_1") == before
+    assert [row["epoch"] for row in rows(folder)] == [0, 1, 2]
 
 
 def test_a_folder_without_a_readable_checkpoint_is_not_overwritten(tmp_path: Path) -> None:

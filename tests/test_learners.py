@@ -31,7 +31,7 @@ from csf.learners import Learner, learners
 from csf.nets.mlp import mlp
 from csf.pretrained import worlds_of
 from csf.train import Run
-from csf.types import Batch, EnvSpec, Episodes, Metrics, Rewarder, Sampler, Worlds
+from csf.types import Batch, EnvSpec, Episodes, Metrics, Rewarder, Sampler, SomeObs, Worlds
 
 CPU = torch.device("cpu")
 EPOCHS, SAVED = 4, 2
@@ -248,7 +248,7 @@ class Planner(Backbone):
         change: Tensor = self.scale * self.model(torch.cat([obs, action], -1))
         return obs + change
 
-    def act(self, obs: Tensor, skill: Tensor, mode: bool, objective: Rewarder) -> Tensor:
+    def act(self, obs: SomeObs, skill: Tensor, mode: bool, objective: Rewarder) -> Tensor:
         count, n = self.cfg.candidates, len(obs)
         steps = torch.linspace(-1, 1, count)[:, None, None].expand(count, n, self.spec.action_dim)
         actions = steps if mode else 2 * torch.rand_like(steps) - 1

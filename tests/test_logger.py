@@ -6,8 +6,10 @@ import builtins
 import itertools
 import json
 import os
+import re
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from PIL import Image
 from runs import different, fork
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from csf.errors import MissingDependency
+from csf.errors import ConfigError, MissingDependency
 from csf.io.logger import Logger
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -133,17 +135,84 @@ def test_a_row_that_was_cut_short_is_gone_after_resuming(tmp_path: Path) -> None
     assert steps(tmp_path) == [0, 1]
 
 
-def test_without_a_checkpoint_it_starts_over(tmp_path: Path) -> None:
+def test_without_a_checkpoint_earlier_rows_are_kept_aside(tmp_path: Path) -> None:
+    """With all that belongs to them, and again when it happens again."""
+    for number in (1, 2):
+        logger = opened(tmp_path)
+        logger.write(row(0), {"phi": PICTURE})
+        logger.write(row(number), {})
+        logger.close()
+        (tmp_path / ".wandb_id").write_text("abc")
+        (tmp_path / "notes.txt").write_text("mine")
+        before = (tmp_path / "metrics.jsonl").read_bytes()
+        aside = Logger(tmp_path).start_over()
+        assert aside == tmp_path / f"earlier_{number}"
+        assert (aside / "metrics.jsonl").read_bytes() == before
+        assert steps(aside) == [0, number]
+        assert (aside / "plots/phi_000000.png").is_file()
+        assert (aside / ".wandb_id").read_text() == "abc"
+        earlier = [f"earlier_{n}" for n in range(1, number + 1)]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*earlier, "notes.txt", "plots"]
+        assert not list((tmp_path / "plots").iterdir())
+
+
+@pytest.mark.parametrize("content", ["", '{"epoch": 0, "env'])
+def test_without_a_row_nothing_is_kept_aside(content: str, tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "metrics.jsonl").write_text(content)
+    assert Logger(tmp_path).start_over() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["plots"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content[:-7],
+        lambda content: content[:-40] + bytes(40),
+        lambda content: content[:-40] + bytes(400),
+    ],
+    ids=["cut", "zeros", "more zeros"],
+)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "events*"])
+def test_a_file_that_lost_its_end_is_cut_to_whole_records_and_that_is_said(
+    name: str, spoil: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a crash of the machine, when it is shorter than the checkpoint says, or ends in zeros."""
+    logger = opened(tmp_path)
+    for epoch in range(3):
+        logger.write(row(epoch), {"phi": PICTURE})
+    state = logger.full_state()
+    logger.close()
+    (file,) = tmp_path.glob(name)
+    file.write_bytes(spoil(file.read_bytes()))
+    again = Logger(tmp_path)
+    again.load_full_state(state)
+    (record,) = caplog.records
+    assert f"{file} has lost its end: cut to whole records" in record.getMessage()
+    again.open("disabled", "name", {})
+    again.write(row(3), {})
+    again.close()
+    whole = [0, 1, 2, 3]
+    lost = [0, 1, 3]
+    assert [each["epoch"] for each in lines(tmp_path)] == (lost if name == "metrics.jsonl" else whole)
+    assert steps(tmp_path) == (lost if name == "events*" else whole)
+
+
+def test_what_is_removed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = opened(tmp_path)
     logger.write(row(0), {})
+    state, size = logger.full_state(), (tmp_path / "metrics.jsonl").stat().st_size
+    logger.write(row(1), {})
     logger.close()
-    (tmp_path / "notes.txt").write_text("mine")
-    Logger(tmp_path).load_full_state({"lengths": {}})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "plots"]
+    more = (tmp_path / "metrics.jsonl").stat().st_size - size
+    Logger(tmp_path).load_full_state(state)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"{tmp_path}/metrics.jsonl: {more} bytes from after the checkpoint are removed" in said
+    assert len(said) == 2
 
 
 def test_a_file_is_never_made_longer(tmp_path: Path) -> None:
-    """After a crash of the machine, a log may be shorter than the checkpoint says: no zeros are put behind it."""
+    """No zeros are put behind a log that is shorter than the checkpoint says."""
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 0}\n')
     Logger(tmp_path).load_full_state({"lengths": {"metrics.jsonl": 1000}})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 0}\n'
@@ -207,6 +276,70 @@ def test_wandb_works_offline_and_keeps_its_identity(tmp_path: Path) -> None:
     assert len(stored) == 2
     assert all(path.name == f"run-{identities[0]}.wandb" for path in stored)
     assert lines(folder) == [row(epoch) for epoch in range(3)]
+
+
+class Refusing:
+    """What csf uses of wandb, where it cannot start."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def init(self, **_: object) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("api_key not configured (no-tty). call wandb.login(key=[your_api_key])\nmore"), "api_key not conf"),
+        (RuntimeError("Could not determine home directory."), "Could not determine home directory;"),
+        (OSError(30, "Read-only file system"), "Read-only file system;"),
+    ],
+)
+def test_wandb_that_cannot_start_is_told_in_one_line(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", Refusing(error))
+    logger = Logger(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^wandb=online cannot start: {re.escape(said)}") as raised:
+        logger.open("online", "name", {})
+    assert str(raised.value).endswith("; accepted: disabled, offline, online")
+    assert len(str(raised.value).splitlines()) == 1
+    logger.close()
+
+
+class Recording(Refusing):
+    def init(self, **settings: object) -> None:
+        self.settings = settings
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"a b", b"\xff\x00"])
+def test_an_identity_that_is_none_is_replaced_and_that_is_said(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Recording(ValueError())
+    monkeypatch.setitem(sys.modules, "wandb", client)
+    (tmp_path / ".wandb_id").write_bytes(content)
+    Logger(tmp_path).open("offline", "name", {})
+    assert re.fullmatch(r"[0-9a-f]{8}", str(client.settings["id"]))
+    assert (tmp_path / ".wandb_id").read_text() == client.settings["id"]
+    (record,) = caplog.records
+    assert str(tmp_path / ".wandb_id") in record.getMessage()
+
+
+def log_online(folder: Path) -> None:
+    for name in ("HOME", "WANDB_API_KEY"):
+        os.environ.pop(name, None)
+    Logger(folder).open("online", "name", {})
+
+
+@pytest.mark.slow
+def test_the_real_wandb_without_a_key_is_told_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    (tmp_path / "run").mkdir()
+    child = fork(tmp_path / "log", log_online, tmp_path / "run")
+    assert child.wait() == 1
+    assert "csf.errors.ConfigError: wandb=online cannot start: " in child.said
 
 
 def import_nothing_of_wandb(folder: Path) -> None:

@@ -107,9 +107,9 @@ def test_a_backbone_that_cannot_use_the_reward_is_refused(overrides: tuple[str, 
 @pytest.mark.parametrize("overrides", [("csf", "agent/backbone=sac"), ("metra", "agent/backbone=successor")])
 def test_csf_and_metra_run_on_both_backbones(overrides: tuple[str, ...]) -> None:
     agent = make(*overrides)
-    before = agent.objective.phi[0].weight.clone()  # type: ignore[index, union-attr]
+    before = agent.get_parameter("objective.phi.0.weight").clone()
     agent.update(batch(agent))
-    assert not torch.equal(before, agent.objective.phi[0].weight)  # type: ignore[index, union-attr]
+    assert not torch.equal(before, agent.get_parameter("objective.phi.0.weight"))
 
 
 @pytest.mark.parametrize("released", [False, True])

@@ -21,7 +21,7 @@ from csf.agents import Agent
 from csf.errors import NonFiniteError
 from csf.learners import Budget, Learner
 from csf.learners.replay import ReplayLearner
-from csf.learners.rollout import RolloutLearner, Rollouts, advantages, chunks, discounted_sums
+from csf.learners.rollout import FreshEpisodes, RolloutLearner, advantages, chunks, discounted_sums
 from csf.types import Batch, Episodes
 
 STEPS = 6
@@ -100,7 +100,7 @@ def test_episodes_of_any_length_are_appraised_each_by_itself(terminal: bool) -> 
     agent = make("ppo", False, "agent.backbone.discount=0.9", "agent.backbone.gae_lambda=0.8")
     backbone: Any = agent.backbone
     episodes = run(agent, [3, 0, STEPS, 1], terminal)
-    fresh = Rollouts(agent)
+    fresh = FreshEpisodes(agent)
     fresh.add(episodes)
     assert len(fresh) == 3 + STEPS + 1
     found = fresh.gather(torch.arange(len(fresh)))
@@ -127,7 +127,7 @@ def test_before_the_first_step_old_and_new_densities_are_the_same(discrete: bool
     if not discrete:
         with torch.no_grad():
             backbone.actor.heads.bias[:2] = 9.0
-    fresh = Rollouts(agent)
+    fresh = FreshEpisodes(agent)
     fresh.add(episodes := run(agent, [STEPS] * 4))
     assert discrete or episodes.action.max() == 1
     _, metrics = backbone.actor_loss(fresh.gather(torch.arange(len(fresh))))
@@ -139,7 +139,7 @@ def test_before_the_first_step_old_and_new_densities_are_the_same(discrete: bool
 
 def test_older_episodes_are_forgotten() -> None:
     agent = make("ppo", False)
-    fresh = Rollouts(agent)
+    fresh = FreshEpisodes(agent)
     assert len(fresh) == 0
     with pytest.raises(ValueError, match="there are no episodes"):
         fresh.gather(torch.zeros(1, dtype=torch.long))
@@ -151,7 +151,7 @@ def test_older_episodes_are_forgotten() -> None:
 
 def test_rows_are_drawn_uniformly_with_replacement() -> None:
     torch.manual_seed(0)
-    fresh = Rollouts(agent := make("ppo", False))
+    fresh = FreshEpisodes(agent := make("ppo", False))
     fresh.add(run(agent, [3, 1]))
     count = fresh.sample_index(40_000).bincount()
     assert len(count) == 4
@@ -161,7 +161,7 @@ def test_rows_are_drawn_uniformly_with_replacement() -> None:
 def test_a_methods_own_reward_is_what_is_learned() -> None:
     torch.manual_seed(0)
     agent = make("ppo", False, "agent.backbone.discount=0", agent="metra")
-    fresh = Rollouts(agent)
+    fresh = FreshEpisodes(agent)
     fresh.add(episodes := run(agent, [STEPS, 2]))
     found = fresh.gather(torch.arange(len(fresh)))
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_a_reward_is_that_of_its_chunk() -> None:
     torch.manual_seed(0)
     agent = cic().eval()  # so that the scale of the reward stands still
     episodes = run(agent, [STEPS, 4, STEPS, 1])  # 17 steps, in chunks of 8, 8 and 1 filled up
-    kept = Rollouts(agent, 8)
+    kept = FreshEpisodes(agent, 8)
     kept.add(episodes)
     batch = episodes.transitions()
     want = torch.full((17,), math.nan)
@@ -210,7 +210,7 @@ def test_a_reward_is_that_of_its_chunk() -> None:
         want[index[:fresh]] = reward[:fresh].detach()
     found = kept.gather(torch.arange(17)).return_to_go
     torch.testing.assert_close(found, want)
-    whole = Rollouts(agent)
+    whole = FreshEpisodes(agent)
     whole.add(episodes)
     assert not torch.allclose(whole.gather(torch.arange(17)).return_to_go, want)  # it is another reward
 
@@ -234,7 +234,7 @@ def test_a_reward_that_compares_all_pairs_takes_no_more_memory_for_a_longer_roll
         learner(agent, 1, 40).rollouts.add(episodes)
     assert seen.numbers == 40 * 40 * 4
     with Largest() as seen:  # type: ignore[no-untyped-call]
-        Rollouts(agent).add(episodes)
+        FreshEpisodes(agent).add(episodes)
     assert seen.numbers == 300 * 300 * 4
 
 

@@ -186,17 +186,32 @@ def test_evaluations_of_checkpoints_are_scores_of_their_own(tmp_path: Path) -> N
     (arena,) = arrange([read(folder) for folder in folders])
     table = afterwards(arena)
     assert table is not None
-    assert table.about == "From eval.json beside the checkpoints: env_steps 300, skills 48, goals 200."
+    assert table.about == "From csf.evaluate, of checkpoints: env_steps 300, skills 48, goals 200."
     assert table.scores["eval/goal/staying_3"]["csf on successor"].mean == pytest.approx(0.1)
     (note,) = table.notes
-    assert re.fullmatch(r"Without eval.json, so not counted here: .*/without\.", note)
+    assert re.fullmatch(r"Not evaluated by csf\.evaluate, so not counted here: .*/without\.", note)
     assert table.about in page_of(*folders, tmp_path=tmp_path)
+
+
+def test_evaluations_are_compared_at_the_latest_epoch_that_all_have(tmp_path: Path) -> None:
+    """Of an older version, a run has eval.json."""
+    folders = [evaluated(fake(tmp_path / f"sd{s}", seed=s), 0.1 * s) for s in range(3)]
+    for steps, epoch in ((300, 3), (600, 6), (900, 9)):
+        for seed, folder in enumerate(folders[: 2 if steps == 900 else 3]):
+            results = {"eval/goal/staying_3": 0.2 * seed + steps}
+            about = {"env_steps": steps, "skills": 48, "goals": 200, "results": results}
+            (folder / f"checkpoints/eval_{epoch:06d}.json").write_text(json.dumps(about))
+    (arena,) = arrange([read(folder) for folder in folders])
+    table = afterwards(arena)
+    assert table is not None
+    assert table.about == "From csf.evaluate, of checkpoints: env_steps 600, skills 48, goals 200."
+    np.testing.assert_allclose(table.scores["eval/goal/staying_3"]["csf on successor"].values, [600, 600.2, 600.4])
 
 
 def test_evaluations_under_other_conditions_are_not_compared(tmp_path: Path) -> None:
     folders = [evaluated(fake(tmp_path / f"sd{s}", seed=s), 0.1, goals=50 * (s + 1)) for s in range(2)]
     text = page_of(*folders, tmp_path=tmp_path)
-    assert "The runs&#39; eval.json differ in env_steps, skills, goals: they are not compared." in text
+    assert "The runs&#39; evaluations differ in env_steps, skills, goals: they are not compared." in text
 
 
 def test_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:
@@ -428,10 +443,23 @@ def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_command_says_what_it_wrote_and_errors_in_one_line(tmp_path: Path) -> None:
     fake(tmp_path / "sd000")
     fake(tmp_path / "sd001", "env=ant")
-    done = command("sd000", "sd001", "--title", "Two worlds", cwd=tmp_path)
+    done = command("sd000", "sd001", "title=Two worlds", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert re.fullmatch(r"wrote report\.html \(\d+\.\d MB\)\n", done.stderr)
     assert "<title>Two worlds</title>" in (tmp_path / "report.html").read_text()
+    (tmp_path / "sd000/checkpoints").mkdir()
+    (tmp_path / "sd000/checkpoints/epoch_000001.pt").touch()
+    done = command("sd000/checkpoints/epoch_000001.pt", "cp_path=sd001", "output=both.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Comparison of" in (tmp_path / "both.html").read_text()
+    for words, said in (
+        (["sd000", "--title", "x"], "--title is not understood; accepted: title=VALUE"),
+        ([], "which run?"),
+    ):
+        failed = command(*words, cwd=tmp_path)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"error: {said}")
+    assert "  title=null " in command("--help", cwd=tmp_path).stdout
     failed = command("sd000", "nowhere", cwd=tmp_path)
     assert failed.returncode == 1
     assert re.fullmatch(r"error: no run /.*/nowhere; a run is a folder such as .*\n", failed.stderr)
@@ -485,3 +513,15 @@ def test_a_browser_shows_all_of_it(trained: Path, tmp_path: Path) -> None:
                     assert state >= 2
                     assert duration == pytest.approx(1.0, abs=0.2)
                     assert pixels == 64
+
+
+@pytest.mark.parametrize("link", ["sd000", "sd000/checkpoints"])
+def test_what_is_a_link_is_on_the_page(link: str, tmp_path: Path) -> None:
+    folder = evaluated(fake(tmp_path / "sd000"), 0.5)
+    write_video(folder / "checkpoints/videos/skills.webm")
+    (tmp_path / link).rename(tmp_path / "elsewhere")
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    run = read(folder)
+    assert list(run.evaluations) == ["checkpoints/eval.json"]
+    assert [path.name for path in run.videos] == ["skills.webm"]
+    assert "<video " in page_of(folder, tmp_path=tmp_path)

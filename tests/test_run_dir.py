@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ import yaml
 from conftest import configure
 from runs import fork
 
-from csf.errors import RunDirError
+from csf.errors import ConfigError, RunDirError
 from csf.io.run_dir import RunDir, differences, read_config
 
 
@@ -156,7 +158,38 @@ def test_a_refused_configuration_does_not_keep_the_folder(tmp_path: Path) -> Non
     RunDir(tmp_path, tree_of()).close()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_and_used(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def without(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    RunDir(tmp_path / "run", tree_of()).close()
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}/run is on a file system without locks ({os.strerror(number)}): "
+        "nothing keeps a second process out of it"
+    )
+
+
+def test_a_lock_that_fails_otherwise_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", failing)
+    with pytest.raises(RunDirError, match=r"^cannot use the run folder .*: Input/output error$"):
+        RunDir(tmp_path / "run", tree_of())
+
+
 # ---- folders that cannot be used
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^the path .* is not UTF-8 under this locale; accepted: "):
+        RunDir(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), tree_of())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_below_a_file_is_told_in_one_line(tmp_path: Path) -> None:

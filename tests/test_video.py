@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import stat
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, SPEC, configure, make
+from conftest import ROOT, SMALL, SPEC, configure, make
 from torch import Tensor
 
 import envs
@@ -303,3 +304,27 @@ def test_a_video_is_as_readable_as_other_files(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     write_webm(tmp_path / "a.webm", film(count=1), 20)
     assert stat.S_IMODE((tmp_path / "a.webm").stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+def test_a_path_that_opencv_cannot_be_given_is_told(tmp_path: Path) -> None:
+    """It would end the process: a name that is not UTF-8, and any but ASCII under a locale that knows nothing else."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    with pytest.raises(RunDirError, match=r"^cannot write .*: the path is not UTF-8 under this locale; accepted: "):
+        write_webm(folder / "a.webm", film(count=2), 20)
+    assert not list(folder.iterdir())
+    (tmp_path / "\u00e9").mkdir()
+    code = (
+        "import numpy as np, os, pathlib; from csf.evaluation.film import write_webm\n"
+        f"path = pathlib.Path(os.fsdecode({os.fsencode(tmp_path)!r} + b'/\\xc3\\xa9/a.webm'))\n"
+        "write_webm(path, [np.zeros((16, 16, 3), np.uint8)], 20)"
+    )
+    for forced in ({"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}):
+        env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"], **forced}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+        if "PYTHONUTF8" in forced:
+            assert done.returncode == 1
+            assert "RunDirError: cannot write " in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "\u00e9").iterdir()] == ["a.webm"]

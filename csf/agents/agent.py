@@ -13,9 +13,10 @@ from csf.backbones import Backbone, backbones
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
-from csf.types import Batch, EnvSpec, Metrics
+from csf.types import Batch, EnvSpec, Metrics, Obs
 
 Array = NDArray[Any]
+AnyObs = Tensor | Array | dict[str, Tensor] | dict[str, Array]
 
 
 class Agent(nn.Module):
@@ -28,7 +29,7 @@ class Agent(nn.Module):
         """Take the method's and the backbone's configuration and what may be known of the environment."""
         super().__init__()
         self.spec = spec
-        self._obs_dtype: torch.dtype = getattr(torch, spec.obs_dtype)
+        self._obs_kind = spec.build_obs(lambda shape, dtype: (shape, cast(torch.dtype, getattr(torch, dtype))))
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
         if self.backbone.needs_cumulant and not self.objective.linear():
@@ -39,11 +40,11 @@ class Agent(nn.Module):
             )
 
     @torch.no_grad()
-    def act(self, obs: Tensor | Array, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
+    def act(self, obs: AnyObs, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode.
 
         Tensors have the type that the specification names for observations, and float32 for skills; NumPy arrays and
-        numbers of other types are converted.
+        numbers of other types are converted. Observations with an image and a vector are a dictionary of both.
 
         Raises:
             TypeError: obs or skill is neither a tensor nor an array of numbers.
@@ -60,7 +61,7 @@ class Agent(nn.Module):
         return self.objective.sample_skills(whole(n))
 
     @torch.no_grad()
-    def goal_skill(self, obs: Tensor | Array, goal: Tensor | Array) -> Tensor | None:
+    def goal_skill(self, obs: AnyObs, goal: AnyObs) -> Tensor | None:
         """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method has no such rule.
 
         Raises:
@@ -68,15 +69,20 @@ class Agent(nn.Module):
         """
         return self.objective.goal_skill(self._obs(obs, "obs"), self._obs(goal, "goal"))
 
-    def _obs(self, value: Tensor | Array, name: str) -> Tensor:
-        if fits(value, self._obs_dtype):
-            return cast(Tensor, value)
-        return rows(value, name, self.spec.obs_shape, self._obs_dtype, self.objective.device())
+    def _obs(self, value: AnyObs, name: str) -> Obs:
+        if isinstance(self._obs_kind, tuple):
+            return self._rows(value, name, *self._obs_kind)
+        if not isinstance(value, dict) or value.keys() != self._obs_kind.keys():
+            raise TypeError(f"{name} is of type {type(value).__name__}; accepted: a dictionary of image and vector")
+        return {key: self._rows(value[key], f"{name}[{key!r}]", *kind) for key, kind in self._obs_kind.items()}
 
     def _skill(self, value: Tensor | Array) -> Tensor:
-        if fits(value, torch.float32):
+        return self._rows(value, "skill", (self.objective.cfg.skill_dim,), torch.float32)
+
+    def _rows(self, value: Any, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if fits(value, dtype):
             return cast(Tensor, value)
-        return rows(value, "skill", (self.objective.cfg.skill_dim,), torch.float32, self.objective.device())
+        return rows(value, name, shape, dtype, self.objective.device())
 
     def update(self, batch: Batch) -> Metrics:
         """One step on every part. Fixed shapes, no value read on the host: safe to capture."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from csf.config.ranges import Count, NotNegative
 from csf.core.optim import Minimizer
 from csf.registry import Registry
-from csf.types import Batch, EnvSpec, Metrics
+from csf.types import Batch, EnvSpec, Metrics, Obs
 
 Prior = Literal["sphere", "gaussian", "box", "one_hot"]
 
@@ -102,11 +102,11 @@ class Objective(nn.Module):
         """Whether the reward is the inner product of the cumulant and the skill."""
         return type(self).cumulant is not Objective.cumulant
 
-    def represent(self, obs: Tensor) -> Tensor | None:
+    def represent(self, obs: Obs) -> Tensor | None:
         """The learned representation of observations [N, *O] as [N, Z], if the method has one."""
         return None
 
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor | None:
+    def goal_skill(self, obs: Obs, goal: Obs) -> Tensor | None:
         """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None where the method has no such rule."""
         return None
 

@@ -9,7 +9,6 @@ entropy, is positive.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
 from csf.config.ranges import Count, Positive
+from csf.mi.bounds import accuracy, noise_contrast
 from csf.mi.entropy import RunningMoments, nearest_distances
-from csf.nets.mlp import SpectralLinear, mlp
-from csf.types import Batch, Metrics
+from csf.nets.encoder import make_encoder
+from csf.nets.mlp import ObsMLP, SpectralLinear, mlp
+from csf.types import Batch, Metrics, Obs, cat_obs
 
 CLIP = 5e-4  # distances below are no novelty
 
@@ -46,7 +47,7 @@ class CIC(Objective):
     def build(self) -> Iterable[nn.Parameter]:
         """Make phi, the encoder of skills and the encoder of transitions."""
         hidden, dim = self.cfg.hidden, self.cfg.skill_dim
-        self.phi = mlp([self.spec.obs_dim, *hidden, dim])
+        self.phi = ObsMLP(make_encoder(self.spec), [*hidden, dim])
         self.skill_net = mlp([dim, *hidden, dim], layer=SpectralLinear)
         self.transition_net = mlp([2 * dim, *hidden, dim])
         self.moments = RunningMoments()
@@ -55,19 +56,16 @@ class CIC(Objective):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Noise contrast of every skill against the transitions of the batch, []."""
-        both = torch.cat(self.phi(torch.cat([batch.obs, batch.next_obs])).chunk(2), -1)
+        both = torch.cat(self.phi(cat_obs([batch.obs, batch.next_obs])).chunk(2), -1)
         query = F.normalize(self.skill_net(batch.skill), dim=-1)
         key = F.normalize(self.transition_net(both), dim=-1)
-        score = (query @ key.T / self.cfg.temperature).exp()
-        own = score.diagonal()
-        # What is subtracted is the largest that the own score can be, so the rest may go below 0.
-        rest = (score.sum(-1) - math.exp(1 / self.cfg.temperature)).clamp(min=1e-6) + 1e-6
-        right = score.detach().argmax(-1) == torch.arange(len(score), device=score.device)
-        return -(own / rest).log().mean(), {"contrast/accuracy": right.float().mean()}
+        scores, own = query @ key.T / self.cfg.temperature, torch.arange(len(query), device=query.device)
+        bound = noise_contrast(scores, own, 1 / self.cfg.temperature)  # cosines are at most 1
+        return -bound.mean(), {"contrast/accuracy": accuracy(scores, own)}
 
     def reward(self, batch: Batch) -> Tensor:
         """Particle entropy, [B]; in training mode its scale follows the data, as batch normalization's does."""
-        before, after = self.phi(torch.cat([batch.obs, batch.next_obs])).chunk(2)
+        before, after = self.phi(cat_obs([batch.obs, batch.next_obs])).chunk(2)
         distances = nearest_distances(before, after, self.cfg.neighbors)
         if self.training:
             self.moments.follow(distances)
@@ -75,7 +73,7 @@ class CIC(Objective):
         scaled = distances / (variance if self.cfg.released else variance.sqrt())
         return (1 + (scaled - CLIP).clamp(min=0).mean(-1)).log()
 
-    def represent(self, obs: Tensor) -> Tensor:
+    def represent(self, obs: Obs) -> Tensor:
         """phi, [N, *O] -> [N, Z]."""
         features: Tensor = self.phi(obs)
         return features

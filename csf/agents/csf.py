@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
 from csf.config.ranges import Count, NotNegative
+from csf.mi.bounds import contrast
+from csf.nets.encoder import make_encoder
 from csf.nets.transition import TRANSITIONS
-from csf.types import Batch, Metrics
+from csf.types import Batch, Metrics, Obs
 
 
 @dataclass(frozen=True)
@@ -42,43 +44,42 @@ class CSF(Objective):
 
     def build(self) -> Iterable[nn.Parameter]:
         """Make phi."""
-        self.phi = TRANSITIONS[self.cfg.features](self.spec.obs_dim, self.cfg.hidden, self.cfg.skill_dim)
+        self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
         return self.phi.parameters()
 
     def cumulant(self, batch: Batch) -> Tensor:
         """The features d of the step, [B, Z]."""
         return self.phi.step(batch.obs, batch.next_obs)
 
-    def contrast(self, step: Tensor, skill: Tensor) -> Tensor:
-        """Log sum_j exp(d.z_j), [B], for steps [B, Z] of skills [B, Z]: a sum, as released, not a mean."""
+    def bound(self, step: Tensor, skill: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """d.z - xi log sum_j exp(d.z_j) for steps [B, Z] of skills [B, Z]; d.z and the log-sum-exp alone, all [B]."""
         others = skill if self.cfg.negatives == "batch" else self.sample_skills(self.cfg.num_negatives)
-        return (step @ others.T).logsumexp(-1)
+        positive = (step * skill).sum(-1)
+        bound, negative = contrast(positive, step @ others.T, self.cfg.negative_weight)
+        return bound, positive, negative
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Contrastive loss [] and its parts."""
         step = self.cumulant(batch)
-        positive = (step * batch.skill).sum(-1)
-        negative = self.contrast(step, batch.skill)
-        loss = (self.cfg.negative_weight * negative - positive).mean()
+        bound, positive, negative = self.bound(step, batch.skill)
         parts = {"phi/positive": positive.detach().mean(), "phi/negative": negative.detach().mean()}
-        return loss, {**parts, **step_metrics(step, batch.skill)}
+        return -bound.mean(), {**parts, **step_metrics(step, batch.skill)}
 
     def reward(self, batch: Batch) -> Tensor:
         """d.z, [B], less the weighted contrast where `reward_contrast` asks for it."""
         step = self.cumulant(batch)
-        reward = (step * batch.skill).sum(-1)
         if self.cfg.reward_contrast:
-            reward = reward - self.cfg.negative_weight * self.contrast(step, batch.skill)
-        return reward
+            return self.bound(step, batch.skill)[0]
+        return (step * batch.skill).sum(-1)
 
     def linear(self) -> bool:
         """Whether the reward is d.z."""
         return not self.cfg.reward_contrast
 
-    def represent(self, obs: Tensor) -> Tensor | None:
+    def represent(self, obs: Obs) -> Tensor | None:
         """phi, [N, *O] -> [N, Z]."""
         return self.phi.state(obs)
 
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+    def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
         """The direction of the step from obs to goal, [N, Z]."""
         return F.normalize(self.phi.step(obs, goal), dim=-1)

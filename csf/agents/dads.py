@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, Prior, objectives
 from csf.config.ranges import Count
+from csf.errors import ConfigError
+from csf.mi.bounds import log_ratio
 from csf.nets.mlp import mlp
 from csf.types import Batch, Metrics
 
@@ -40,7 +42,16 @@ class DADS(Objective):
     least_batch = 2  # a batch's own variance is its scale
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the mean of the dynamics and the norms of its input and target, which only `update` may move."""
+        """Make the mean of the dynamics and the norms of its input and target, which only `update` may move.
+
+        Raises:
+            ConfigError: observations are images, whose differences no Gaussian of unit variance describes.
+        """
+        if self.spec.has_image:
+            raise ConfigError(
+                f"env={self.spec.id} shows images {self.spec.obs_words()}; agent=dads accepts vectors alone, "
+                f"since it predicts their differences"
+            )
         obs_dim = self.spec.obs_dim
         self.dynamics = mlp([obs_dim + self.cfg.skill_dim, *self.cfg.hidden, obs_dim])
         # As released, the input norm has an affine map that stays the identity.
@@ -59,13 +70,13 @@ class DADS(Objective):
         obs, change = self._normalized(batch)
         size, count = len(obs), self.cfg.num_alternatives
         own, _ = self._log_prob(obs, change, batch.skill)
-        others = self.sample_skills(count * size).view(count, size, -1)
-        total = torch.ones_like(own)
-        for skills in others.split(CHUNK):
+        alternatives = self.sample_skills(count * size).view(count, size, -1)
+        others = []
+        for skills in alternatives.split(CHUNK):
             shape = (len(skills), size, -1)
             log_prob, _ = self._log_prob(obs.expand(*shape), change.expand(*shape), skills)
-            total = total + (log_prob - own).clamp(-50, 50).exp().sum(0)
-        return math.log(count + 1) - total.log()
+            others.append(log_prob)
+        return log_ratio(own, torch.cat(others).T)
 
     def update(self, batch: Batch) -> Metrics:
         """The dynamics, whose norms follow the data now and are held for the reward."""

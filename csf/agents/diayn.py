@@ -6,15 +6,16 @@ Healthy: discriminator/accuracy leaves chance, 1 / skill_dim, within the first e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, Prior, objectives
-from csf.nets.mlp import mlp
-from csf.types import Batch, Metrics
+from csf.mi.bounds import accuracy, classifier
+from csf.nets.encoder import make_encoder
+from csf.nets.mlp import ObsMLP
+from csf.types import Batch, Metrics, Obs
 
 
 @objectives("diayn")
@@ -25,29 +26,24 @@ class DIAYN(Objective):
     goal_from_here = False
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the discriminator's logits: [B, O] -> [B, K]."""
-        self.discriminator = mlp([self.spec.obs_dim, *self.cfg.hidden, self.cfg.skill_dim])
+        """Make the discriminator's logits: [B, *O] -> [B, K]."""
+        self.discriminator = ObsMLP(make_encoder(self.spec), [*self.cfg.hidden, self.cfg.skill_dim])
         return self.discriminator.parameters()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Cross-entropy of the skill, less the constant log K, []."""
-        logits = self.discriminator(batch.next_obs)
-        reward = self._log_ratio(logits, batch.skill)
-        right = logits.detach().argmax(-1) == batch.skill.argmax(-1)
-        return -reward.mean(), {"discriminator/accuracy": right.float().mean()}
+        logits, own = self.discriminator(batch.next_obs), batch.skill.argmax(-1)
+        return -classifier(logits, own).mean(), {"discriminator/accuracy": accuracy(logits, own)}
 
     def reward(self, batch: Batch) -> Tensor:
         """Log q(z|s') - log p(z), [B]."""
-        return self._log_ratio(self.discriminator(batch.next_obs), batch.skill)
+        return classifier(self.discriminator(batch.next_obs), batch.skill.argmax(-1))
 
-    def _log_ratio(self, logits: Tensor, skill: Tensor) -> Tensor:
-        return (logits.log_softmax(-1) * skill).sum(-1) + math.log(self.cfg.skill_dim)
-
-    def represent(self, obs: Tensor) -> Tensor:
+    def represent(self, obs: Obs) -> Tensor:
         """Logits, [N, *O] -> [N, K]."""
         logits: Tensor = self.discriminator(obs)
         return logits
 
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+    def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
         """The skill that the discriminator names at the goal, [N, K]."""
         return F.one_hot(self.represent(goal).argmax(-1), self.cfg.skill_dim).float()

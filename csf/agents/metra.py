@@ -21,8 +21,9 @@ from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
 from csf.config.ranges import NotNegative, Positive
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
+from csf.nets.encoder import make_encoder
 from csf.nets.transition import TRANSITIONS
-from csf.types import Batch, Metrics
+from csf.types import Batch, Metrics, Obs
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class METRA(Objective):
             raise ConfigError(
                 f"agent.skill_dim is {dim}; with agent.prior=one_hot an integer of at least 2 is accepted"
             )
-        self.phi = TRANSITIONS[self.cfg.features](self.spec.obs_dim, self.cfg.hidden, self.cfg.skill_dim)
+        self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
         self.log_multiplier = nn.Parameter(torch.tensor(self.cfg.init_multiplier).log())
         self.minimizers["multiplier"] = Minimizer([self.log_multiplier], self.cfg.multiplier_lr)
         return self.phi.parameters()
@@ -103,11 +104,11 @@ class METRA(Objective):
         """Whether the reward is d.z."""
         return not self.cfg.reward_penalty
 
-    def represent(self, obs: Tensor) -> Tensor | None:
+    def represent(self, obs: Obs) -> Tensor | None:
         """phi, [N, *O] -> [N, Z]."""
         return self.phi.state(obs)
 
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+    def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
         """The direction of the step from obs to goal, [N, Z], or the one-hot skill nearest to it."""
         step = self.phi.step(obs, goal)
         if self.prior == "one_hot":

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives
-from csf.nets.mlp import mlp
-from csf.types import Batch, Metrics
+from csf.nets.encoder import make_encoder
+from csf.nets.mlp import ObsMLP
+from csf.types import Batch, Metrics, Obs
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class VISR(Objective):
     Config = VISRConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make phi: [B, O] -> [B, Z]."""
-        self.phi = mlp([self.spec.obs_dim, *self.cfg.hidden, self.cfg.skill_dim])
+        """Make phi: [B, *O] -> [B, Z]."""
+        self.phi = ObsMLP(make_encoder(self.spec), [*self.cfg.hidden, self.cfg.skill_dim])
         return self.phi.parameters()
 
     def cumulant(self, batch: Batch) -> Tensor:
@@ -45,10 +46,10 @@ class VISR(Objective):
         length = features.detach().norm(dim=-1).mean()
         return -alignment, {"phi/alignment": alignment.detach(), "phi/length": length}
 
-    def represent(self, obs: Tensor) -> Tensor:
+    def represent(self, obs: Obs) -> Tensor:
         """Phi of unit length, [N, *O] -> [N, Z]."""
         return F.normalize(self.phi(obs), dim=-1)
 
-    def goal_skill(self, obs: Tensor, goal: Tensor) -> Tensor:
+    def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
         """phi(goal) of unit length, [N, Z]."""
         return self.represent(goal)

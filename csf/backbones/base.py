@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.nets.actor import CategoricalActor, GaussianActor
+from csf.nets.encoder import make_encoder
 from csf.registry import Registry
-from csf.types import EnvSpec, Metrics, Rewarder
+from csf.types import EnvSpec, Metrics, Obs, Rewarder
 
 Actor = GaussianActor | CategoricalActor
 
@@ -57,11 +57,12 @@ class Backbone(nn.Module):
     def make_actor(self, hidden: Sequence[int]) -> Actor:
         """A policy over [obs, skill] with the kind of actions that the environment has."""
         kind = CategoricalActor if self.spec.discrete else GaussianActor
-        return kind([self.spec.obs_dim + self.skill_dim, *hidden, self.spec.action_dim])
+        encoder = make_encoder(self.spec)
+        return kind([encoder.out_dim + self.skill_dim, *hidden, self.spec.action_dim], encoder)
 
-    def act(self, obs: Tensor, skill: Tensor, mode: bool, objective: Rewarder) -> Tensor:
+    def act(self, obs: Obs, skill: Tensor, mode: bool, objective: Rewarder) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1] or one-hot; `mode` takes the policy's mode."""
-        law = self.actor.distribution(torch.cat([obs, skill], -1))
+        law = self.actor.distribution(obs, skill)
         return law.mode if mode else law.draw()
 
     def update(self, batch: Any, objective: Rewarder) -> Metrics:

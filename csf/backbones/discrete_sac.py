@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from csf.backbones.base import BackboneConfig, backbones
 from csf.backbones.sac import SAC, SACConfig
 from csf.nets.actor import CategoricalActor
+from csf.types import Obs
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,15 @@ class DiscreteSACConfig(SACConfig):
 
 @backbones("discrete_sac")
 class DiscreteSAC(SAC):
-    """Critics [B, O + Z] -> [E, B, A]; an update draws no random number."""
+    """Critics of [obs, skill] with values [E, B, A]; an update draws no random number."""
 
     Config: ClassVar[type[BackboneConfig]] = DiscreteSACConfig
     discrete = True
     actor: CategoricalActor
 
-    def critic_dim(self) -> int:
-        """Numbers that a critic sees: observation and skill."""
-        return self.spec.obs_dim + self.skill_dim
+    def joined_dim(self) -> int:
+        """Numbers that a critic sees beside the observation: the skill."""
+        return self.skill_dim
 
     def value_dim(self) -> int:
         """One value per action."""
@@ -43,16 +44,16 @@ class DiscreteSAC(SAC):
         """The entropy that the temperature is to hold, in nats."""
         return float(self.cfg.target_entropy * math.log(self.spec.action_dim))
 
-    def values(self, net: nn.Module, x: Tensor, action: Tensor, skill: Tensor) -> Tensor:
-        """Q of every head [E, B] for policy inputs x = [obs, skill] [B, O + Z] and one-hot actions [B, A]."""
-        return (net(x) * action).sum(-1)
+    def values(self, net: nn.Module, obs: Obs, action: Tensor, skill: Tensor) -> Tensor:
+        """Q of every head [E, B] for observations [B, *O], one-hot actions [B, A] and skills [B, Z]."""
+        return (net(obs, skill) * action).sum(-1)
 
-    def soft_value(self, net: nn.Module, x: Tensor, skill: Tensor) -> tuple[Tensor, Tensor]:
-        """Value of the policy at x [B, O + Z], entropy included, by each action's smaller head; and minus its entropy.
+    def soft_value(self, net: nn.Module, obs: Obs, skill: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of the policy, entropy included, by each action's smaller head; and minus the policy's entropy.
 
         Both are [B]. The second is the mean log-probability, and the temperature's loss is linear in that.
         """
-        law = self.actor.distribution(x)
+        law = self.actor.distribution(obs, skill)
         probs, log_probs = law.probs, law.log_probs
-        soft = net(x).amin(0) - self.alpha() * log_probs
+        soft = net(obs, skill).amin(0) - self.alpha() * log_probs
         return (probs * soft).sum(-1), -law.entropy()

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.config.ranges import Count, Fraction, NotNegative, Positive
 from csf.core.optim import Minimizer
-from csf.nets.mlp import linear, mlp
+from csf.nets.encoder import make_encoder
+from csf.nets.mlp import ObsMLP, linear
 from csf.types import Batch, EnvSpec, Metrics, Rewarder, Rollout
 
 EPS = 1e-8  # keeps advantages that are all the same finite
@@ -48,7 +49,7 @@ class PPO(Backbone):
         super().__init__(cfg, spec, skill_dim)
         xavier_normal = partial(linear, init=nn.init.xavier_normal_)
         self.actor = self.make_actor(cfg.hidden)
-        self.critic = mlp([spec.obs_dim + skill_dim, *cfg.hidden, 1], layer=xavier_normal)
+        self.critic = ObsMLP(make_encoder(spec), [*cfg.hidden, 1], skill_dim, layer=xavier_normal)
         self.minimizers = {
             "actor": Minimizer(self.actor.parameters(), cfg.lr),
             "critic": Minimizer(self.critic.parameters(), cfg.lr),
@@ -56,7 +57,7 @@ class PPO(Backbone):
 
     def values(self, batch: Batch | Rollout) -> Tensor:
         """Value of the states before the steps, [B]."""
-        value: Tensor = self.critic(torch.cat([batch.obs, batch.skill], -1))
+        value: Tensor = self.critic(batch.obs, batch.skill)
         return value.squeeze(-1)
 
     def appraise(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -66,12 +67,12 @@ class PPO(Backbone):
         released program has the old ones from the action before the tanh: where an action is saturated, its ratio
         starts elsewhere.
         """
-        law = self.actor.distribution(torch.cat([batch.obs, batch.skill], -1))
+        law = self.actor.distribution(batch.obs, batch.skill)
         return law.log_prob(batch.action), self.values(batch)
 
     def actor_loss(self, batch: Rollout) -> tuple[Tensor, Metrics]:
         """Clipped policy loss with the entropy bonus, [], and how far the policy has gone."""
-        law = self.actor.distribution(torch.cat([batch.obs, batch.skill], -1))
+        law = self.actor.distribution(batch.obs, batch.skill)
         change = law.log_prob(batch.action) - batch.log_prob
         ratio = change.exp()
         clipped = ratio.clamp(1 - self.cfg.clip, 1 + self.cfg.clip)

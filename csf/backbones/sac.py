@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.config.ranges import Count, Fraction, NotNegative, Positive
 from csf.core.optim import Minimizer
+from csf.nets.encoder import make_encoder
 from csf.nets.mlp import EnsembleMLP
-from csf.types import Batch, EnvSpec, Metrics, Rewarder
+from csf.types import Batch, EnvSpec, Metrics, Obs, Rewarder
 
 HEADS = 2
 
@@ -44,10 +45,9 @@ class SAC(Backbone):
 
     def __init__(self, cfg: SACConfig, spec: EnvSpec, skill_dim: int) -> None:
         super().__init__(cfg, spec, skill_dim)
-        sizes = [self.critic_dim(), *cfg.hidden, self.value_dim()]
         self.actor = self.make_actor(cfg.hidden)
-        self.critic = EnsembleMLP(HEADS, sizes)
-        self.target = EnsembleMLP(HEADS, sizes).requires_grad_(False)
+        self.critic = self.make_critic()
+        self.target = self.make_critic().requires_grad_(False)
         self.target.load_state_dict(self.critic.state_dict())
         self.log_alpha = nn.Parameter(torch.tensor(cfg.init_alpha).log())
         self.entropy_goal = self.wanted_entropy()
@@ -57,9 +57,15 @@ class SAC(Backbone):
             "alpha": Minimizer([self.log_alpha], cfg.alpha_lr),
         }
 
-    def critic_dim(self) -> int:
-        """Numbers that a critic sees: observation, skill and action."""
-        return self.spec.obs_dim + self.skill_dim + self.spec.action_dim
+    def make_critic(self) -> EnsembleMLP:
+        """The heads, each with an encoder of its own."""
+        encoder = make_encoder(self.spec, HEADS)
+        sizes = [encoder.out_dim + self.joined_dim(), *self.cfg.hidden, self.value_dim()]
+        return EnsembleMLP(HEADS, sizes, encoder=encoder)
+
+    def joined_dim(self) -> int:
+        """Numbers that a critic sees beside the observation: skill and action."""
+        return self.skill_dim + self.spec.action_dim
 
     def value_dim(self) -> int:
         """Numbers that a critic head predicts."""
@@ -69,15 +75,15 @@ class SAC(Backbone):
         """The entropy that the temperature is to hold, in nats."""
         return float(self.cfg.target_entropy * self.spec.action_dim)
 
-    def values(self, net: nn.Module, x: Tensor, action: Tensor, skill: Tensor) -> Tensor:
-        """Q of every head [E, B] for policy inputs x = [obs, skill] [B, O + Z] and actions [B, A]."""
-        q: Tensor = net(torch.cat([x, action], -1))
+    def values(self, net: nn.Module, obs: Obs, action: Tensor, skill: Tensor) -> Tensor:
+        """Q of every head [E, B] for observations [B, *O], actions [B, A] and skills [B, Z]."""
+        q: Tensor = net(obs, skill, action)
         return q.squeeze(-1)
 
-    def soft_value(self, net: nn.Module, x: Tensor, skill: Tensor) -> tuple[Tensor, Tensor]:
-        """Value of the policy at x [B, O + Z], entropy included, by the smaller head; and log-densities, both [B]."""
-        action, log_prob = self.actor(x)
-        return self.values(net, x, action, skill).amin(0) - self.alpha() * log_prob, log_prob
+    def soft_value(self, net: nn.Module, obs: Obs, skill: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of the policy, entropy included, by the smaller head; and log-densities of its actions, both [B]."""
+        action, log_prob = self.actor(obs, skill)
+        return self.values(net, obs, action, skill).amin(0) - self.alpha() * log_prob, log_prob
 
     def proceed(self, batch: Batch) -> Tensor:
         """Discount [B] of the value after the step."""
@@ -88,17 +94,14 @@ class SAC(Backbone):
         """Half the mean squared TD error, summed over heads, [], and what the critics see."""
         with torch.no_grad():
             reward = objective.reward(batch)
-            nx = torch.cat([batch.next_obs, batch.skill], -1)
-            value, _ = self.soft_value(self.target, nx, batch.skill)
+            value, _ = self.soft_value(self.target, batch.next_obs, batch.skill)
             target = reward + self.proceed(batch) * value
-        x = torch.cat([batch.obs, batch.skill], -1)
-        error = self.values(self.critic, x, batch.action, batch.skill) - target
+        error = self.values(self.critic, batch.obs, batch.action, batch.skill) - target
         return 0.5 * error.square().mean(1).sum(), {"reward/mean": reward.mean(), "critic/target": target.mean()}
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Policy loss [] and the log-densities [B] of the actions it sampled."""
-        x = torch.cat([batch.obs, batch.skill], -1)
-        value, log_prob = self.soft_value(self.critic, x, batch.skill)
+        value, log_prob = self.soft_value(self.critic, batch.obs, batch.skill)
         return -value.mean(), log_prob.detach()
 
     def alpha(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from csf.backbones.base import backbones
 from csf.backbones.sac import SAC
-from csf.types import Batch, Metrics, Rewarder
+from csf.types import Batch, Metrics, Obs, Rewarder
 
 
 @backbones("successor")
@@ -24,25 +24,24 @@ class SuccessorSAC(SAC):
         """One successor feature per skill dimension."""
         return self.skill_dim
 
-    def features(self, net: nn.Module, x: Tensor, action: Tensor) -> Tensor:
+    def features(self, net: nn.Module, obs: Obs, action: Tensor, skill: Tensor) -> Tensor:
         """Successor features of every head, [E, B, Z]."""
-        psi: Tensor = net(torch.cat([x, action], -1))
+        psi: Tensor = net(obs, skill, action)
         return psi
 
-    def values(self, net: nn.Module, x: Tensor, action: Tensor, skill: Tensor) -> Tensor:
+    def values(self, net: nn.Module, obs: Obs, action: Tensor, skill: Tensor) -> Tensor:
         """Q = psi . skill of every head, [E, B]."""
-        return (self.features(net, x, action) * skill).sum(-1)
+        return (self.features(net, obs, action, skill) * skill).sum(-1)
 
     def critic_loss(self, batch: Batch, objective: Rewarder) -> tuple[Tensor, Metrics]:
         """Mean squared error of psi over batch and coordinates, summed over heads, [], and what the critics see."""
         with torch.no_grad():
             cumulant = objective.cumulant(batch)
-            nx = torch.cat([batch.next_obs, batch.skill], -1)
-            psi = self.features(self.target, nx, self.actor.distribution(nx).draw())
+            action = self.actor.distribution(batch.next_obs, batch.skill).draw()
+            psi = self.features(self.target, batch.next_obs, action, batch.skill)
             smaller = (psi * batch.skill).sum(-1).argmin(0)  # [B]
             chosen = psi.gather(0, smaller[None, :, None].expand(1, *psi.shape[1:])).squeeze(0)
             target = cumulant + self.proceed(batch)[:, None] * chosen
             reward, value = ((features * batch.skill).sum(-1).mean() for features in (cumulant, target))
-        x = torch.cat([batch.obs, batch.skill], -1)
-        loss = (self.features(self.critic, x, batch.action) - target).square().mean((1, 2)).sum()
+        loss = (self.features(self.critic, batch.obs, batch.action, batch.skill) - target).square().mean((1, 2)).sum()
         return loss, {"reward/mean": reward, "critic/target": value}

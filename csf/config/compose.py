@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ class TaskConfig:
     save_every: Count  # epochs; also after the last
     coverage_skills: Count  # episodes of an evaluation of coverage
     goals: Count  # of an evaluation of zero-shot goal reaching
+    keep_critics: bool  # whether policy files have the critics too, for adaptation
 
 
 @dataclass(frozen=True)
@@ -225,19 +226,48 @@ def build(tree: DictConfig) -> Config:
     return config
 
 
-def settings(cls: type, name: str, words: Sequence[str]) -> Any:
-    """A frozen dataclass from configs/<name>.yaml and arguments key=value, for entry points without groups.
+def settings(cls: type, name: str, words: Sequence[str], places: Sequence[str]) -> Any:
+    """A frozen dataclass from configs/<name>.yaml and arguments, for entry points without groups.
+
+    Args:
+        cls: the dataclass.
+        name: of the yaml file with its defaults.
+        words: arguments, key=value or a value by position; a path may have "=" in it, a key consists of letters.
+        places: the keys that values by position belong to, in order; a key of many values takes all that are left.
 
     Raises:
         ConfigError: one line that names the argument and what is accepted.
     """
     plain: dict[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    many = {key for key, value in plain.items() if isinstance(value, list)}
+    free = list(places)
     for word in words:
         key, sign, value = word.partition("=")
-        if not sign:
-            raise ConfigError(f"{word!r} is not understood; accepted: key=value, --help")
-        plain[key] = None if value in ("", "null") else value  # as it is: paths are full of what means more in yaml
+        if word.startswith("-"):
+            raise ConfigError(f"{word} is not understood; accepted: {_instead(key, plain)}")
+        if not sign or not key.isidentifier():
+            if not free:
+                raise ConfigError(f"{word!r} is one too many; accepted: {_synopsis(places)} [KEY=VALUE ...], --help")
+            key, value = free[0] if free[0] in many else free.pop(0), word
+        if key in many:
+            plain[key] = [*plain[key], value]
+        else:
+            plain[key] = None if value in ("", "null") else value  # as it is: paths are full of what means more in yaml
     return typed(cls, plain, "")
+
+
+def _synopsis(places: Sequence[str]) -> str:
+    return " ".join(place.upper() for place in places)
+
+
+def _instead(flag: str, accepted: Mapping[str, Any]) -> str:
+    """What is written in place of a flag such as --title or --no-video."""
+    word = flag.lstrip("-")
+    if word in accepted:
+        return f"{word}=VALUE"
+    if word.removeprefix("no-") in accepted:
+        return f"{word.removeprefix('no-')}=false"
+    return "key=value, --help"
 
 
 def typed(cls: type, node: dict[str, Any], where: str) -> Any:

@@ -19,7 +19,9 @@ class Minimizer:
     def step(self, loss: Tensor) -> Tensor:
         """Follow the gradient of `loss` [] for this group alone; returns the loss, detached."""
         for param, grad in zip(self.params, torch.autograd.grad(loss, self.params), strict=True):
-            param.grad = grad
+            # Fused Adam reads both in the order of memory. Unlike backward(), grad() does not make the strides agree:
+            # the gradient of a convolution has those of its input.
+            param.grad = grad if grad.stride() == param.stride() else torch.empty_like(param).copy_(grad)
         self.adam.step()
         return loss.detach()
 

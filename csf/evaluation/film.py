@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from csf.agents import Agent
 from csf.errors import ConfigError, MissingDependency, RunDirError, SamplerError
 from csf.evaluation.rollouts import isolated
 from csf.sampler import RolloutSampler
-from csf.types import Sampler, Worlds
+from csf.types import Sampler, SomeObs, Worlds
 
 COUNT = 9  # skills of a prior that has too many to show all
 SHOWN = 4  # entries of a skill that its label has room for
@@ -94,7 +95,7 @@ def record(
             raise ValueError(f"{len(skills)} skills need as many worlds; there are {len(pictures)}")
         shots.append([_scaled(picture, height) for picture in pictures[: len(skills)]])
 
-    def act(obs: Tensor, skill: Tensor, mode: bool = False, /) -> Tensor:
+    def act(obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
         if holder is None:
             shoot()
         return agent.act(obs, skill, mode)
@@ -200,8 +201,12 @@ def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """
     if path.suffix != ".webm":
         raise ConfigError(f"a video is asked for as {path}; accepted: a name that ends in .webm")
-    partial = path.with_name(f"{path.stem}.partial.webm")  # the ending tells OpenCV the format
+    partial = path.with_name(
+        f"{path.stem}.{platform.node()}.{os.getpid()}.partial.webm"
+    )  # the ending tells OpenCV the format
     try:
+        if not _is_utf8(partial):
+            raise OSError("the path is not UTF-8 under this locale; accepted: a name in UTF-8, or PYTHONUTF8=1")
         partial.open("wb").close()  # says why it cannot be written, which OpenCV does not
         _encode(partial, frames, fps)
         os.replace(partial, path)
@@ -210,6 +215,15 @@ def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether OpenCV can be given the path: another ends the process."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _encode(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:

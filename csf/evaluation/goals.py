@@ -11,7 +11,7 @@ from torch import Tensor
 from csf.agents import Agent
 from csf.evaluation import plots
 from csf.evaluation.rollouts import isolated
-from csf.types import Evaluation, Sampler, Worlds
+from csf.types import Evaluation, Obs, Sampler, Worlds, map_obs, obs_tensor
 
 
 def goal_metrics(reached: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -47,9 +47,11 @@ class ZeroShotGoals:
         if not agent.objective.reaches_goals():
             return Evaluation({}, {})
         obs, place = self.worlds.goals(self.episodes, np.random.default_rng(self.seed))
-        goal = torch.from_numpy(obs).to(agent.objective.device())
+        device = agent.objective.device()
+        policy = _Seeker(agent, obs_tensor(obs, device), self.single)
+        numbers = torch.arange(self.episodes, device=device)
         with isolated(agent, self.seed), torch.no_grad():
-            found = sampler.collect(_Seeker(agent, self.single), goal, False, self.seed)
+            found = sampler.collect(policy, numbers[:, None], False, self.seed)
         kept = (found.length > 0).numpy()
         coord, length, place = found.coord.numpy()[kept], found.length.numpy()[kept], place[kept]
         reached = self.worlds.success(coord, length, place)
@@ -63,16 +65,21 @@ class ZeroShotGoals:
 
 
 class _Seeker:
-    """The policy whose goal rides in the skill's place."""
+    """The policy that is given the number of a goal [N, 1] in place of a skill, since goals may be dicts."""
 
-    def __init__(self, agent: Agent, single: bool) -> None:
-        self.agent, self.single = agent, single
-        self.goal: Tensor | None = None
+    def __init__(self, agent: Agent, goals: Obs, single: bool) -> None:
+        self.agent, self.goals, self.single = agent, goals, single
+        self.numbers: Tensor | None = None
+        self.goal: Obs | None = None
         self.skill: Tensor | None = None
 
-    def __call__(self, obs: Tensor, goal: Tensor, mode: bool = False, /) -> Tensor:
-        # A round of episodes hands over one and the same tensor of goals at every step.
-        if self.skill is None or not self.single or goal is not self.goal:
-            self.goal, self.skill = goal, self.agent.objective.goal_skill(obs, goal)
+    def __call__(self, obs: Obs, numbers: Tensor, mode: bool = False, /) -> Tensor:
+        # A round of episodes hands over one and the same tensor of numbers at every step.
+        new = numbers is not self.numbers
+        if new:
+            self.numbers, self.goal = numbers, map_obs(lambda rows: rows[numbers[:, 0]], self.goals)
+        if new or not self.single:
+            assert self.goal is not None
+            self.skill = self.agent.objective.goal_skill(obs, self.goal)
         assert self.skill is not None  # the method has a rule
         return self.agent.act(obs, self.skill, mode)

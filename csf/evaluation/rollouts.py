@@ -1,4 +1,4 @@
-"""Rollouts of skills without a goal: where they go, and the return that they collect."""
+"""SkillRollouts of skills without a goal: where they go, and the return that they collect."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.types import Episodes, Evaluation, Sampler, Worlds
+from csf.types import Episodes, Evaluation, Sampler, Worlds, map_obs
 
 
-class Rollouts:
+class SkillRollouts:
     """One deterministic episode of each of `episodes` skills; of an agent without skills, as many episodes."""
 
     def __init__(self, worlds: Worlds, episodes: int, seed: int, axis: float | None) -> None:
@@ -44,9 +44,10 @@ class Rollouts:
         if found.coord.shape[-1] in (1, 2):
             images["trajectories"] = plots.trajectories(found, colors, self.axis)
         before_last = (found.length - 1).clamp(min=0)  # s_{T-1}, as in the released program
-        last = found.obs[torch.arange(len(colors)), before_last]
+        episode, device = torch.arange(len(colors)), agent.objective.device()
+        last = map_obs(lambda rows: rows[episode, before_last].to(device), found.obs)
         with isolated(agent, self.seed), torch.no_grad():
-            features = agent.objective.represent(last.to(agent.objective.device()))
+            features = agent.objective.represent(last)
         if features is not None:
             images["phi"] = plots.features(features.cpu().numpy(), colors)
         return images

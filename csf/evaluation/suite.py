@@ -6,7 +6,7 @@ import logging
 
 from csf.agents import Agent
 from csf.evaluation.goals import ZeroShotGoals
-from csf.evaluation.rollouts import Rollouts
+from csf.evaluation.rollouts import SkillRollouts
 from csf.types import Evaluator, Worlds
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def suite(
         seed: of skills, goals, worlds and actions.
         plot_range: half the side of pictures of the plane; None: as far as skills go.
     """
-    found: list[Evaluator] = [Rollouts(worlds, skills, seed, plot_range)]
+    found: list[Evaluator] = [SkillRollouts(worlds, skills, seed, plot_range)]
     if not worlds.has_goals or not agent.objective.cfg.skill_dim:
         return found
     if not agent.objective.reaches_goals():

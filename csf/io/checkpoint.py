@@ -6,7 +6,8 @@ import logging
 import platform
 import subprocess
 import zipfile
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
 KEEP = 2  # full states; the older one stands in if the newer is damaged
-KEEP_POLICY_EVERY = 1000  # epochs; policies between these are kept only as long as their full state
+KEEP_POLICY_EVERY = 1000  # epochs; policies of other epochs are kept as `milestones` says, or beside their full state
+# Epochs, each 1.4 times the one before: 1, 2, 3, 4, 6, 8, 11, 16, ... They look back at how skills emerged.
+MARKS = sorted({round(2 ** (k / 2)) for k in range(64)})
 
 
 def provenance() -> dict[str, str]:
@@ -114,13 +117,25 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: tor
 
 
 def prune(folder: Path) -> None:
-    """Delete all but the newest full states, and policies that are neither beside one nor milestones."""
+    """Delete older full states, policies that are neither beside one nor milestones, and abandoned partial files."""
     full, policies = found(folder, FULL), found(folder, POLICY)
-    kept = list(full)[-KEEP:]
+    kept = set(list(full)[-KEEP:])
     old = [path for epoch, path in full.items() if epoch not in kept]
-    old += [path for epoch, path in policies.items() if epoch not in kept and epoch % KEEP_POLICY_EVERY]
-    for path in [*old, *folder.glob(f"*{files.PARTIAL}")]:  # a killed run may have left one
+    kept |= milestones(policies)
+    old += [path for epoch, path in policies.items() if epoch not in kept]
+    for path in [*old, *files.abandoned(folder)]:
         path.unlink(missing_ok=True)
+
+
+def milestones(epochs: Iterable[int]) -> set[int]:
+    """Of the epochs that were saved, those whose policies are kept for good.
+
+    Every thousandth, and the first at or after each of `MARKS`. An epoch that is chosen stays chosen when later ones
+    are saved, whatever the length of the run.
+    """
+    saved = sorted(epochs)
+    after = (bisect_left(saved, mark) for mark in MARKS)
+    return {epoch for epoch in saved if epoch % KEEP_POLICY_EVERY == 0} | {saved[i] for i in after if i < len(saved)}
 
 
 def found(folder: Path, kind: str) -> dict[int, Path]:
@@ -128,6 +143,11 @@ def found(folder: Path, kind: str) -> dict[int, Path]:
     before, after = kind.split("{:06d}")
     names = {path.name.removeprefix(before).removesuffix(after): path for path in folder.glob(pattern(kind))}
     return dict(sorted((int(name), path) for name, path in names.items() if name.isdecimal()))
+
+
+def evaluation(epoch: int | None) -> str:
+    """What the names of the files begin with that hold an evaluation of an epoch, beside its checkpoint."""
+    return "eval" if epoch is None else f"eval_{epoch:06d}"
 
 
 def pattern(kind: str) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import logging
 import os
 import platform
+import re
+import struct
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,10 +19,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from csf.errors import MissingDependency
+from csf.errors import ConfigError, MissingDependency
+from csf.io import files
 
 WandbMode = Literal["disabled", "offline", "online"]
 FILM = 100  # frames
+ROWS = "metrics.jsonl"
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -37,7 +45,7 @@ class JsonLines:
     """A JSON object per epoch in metrics.jsonl, pictures as plots/<name>_<epoch>.png; new keys may come at any time."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / "metrics.jsonl").open("a", buffering=1)
+        self._file = (folder / ROWS).open("a", buffering=1)
         self._plots = folder / "plots"
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
@@ -95,19 +103,21 @@ class Wandb:
             import wandb
         except ImportError as error:
             raise MissingDependency(f"wandb={mode} needs the package wandb: pip install wandb") from error
-        identity = folder / ".wandb_id"
-        if not identity.exists():
-            identity.write_text(uuid.uuid4().hex[:8])
+        except Exception as error:
+            raise _cannot_start(mode, error) from error
         self._wandb = wandb
-        self._run = wandb.init(
-            project="csf",
-            name=name,
-            id=identity.read_text(),
-            dir=str(folder),
-            mode=mode,
-            resume="allow",
-            config=dict(config),
-        )
+        try:
+            self._run = wandb.init(
+                project="csf",
+                name=name,
+                id=_identity(folder),
+                dir=str(folder),
+                mode=mode,
+                resume="allow",
+                config=dict(config),
+            )
+        except Exception as error:
+            raise _cannot_start(mode, error) from error
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
         """Log the row and pictures at the step of the row's epoch."""
@@ -117,6 +127,24 @@ class Wandb:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+def _cannot_start(mode: WandbMode, error: Exception) -> ConfigError:
+    """No key, no network or no home folder: wandb raises errors of many libraries, also when it is imported."""
+    reason = files.reason_of(error).rstrip(".")
+    return ConfigError(f"wandb={mode} cannot start: {reason}; accepted: disabled, offline, online")
+
+
+def _identity(folder: Path) -> str:
+    """The name by which Weights & Biases knows the run; a file that does not hold one is replaced, and that is said."""
+    file = folder / ".wandb_id"
+    name = file.read_text(errors="replace").strip() if file.exists() else None
+    if name is None or not re.fullmatch(r"[\w-]{1,128}", name):
+        if name is not None:
+            log.warning("%s holds no name of a run: the run continues under a new one", file)
+        name = uuid.uuid4().hex[:8]
+        files.write(file, lambda target, name=name: target.write(name.encode()))  # type: ignore[misc]
+    return name
 
 
 class Logger:
@@ -143,13 +171,41 @@ class Logger:
         return {"lengths": {path.name: path.stat().st_size for path in self._files()}}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Cut the files back to the lengths they had; rows of epochs that are run again are written again."""
+        """Cut the files back to the lengths they had, and to whole records; rows of later epochs are written again.
+
+        After a crash of the machine a file may be shorter than it was, or end in zeros.
+        """
         lengths = state["lengths"]
         for path in self._files():
-            if path.name in lengths:
-                os.truncate(path, min(lengths[path.name], path.stat().st_size))
-            else:
+            if path.name not in lengths:
                 path.unlink()
+                continue
+            size, expected = path.stat().st_size, lengths[path.name]
+            whole = (_whole_rows if path.name == ROWS else _whole_events)(path, min(size, expected))
+            os.truncate(path, whole)
+            if whole < expected:
+                log.warning("%s has lost its end: cut to whole records, %d of %d bytes", path, whole, expected)
+            elif whole < size:
+                log.warning("%s: %d bytes from after the checkpoint are removed", path, size - whole)
+
+    def start_over(self) -> Path | None:
+        """Move what a run without a checkpoint has left into a folder earlier_<n>, and return that folder.
+
+        Where no row has been written, what is left is deleted, and None is returned.
+        """
+        rows, plots = self.folder / ROWS, self.folder / "plots"
+        if not rows.is_file() or not _whole_rows(rows, rows.stat().st_size):
+            for path in self._files():
+                path.unlink()
+            return None
+        numbers = (n for n in itertools.count(1) if not (self.folder / f"earlier_{n}").exists())
+        aside = self.folder / f"earlier_{next(numbers)}"
+        aside.mkdir()
+        # Rows last: if the process is killed in between, the next one moves the rest.
+        for path in reversed([*self._files(), *self.folder.glob(".wandb_id"), plots]):
+            path.rename(aside / path.name)
+        plots.mkdir()
+        return aside
 
     def close(self) -> None:
         """Close every sink; what could not be written has been told by `write`."""
@@ -159,7 +215,48 @@ class Logger:
         self.sinks = []
 
     def _files(self) -> list[Path]:
-        return [*self.folder.glob("metrics.jsonl"), *self.folder.glob("events.out.tfevents.*")]
+        return [*self.folder.glob(ROWS), *self.folder.glob("events.out.tfevents.*")]
+
+
+def _whole_rows(path: Path, size: int) -> int:
+    """The length of the whole rows among the first `size` bytes of metrics.jsonl; the end alone is looked at."""
+    with path.open("rb") as file:
+        content = file.read(size)
+    while content:
+        content = content[: content.rfind(b"\n") + 1]
+        last = content[content[:-1].rfind(b"\n") + 1 :]
+        try:
+            if isinstance(json.loads(last), dict):
+                break
+        except ValueError:  # also of bytes that are not text
+            pass
+        content = content[: len(content) - len(last)]
+    return len(content)
+
+
+def _whole_events(path: Path, size: int) -> int:
+    """The length of the whole records among the first `size` bytes of a file of events.
+
+    A record is its length (8 bytes), the checksum of the length (4), the content, and its checksum (4). The checksum
+    of the last content is compared; those before it were followed by a record, and comparing them would take long.
+    """
+    from tensorboard.summary.writer.record_writer import masked_crc32c
+
+    starts, end = [0], 0
+    with path.open("rb") as file:
+        while len(head := file.read(12)) == 12 and struct.pack("<I", masked_crc32c(head[:8])) == head[8:]:
+            end += 16 + struct.unpack("<Q", head[:8])[0]
+            if end > size:
+                break
+            starts.append(end)
+            file.seek(end)
+        while len(starts) > 1:
+            file.seek(starts[-2] + 12)
+            content = file.read(starts[-1] - starts[-2] - 12)
+            if struct.pack("<I", masked_crc32c(content[:-4])) == content[-4:]:
+                break
+            starts.pop()
+    return starts[-1]
 
 
 def png(image: np.ndarray) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +25,74 @@ HEADER = "csf"  # the key of the JSON document among the file's metadata
 MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-def save(path: Path, agent: Agent, facts: Mapping[str, Any]) -> None:
-    """Write what acting takes, without critics and optimizers; `facts` holds "config" and plain data.
+def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = False) -> None:
+    """Write what acting takes, without optimizers.
+
+    Args:
+        path: of the file.
+        agent: whose policy it is.
+        facts: "config" and plain data, for the header.
+        critics: whether to write the critics and all else that the agent is made of, for adaptation.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
-    tensors = {name: value.contiguous().cpu() for name, value in agent.policy_state().items()}
+    state = agent.state_dict() if critics else agent.policy_state()
+    tensors = {name: value.contiguous().cpu() for name, value in state.items()}
     about = {
         "format": FORMAT,
         "spec": dataclasses.asdict(agent.spec),
         "prior": agent.objective.prior,
         **facts,
+        "critics": critics,
     }
     files.write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What the header of a policy file says: format, spec, prior, config, results, versions.
+    """What the header of a policy file says: format, spec, prior, config, results, versions, critics.
 
     Raises:
         CheckpointError: no such file, or not one of this program's.
     """
+    with _opened(path) as (about, _):
+        return about
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
+    """A policy file's header, and the file, which is opened once: its own run may delete it meanwhile."""
+    files.check_name(path)
     if not path.is_file():
         raise CheckpointError(f"no policy file {path}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(safetensors.safe_open(path, framework="pt"))
             about: Any = json.loads((file.metadata() or {})[HEADER])
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is not a policy file of this program ({error})") from error
-    found = about.get("format") if isinstance(about, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{path} has format {found}; this version reads {FORMAT}")
-    return about
+        except FileNotFoundError as error:
+            raise CheckpointError(f"no policy file {path}") from error
+        except (safetensors.SafetensorError, LookupError, ValueError, OSError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is not a policy file of this program ({files.reason_of(error)})") from error
+        found = about.get("format") if isinstance(about, dict) else None
+        if found != FORMAT:
+            raise CheckpointError(f"{path} has format {found}; this version reads {FORMAT}")
+        yield about, file
 
 
 def load(path: Path) -> tuple[dict[str, Any], Agent]:
-    """The header of a policy file, and its agent; modules that only training needs are newly initialized.
+    """The header of a policy file, and its agent; modules that the file lacks, such as critics, are newly initialized.
 
     Raises:
         CheckpointError: no such file, a damaged or foreign one, or another format.
     """
-    about = describe(path)
-    check_origin(path, about)
-    try:
-        agent = rebuild(about)
-        found = agent.load_state_dict(safetensors.torch.load_file(path), strict=False)
-    except (safetensors.SafetensorError, *MISFITS) as error:
-        raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
+    with _opened(path) as (about, file):
+        check_origin(path, about)
+        try:
+            agent = rebuild(about)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            found = agent.load_state_dict(tensors, strict=False)
+        except (safetensors.SafetensorError, *MISFITS) as error:
+            raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
     lacking = sorted(set(agent.policy_state()) & set(found.missing_keys)) + list(found.unexpected_keys)
     if lacking:
         raise CheckpointError(f"{path} does not fit this version: {', '.join(lacking)}")

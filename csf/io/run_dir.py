@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,11 +14,16 @@ from typing import Any
 import yaml
 
 from csf.errors import RunDirError
+from csf.io import files
+
+log = logging.getLogger(__name__)
 
 # What may change when a run goes on: how long and how often, where it computes and who watches.
 MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb"}
 MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # a folder may be moved
+MAY_CHANGE |= {"task.keep_critics"}  # what is saved beside the policy
 CONFIG = "config.yaml"
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # of flock on Lustre and some NFS
 
 
 class RunDir:
@@ -27,8 +34,9 @@ class RunDir:
 
         Raises:
             RunDirError: the folder cannot be written, is in use, or holds a run with another configuration.
+            ConfigError: its path is not UTF-8.
         """
-        self.path = path
+        self.path = files.check_name(path)
         self.plots, self.checkpoints = path / "plots", path / "checkpoints"
         try:
             for folder in (path, self.plots, self.checkpoints):
@@ -50,6 +58,15 @@ class RunDir:
             os.close(lock)
             message = f"{self.path} is in use by another process; wait for it or change run_name"
             raise RunDirError(message) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(lock)
+                raise
+            log.warning(
+                "%s is on a file system without locks (%s): nothing keeps a second process out of it",
+                self.path,
+                error.strerror,
+            )
         return lock
 
     def _agree(self, config: Mapping[str, Any]) -> None:
@@ -61,12 +78,8 @@ class RunDir:
                 f"{self.path} holds a run with another configuration: {found}. "
                 "Give its values, or another run_name or exp_dir"
             )
-        partial = file.with_suffix(".partial")
-        try:
+        with files.replacing(file) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let another process in."""

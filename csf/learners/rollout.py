@@ -12,7 +12,7 @@ from torch import Tensor
 from csf.agents import Agent
 from csf.learners.base import Budget, Learner, learners
 from csf.learners.updates import run_updates
-from csf.types import Batch, Episodes, Rollout
+from csf.types import Batch, Episodes, Rollout, map_obs
 
 
 def discounted_sums(rows: Tensor, rate: float) -> Tensor:
@@ -43,7 +43,7 @@ class OnPolicyBackbone(Protocol):
         ...
 
 
-class Rollouts:
+class FreshEpisodes:
     """The newest episodes with their rewards, log-densities and values, computed once, right after collection."""
 
     def __init__(self, agent: Agent, chunk: int | None = None) -> None:
@@ -59,7 +59,7 @@ class Rollouts:
         """Take the real steps of N episodes in place of what was there."""
         objective, backbone = self.agent.objective, cast(OnPolicyBackbone, self.agent.backbone)
         device = objective.device()
-        batch = Batch(*(rows.to(device) for rows in episodes.transitions()))
+        batch = Batch(*(map_obs(lambda rows: rows.to(device), field) for field in episodes.transitions()))
         log_prob, value = backbone.appraise(batch)
         real = episodes.steps().to(device)
         reward, value = (_padded(rows, real) for rows in (self.rewards(batch), value))
@@ -79,7 +79,8 @@ class Rollouts:
         reward = torch.zeros_like(batch.reward)
         for rows, fresh in chunks(size, self.chunk or max(size, 1), least):
             index = rows.to(reward.device)
-            found = self.agent.objective.reward(Batch(*(each[index] for each in batch)))
+            part = Batch(*(map_obs(lambda rows: rows[index], each) for each in batch))  # noqa: B023
+            found = self.agent.objective.reward(part)
             reward[index[:fresh]] = found[:fresh]
         return reward
 
@@ -95,7 +96,7 @@ class Rollouts:
         """
         if self.rollout is None:
             raise ValueError("there are no episodes")
-        return Rollout(*(rows[index] for rows in self.rollout))
+        return Rollout(*(map_obs(lambda rows: rows[index], field) for field in self.rollout))
 
 
 def chunks(size: int, length: int, least: int) -> Iterator[tuple[Tensor, int]]:
@@ -125,7 +126,7 @@ class RolloutLearner(Learner):
     def __init__(self, agent: Agent, budget: Budget, device: torch.device | str) -> None:
         """Make updates of `updates_per_epoch` batches after every collection."""
         super().__init__(agent, budget, device)
-        self.rollouts = Rollouts(agent, budget.batch_size)
+        self.rollouts = FreshEpisodes(agent, budget.batch_size)
 
     def learn(self, episodes: Episodes) -> dict[str, float]:
         """Appraise the episodes and update the agent."""

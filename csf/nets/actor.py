@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csf.nets.encoder import Encoder, VectorEncoder
 from csf.nets.mlp import linear, mlp
+from csf.types import Obs
 
 MIN_LOG_STD, MAX_LOG_STD = math.log(1e-6), 2.0
 EPS = 1e-6  # keeps the density of a saturated action finite
@@ -58,22 +60,23 @@ class TanhNormal:
 class GaussianActor(nn.Module):
     """tanh MLP with one head for the mean and one for the log standard deviation."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        """Take `sizes` = [I, hidden..., A]."""
+    def __init__(self, sizes: Sequence[int], encoder: Encoder | None = None) -> None:
+        """Take `sizes` = [I, hidden..., A], I including what is joined; without an encoder, inputs are vectors [I]."""
         super().__init__()
+        self.encoder = VectorEncoder(sizes[0]) if encoder is None else encoder
         *trunk, hidden, actions = sizes
         self.trunk = nn.Sequential(*mlp([*trunk, hidden], nn.Tanh), nn.Tanh())
         # Both heads in one product; each has the fan and the small gain of a head of its own.
         self.heads = linear(hidden, 2 * actions, _init_halves)
 
-    def distribution(self, x: Tensor) -> TanhNormal:
-        """[..., I] -> the law of the action."""
-        mean, log_std = self.heads(self.trunk(x)).chunk(2, dim=-1)
+    def distribution(self, obs: Obs, *more: Tensor) -> TanhNormal:
+        """[..., *O] and what is joined to it -> the law of the action."""
+        mean, log_std = self.heads(self.trunk(self.encoder(obs, *more))).chunk(2, dim=-1)
         return TanhNormal(mean, log_std.clamp(MIN_LOG_STD, MAX_LOG_STD))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, I] -> a sampled action [B, A] in (-1, 1) and its log-density [B]."""
-        return self.distribution(x).sample()
+    def forward(self, obs: Obs, *more: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, *O] and what is joined to it -> a sampled action [B, A] in (-1, 1) and its log-density [B]."""
+        return self.distribution(obs, *more).sample()
 
 
 def _init_halves(weight: Tensor) -> Tensor:
@@ -123,15 +126,16 @@ class OneHotCategorical:
 class CategoricalActor(nn.Module):
     """tanh MLP to the logits; unlike the Gaussian policy's, its last layer starts at full size."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        """Take `sizes` = [I, hidden..., A]."""
+    def __init__(self, sizes: Sequence[int], encoder: Encoder | None = None) -> None:
+        """Take `sizes` = [I, hidden..., A], I including what is joined; without an encoder, inputs are vectors [I]."""
         super().__init__()
+        self.encoder = VectorEncoder(sizes[0]) if encoder is None else encoder
         self.logits = mlp(sizes, nn.Tanh)
 
-    def distribution(self, x: Tensor) -> OneHotCategorical:
-        """[N, I] -> the law of the action."""
-        return OneHotCategorical(self.logits(x))
+    def distribution(self, obs: Obs, *more: Tensor) -> OneHotCategorical:
+        """[N, *O] and what is joined to it -> the law of the action."""
+        return OneHotCategorical(self.logits(self.encoder(obs, *more)))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, I] -> a sampled one-hot action [B, A] and its log-probability [B]."""
-        return self.distribution(x).sample()
+    def forward(self, obs: Obs, *more: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, *O] and what is joined to it -> a sampled one-hot action [B, A] and its log-probability [B]."""
+        return self.distribution(obs, *more).sample()

@@ -1,13 +1,17 @@
-"""Multilayer perceptrons: single, as an ensemble in one batched matrix product, and with spectral normalization."""
+"""Multilayer perceptrons: single, of observations, as an ensemble in one batched product, with spectral norm."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from csf.nets.encoder import Encoder, VectorEncoder
+from csf.types import Obs
 
 Initializer = Callable[[Tensor], Tensor]
 
@@ -32,22 +36,54 @@ def mlp(
     return nn.Sequential(*layers[:-1])
 
 
-class EnsembleMLP(nn.Module):
-    """E independent ReLU networks evaluated together: [B, I] -> [E, B, O]."""
+class ObsMLP(nn.Sequential):
+    """An MLP of observations, with an encoder of its own; its layers are named as those of `mlp`."""
 
-    def __init__(self, heads: int, sizes: Sequence[int], init: Initializer = nn.init.xavier_normal_) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        sizes: Sequence[int],
+        more: int = 0,
+        layer: Callable[[int, int], nn.Module] = linear,
+    ) -> None:
+        """Take `sizes` = [hidden..., outputs] and the length of what is joined to an encoded observation."""
+        layers = mlp([encoder.out_dim + more, *sizes], layer=layer)
+        super().__init__(OrderedDict([("encoder", encoder), *layers.named_children()]))
+
+    def forward(self, obs: Obs, *more: Tensor) -> Tensor:
+        """[..., *O] and what is joined to it -> [..., outputs]."""
+        encoder, *layers = self
+        x: Tensor = encoder(obs, *more)
+        for layer in layers:
+            x = layer(x)
+        return x
+
+
+class EnsembleMLP(nn.Module):
+    """E independent ReLU networks of observations evaluated together, each with an encoder of its own."""
+
+    def __init__(
+        self,
+        heads: int,
+        sizes: Sequence[int],
+        init: Initializer = nn.init.xavier_normal_,
+        encoder: Encoder | None = None,
+    ) -> None:
+        """Take `sizes` = [I, hidden..., O], I including what is joined; without an encoder, inputs are vectors [I]."""
         super().__init__()
         pairs = list(pairwise(sizes))
         self.heads = heads
+        self.encoder = VectorEncoder(sizes[0]) if encoder is None else encoder
         self.weights = nn.ParameterList(torch.empty(heads, i, o) for i, o in pairs)
         self.biases = nn.ParameterList(torch.zeros(heads, 1, o) for _, o in pairs)
         for weight in self.weights:
             for head in weight:
                 init(head)  # Xavier is symmetric in fan-in and fan-out, so [I, O] draws as [O, I] does
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, I] -> [E, B, O]."""
-        x = x.expand(self.heads, *x.shape)
+    def forward(self, obs: Obs, *more: Tensor) -> Tensor:
+        """[B, *O] and what is joined to it -> [E, B, O]."""
+        x: Tensor = self.encoder(obs, *more)
+        x = x.expand(self.heads, *x.shape[-2:])
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight)

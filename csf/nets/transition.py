@@ -4,44 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from csf.nets.mlp import mlp
+from csf.nets.encoder import Encoder
+from csf.nets.mlp import ObsMLP
+from csf.types import Obs, cat_obs
 
 
-class StateFeatures(nn.Sequential):
-    """phi, an MLP of one observation; a step is phi(s') - phi(s)."""
+class StateFeatures(ObsMLP):
+    """phi, an encoder and MLP of one observation; a step is phi(s') - phi(s)."""
 
-    def __init__(self, obs_dim: int, hidden: Sequence[int], features: int) -> None:
-        """Map [B, O] to [B, Z]."""
-        super().__init__(*mlp([obs_dim, *hidden, features]))
+    def __init__(self, encoder: Encoder, hidden: Sequence[int], features: int) -> None:
+        """Map [B, *O] to [B, Z]."""
+        super().__init__(encoder, [*hidden, features])
 
-    def step(self, obs: Tensor, next_obs: Tensor) -> Tensor:
-        """[B, O], [B, O] -> [B, Z]."""
-        after, before = self(torch.cat([next_obs, obs])).chunk(2)
+    def step(self, obs: Obs, next_obs: Obs) -> Tensor:
+        """[B, *O], [B, *O] -> [B, Z]."""
+        after, before = self(cat_obs([next_obs, obs])).chunk(2)
         difference: Tensor = after - before
         return difference
 
-    def state(self, obs: Tensor) -> Tensor | None:
-        """[N, O] -> [N, Z]."""
+    def state(self, obs: Obs) -> Tensor | None:
+        """[N, *O] -> [N, Z]."""
         features: Tensor = self(obs)
         return features
 
 
-class PairFeatures(nn.Sequential):
-    """f(s, s'), an MLP of both observations: the ablation of the CSF paper that gives up the difference."""
+class PairFeatures(ObsMLP):
+    """f(s, s'), an MLP of both encoded observations: the ablation of the CSF paper that gives up the difference."""
 
-    def __init__(self, obs_dim: int, hidden: Sequence[int], features: int) -> None:
-        """Map [B, O] and [B, O] to [B, Z]."""
-        super().__init__(*mlp([2 * obs_dim, *hidden, features]))
+    def __init__(self, encoder: Encoder, hidden: Sequence[int], features: int) -> None:
+        """Map [B, *O] and [B, *O] to [B, Z]."""
+        super().__init__(encoder, [*hidden, features], more=encoder.out_dim)
 
-    def step(self, obs: Tensor, next_obs: Tensor) -> Tensor:
-        """[B, O], [B, O] -> [B, Z]."""
-        features: Tensor = self(torch.cat([obs, next_obs], -1))
+    def step(self, obs: Obs, next_obs: Obs) -> Tensor:
+        """[B, *O], [B, *O] -> [B, Z]."""
+        encoder, *_ = self
+        features: Tensor = self(obs, encoder(next_obs))
         return features
 
-    def state(self, obs: Tensor) -> Tensor | None:
+    def state(self, obs: Obs) -> Tensor | None:
         """A single observation has no features here."""
         return None
 

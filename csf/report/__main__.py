@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from csf.errors import CsfError, ReportError
+from csf.config import compose
+from csf.config import help as usage
+from csf.errors import ConfigError, CsfError, ReportError
+from csf.io import files
+from csf.io.load import run_of
 from csf.report import page
 from csf.report.load import read
 
-ABOUT = """\
-One HTML page that needs no other file and no network: of one run, what it is, how healthy it is, what it reached, its
-skills and its curves; of several, their scores over seeds at equal budgets, with intervals, and their curves.
+HEAD = """\
+One HTML page of a run, or of a comparison of several: python -m csf.report RUN [RUN ...] [KEY=VALUE ...]
 
-A RUN is a folder such as exp/pretrain/ant/csf/sd000. Runs are seeds of one method where their configurations agree in
-all but the seed. Intervals need the package rliable: pip install rliable 'pandas<3'"""
+The page needs no other file and no network. Of one run: what it is, how healthy it is, what it reached, its skills
+and its curves; of several: their scores over seeds at equal budgets, with intervals, and their curves.
+
+A RUN is a folder such as exp/pretrain/ant/csf/sd000, or a file of its checkpoints; it is a value of cp_path. Runs are
+seeds of one method where their configurations agree in all but the seed. Intervals need the package rliable:
+pip install rliable 'pandas<3'
+
+Keys, with their values:
+"""
+PLACES = ("cp_path",)
 
 
-def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m csf.report", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: RUN/report.html, or ./report.html for several runs"
-    )
-    parser.add_argument("--title", help="default: says what is on the page")
-    return parser.parse_args(words)
+@dataclass(frozen=True)
+class Settings:
+    """What to show, and where."""
+
+    cp_path: tuple[str, ...]  # runs' folders, or files of them
+    output: str | None  # file; null: RUN/report.html, or ./report.html for several runs
+    title: str | None  # null: says what is on the page
+
+
+def run(settings: Settings) -> None:
+    """Make the page and say where it is.
+
+    Raises:
+        CsfError: as `report`, or no run is named.
+    """
+    if not settings.cp_path:
+        raise ConfigError("which run? accepted: RUN [RUN ...] [KEY=VALUE ...], --help")
+    named = [Path(word).expanduser() for word in settings.cp_path]
+    folders = [run_of(path) if path.is_file() else path for path in named]
+    output = None if settings.output is None else Path(settings.output).expanduser()
+    path = report(folders, output, settings.title)
+    sys.stderr.write(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)\n")
 
 
 def report(folders: Sequence[Path], output: Path | None, title: str | None) -> Path:
@@ -38,7 +60,7 @@ def report(folders: Sequence[Path], output: Path | None, title: str | None) -> P
     Raises:
         CsfError: a run cannot be read, a package is missing, or the page cannot be written.
     """
-    folders = list(dict.fromkeys(folder.resolve() for folder in folders))
+    folders = list(dict.fromkeys(files.check_name(folder).resolve() for folder in folders))
     runs = [read(folder) for folder in folders]
     if len(runs) == 1:
         output, text = output or folders[0] / "report.html", page.of_run(runs[0], title)
@@ -52,13 +74,16 @@ def report(folders: Sequence[Path], output: Path | None, title: str | None) -> P
 
 
 def main() -> None:
-    """Make the page and say where it is, or say in one line why not."""
-    arguments = parse()
+    """Read the arguments; a mistake is told in one line."""
+    words = sys.argv[1:]
     try:
-        path = report(arguments.runs, arguments.output, arguments.title)
+        if {"-h", "--help"} & set(words):
+            defaults = compose.settings(Settings, "report", [], PLACES)
+            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
+        else:
+            run(compose.settings(Settings, "report", words, PLACES))
     except CsfError as error:
         sys.exit(f"error: {error}")
-    sys.stderr.write(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from csf.errors import CheckpointError, RunDirError
-from csf.io import policy
+from csf.io import checkpoint, files, policy
 from csf.io.run_dir import flat
 
 LAYOUT = "a run is a folder such as exp/<task>/<env>/<method>/sd<seed>, with config.yaml and metrics.jsonl"
@@ -85,9 +85,9 @@ def read(path: Path) -> Run:
             read_series(path / "metrics.jsonl", notes),
             _header(path / "checkpoints", notes),
             _pictures(path / "plots"),
-            [file for file in sorted(path.rglob("*.webm")) if ".partial" not in file.suffixes],
-            {file.relative_to(path).as_posix(): _evaluation(file) for file in sorted(path.rglob("eval*.json"))},
-            sorted(path.rglob("eval_*.png")),
+            [file for file in files.walk(path, "*.webm") if files.PARTIAL not in file.suffixes],
+            {file.relative_to(path).as_posix(): _evaluation(file) for file in files.walk(path, "eval*.json")},
+            files.walk(path, "eval_*.png"),
             _started(path),
             datetime.fromtimestamp((path / "metrics.jsonl").stat().st_mtime, UTC),
             notes,
@@ -111,12 +111,12 @@ def _config(file: Path) -> dict[str, Any]:
 
 
 def _header(folder: Path, notes: list[str]) -> dict[str, Any]:
-    files = sorted(folder.glob("policy_*.safetensors"))
-    if not files:
+    saved = checkpoint.found(folder, checkpoint.POLICY)
+    if not saved:
         notes.append("No policy has been saved yet, so versions and commit are not known.")
         return {}
     try:
-        return policy.describe(files[-1])
+        return policy.describe(list(saved.values())[-1])
     except CheckpointError as error:
         notes.append(f"Versions and commit are not known: {error}.")
         return {}

@@ -188,7 +188,7 @@ def _rliable() -> tuple[Any, Any]:
 
 MAIN = re.compile("eval/(coverage|goal/staying_.*|return)")  # higher is better: methods are compared in pairs by these
 
-EVALUATION = "checkpoints/eval.json"
+EVALUATION = re.compile(r"checkpoints/eval(_\d+)?\.json")  # as csf.evaluate names them
 
 Row = dict[str, float]  # metric -> value, of one run
 Scores = dict[str, dict[str, Score]]  # metric -> method -> score
@@ -220,18 +220,25 @@ def during_training(arena: Arena) -> Table | None:
 
 
 def afterwards(arena: Arena) -> Table | None:
-    """Scores by eval.json, as csf.evaluate leaves it beside a checkpoint; None if no run has it."""
-    found = {run.path: run.evaluations[EVALUATION] for run in arena.runs if EVALUATION in run.evaluations}
+    """Scores by csf.evaluate, at the latest checkpoints that it measured alike in every run; None if there are none."""
+    found = {run.path: by_conditions for run in arena.runs if (by_conditions := _evaluations(run))}
     if not found:
         return None
-    conditions = {tuple(leaves.get(key) for key in CONDITIONS) for leaves in found.values()}
-    if len(conditions) > 1:
-        return Table("", {}, [], [f"The runs' eval.json differ in {', '.join(CONDITIONS)}: they are not compared."])
-    words = ", ".join(f"{key} {value}" for key, value in zip(CONDITIONS, *conditions, strict=True))
-    scores = _scores(arena, {path: _results(leaves) for path, leaves in found.items()})
+    common = set.intersection(*(set(by_conditions) for by_conditions in found.values()))
+    if not common:
+        return Table("", {}, [], [f"The runs' evaluations differ in {', '.join(CONDITIONS)}: they are not compared."])
+    latest = max(common, key=lambda conditions: [value or 0 for value in conditions])
+    words = ", ".join(f"{key} {value}" for key, value in zip(CONDITIONS, latest, strict=True))
+    scores = _scores(arena, {path: _results(by_conditions[latest]) for path, by_conditions in found.items()})
     lacking = [short(run.path) for run in arena.runs if run.path not in found]
-    notes = [f"Without eval.json, so not counted here: {', '.join(lacking)}."] if lacking else []
-    return Table(f"From eval.json beside the checkpoints: {words}.", scores, list(_improvements(scores)), notes)
+    notes = [f"Not evaluated by csf.evaluate, so not counted here: {', '.join(lacking)}."] if lacking else []
+    return Table(f"From csf.evaluate, of checkpoints: {words}.", scores, list(_improvements(scores)), notes)
+
+
+def _evaluations(run: Run) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What csf.evaluate has left beside the checkpoints, by its conditions."""
+    left = [leaves for name, leaves in run.evaluations.items() if EVALUATION.fullmatch(name)]
+    return {tuple(leaves.get(key) for key in CONDITIONS): leaves for leaves in left}
 
 
 def _importance(name: str) -> tuple[bool, str]:
@@ -250,7 +257,7 @@ def _reached(run: Run, budget: float) -> Row:
 
 
 def _results(leaves: Mapping[str, Any]) -> Row:
-    """The numbers of eval.json that are results."""
+    """The numbers of an evaluation that are results."""
     found = {key.removeprefix("results."): value for key, value in leaves.items() if key.startswith("results.eval/")}
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
