@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -73,5 +74,9 @@ def job(train: Callable[[], int], folder: Path) -> int:
             return train()
     except CsfError as error:
         raise CompactHydraException(f"error: {error}") from error
+    except Exception as error:
+        if signals.in_worker():  # joblib sends errors without their tracebacks
+            error.add_note(f"In the process of the job:\n{traceback.format_exc()}")
+        raise
     finally:
         signals.leave_sweep()

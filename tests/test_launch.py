@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import pty
 import signal
 import subprocess
@@ -21,9 +22,10 @@ from conftest import ROOT
 from joblib.externals.loky import get_reusable_executor
 from runs import SECONDS, TINY, Child, error_of, fork, main, reached, train, wait_for_epoch
 
+from csf.core import signals
 from csf.core.device import use_threads
 from csf.core.signals import ONE_REQUEST, SIGNALS
-from csf.sweep import KILLED
+from csf.sweep import KILLED, job
 
 NEVER = ("task.epochs=100000", "task.save_every=100000")
 IN_TURN = ("-m", "seed=0,1,2")
@@ -226,8 +228,8 @@ def test_jobs_side_by_side_all_save_and_the_same_command_resumes(tmp_path: Path,
         wait_for_epoch(child, tmp_path / name, 1)
     running = children(child.process.pid)
     child.kill(signal.SIGUSR1)
-    for job in workers(child.process.pid):  # as a scheduler does that signals every process
-        os.kill(job, signal.SIGUSR1)
+    for worker in workers(child.process.pid):  # as a scheduler does that signals every process
+        os.kill(worker, signal.SIGUSR1)
     assert child.wait() == 128 + signal.SIGUSR1, child.said
     check_ended(running)
     for name in ("sd0", "sd1"):
@@ -290,8 +292,8 @@ def test_a_second_signal_ends_a_sweep_at_once(sweep: Sweep) -> None:
 def test_a_job_that_fails_leaves_the_others_and_a_signal_to_one_worker_stops_all(tmp_path: Path, sweep: Sweep) -> None:
     child = sweep("task.replay_size=100,10", "task.min_replay_size=10", "seed=0", name="${task.replay_size}")
     wait_for_epoch(child, tmp_path / "100", 20)
-    for job in workers(child.process.pid):
-        os.kill(job, signal.SIGUSR2)
+    for worker in workers(child.process.pid):
+        os.kill(worker, signal.SIGUSR2)
     assert child.wait() == 143, child.said
     check_saved(tmp_path / "100", child.said, "SIGUSR2")
     lines = child.said.splitlines()
@@ -309,6 +311,18 @@ def test_a_worker_that_is_killed_is_one_line(sweep: Sweep) -> None:
     assert child.wait() == 1, child.said
     check_ended(running)
     assert child.said == KILLED + "\n"
+
+
+def test_the_traceback_of_a_bug_in_a_worker_reaches_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_sweep", os.getppid())
+
+    def with_a_bug() -> int:
+        return 1 // 0
+
+    with pytest.raises(ZeroDivisionError) as error:
+        job(with_a_bug, tmp_path)
+    (note,) = pickle.loads(pickle.dumps(error.value)).__notes__
+    assert "in with_a_bug\n    return 1 // 0" in note
 
 
 def test_a_number_of_jobs_that_cannot_be(tmp_path: Path) -> None:

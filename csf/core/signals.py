@@ -131,6 +131,11 @@ def join_sweep() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+def in_worker() -> bool:
+    """Whether this is a worker process of a sweep."""
+    return _sweep != 0
+
+
 def leave_sweep() -> None:
     """Call last in a job: a worker that was signalled tells the sweep; one whose sweep has ended ends soon."""
     global _working
