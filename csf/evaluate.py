@@ -47,12 +47,12 @@ class Settings:
     cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
     method: str | None  # that made it; without cp_path, the newest run of this method is taken
     env: str | None  # on which it was made
-    exp_dir: str  # without cp_path: below this folder
+    exp_dir: Path  # without cp_path: below this folder
     skills: Count  # episodes for coverage and return
     goals: Count  # of zero-shot goal reaching
     seed: Seed  # of skills, goals, worlds and actions
     device: Literal["auto", "cpu", "cuda"]
-    threads: Natural  # of PyTorch and of the simulator; 0: one per core
+    threads: Natural  # of PyTorch and of the simulator; 0: OMP_NUM_THREADS if it is set, else one per usable core
     video: bool  # whether to film the skills too
     out: str | None  # folder for the results; null: beside the checkpoint
 

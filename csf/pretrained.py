@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
@@ -13,12 +14,12 @@ import torch
 from csf.agents import Agent
 from csf.backbones import backbones
 from csf.config import compose
-from csf.config.compose import Config
+from csf.config.schema import Config
 from csf.errors import CheckpointError, ConfigError
 from csf.hierarchy import SkillVectorEnv
 from csf.io import policy
 from csf.io.load import choose, find, open_newest, read, run_of
-from csf.io.run_dir import read_config
+from csf.io.run_dir import differences, read_config
 from csf.types import Worlds
 from csf.worlds import base_of, make_worlds
 
@@ -33,6 +34,37 @@ class Skills(NamedTuple):
     about: Mapping[str, Any]  # what its file says of itself
     cp_path: str  # the file that the controller's run was started with
     kept: bool  # whether the run has its own copy
+
+
+def prepared(tree: Any, overrides: Sequence[str]) -> tuple[Config, Skills | None]:
+    """The configuration of a job, from the tree that Hydra composed of these overrides, and the skills that it uses.
+
+    A run that has the folder which earlier versions gave to this configuration is continued there.
+
+    Raises:
+        ConfigError: a key, a type or a value that is not accepted.
+        CheckpointError: there are no such skills.
+    """
+    cfg = compose.build(tree)
+    former = compose.former_name(tree, overrides)
+    if former != cfg.run_name and read_config(cfg.exp_dir / cfg.run_name) is None:
+        kept = read_config(cfg.exp_dir / former)
+        if kept is not None and (found := _under(former, kept, cfg, overrides)):
+            sys.stderr.write(f"continuing {cfg.exp_dir / former}: the name that an earlier version gave to this run\n")
+            return found
+    return with_skills(cfg, overrides)
+
+
+def _under(
+    name: str, kept: Mapping[str, Any], cfg: Config, overrides: Sequence[str]
+) -> tuple[Config, Skills | None] | None:
+    """A job under another name, if the run of that name has the job's configuration."""
+    cfg = dataclasses.replace(cfg, run_name=name, tree=cfg.tree | {"run_name": name})
+    loose = {"cp_path", "agent"} if cfg.skills else set()  # which the skills decide
+    if differences(*({key: value for key, value in each.items() if key not in loose} for each in (kept, cfg.tree))):
+        return None
+    found = with_skills(cfg, overrides)
+    return None if differences(kept, found[0].tree) else found
 
 
 def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills | None]:
@@ -51,7 +83,7 @@ def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills |
     named = any(word.lstrip("+").startswith("agent/backbone=") for word in overrides)
     unfit = skills.agent.objective.prior == "one_hot" and backbones[cfg.backbone.name].discrete is False
     tree = compose.recompose(overrides, ["agent/backbone=discrete_sac"] if unfit and not named else [])
-    tree.cp_path = cp_path
+    tree.cp_path, tree.run_name = cp_path, cfg.run_name
     sys.stderr.write(f"skills of {cfg.skills} on {env} after epoch {skills.about['epoch']}: {cp_path}\n")
     if others:
         names = ", ".join(str(run_of(path)) for path in others[:SHOWN]) + (", ..." if others[SHOWN:] else "")

@@ -23,9 +23,9 @@ import csf
 from csf import pretrained, sweep
 from csf.agents import Agent, Objective
 from csf.backbones import Backbone
-from csf.config import compose
+from csf.config import compose, overrides
 from csf.config import help as usage
-from csf.config.compose import Config
+from csf.config.schema import Config, completed, told
 from csf.core import signals
 from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
@@ -33,8 +33,8 @@ from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, policy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
-from csf.io.run_dir import RunDir, differences
-from csf.learners import Budget, learners
+from csf.io.run_dir import RunDir, check_place, differences
+from csf.learners import EpochBudget, learners
 from csf.pretrained import Skills, worlds_of
 from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Trainer
@@ -76,7 +76,7 @@ class Run:
         spec = describe(self.worlds, str(cfg.env["name"]))
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         self._check_batch_size()
-        learner = learners[self.agent.backbone.learner](self.agent, Budget.of(task), device)
+        learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
@@ -147,7 +147,10 @@ class Run:
             say(f"starting {self.dir.path}")
             return
         path, state = found
-        if changed := differences(state["config"], self.cfg.tree):
+        kept, added = completed(state["config"])
+        if added:
+            say(told(added, path))
+        if changed := differences(kept, self.cfg.tree):
             raise CheckpointError(f"{path} is of a run with another configuration: {changed}")
         checkpoint.restore(state, self.parts, self.device)
         self.trainer.results.update(state["results"])
@@ -209,7 +212,7 @@ def launch(tree: DictConfig) -> int:
 def train(tree: DictConfig) -> int:
     """Train what a composed tree describes; returns the exit code."""
     compose.register_resolvers()  # this may be a process of a launcher
-    return run(*pretrained.with_skills(compose.build(tree), HydraConfig.get().overrides.task))
+    return run(*pretrained.prepared(tree, HydraConfig.get().overrides.task))
 
 
 def main() -> None:
@@ -218,10 +221,12 @@ def main() -> None:
     compose.register_resolvers()
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
-    words = sys.argv[1:] = [compose.quoted(word) for word in words]
-    settings = [word for word in words if not word.startswith("-")]
+    many = bool({"-m", "--multirun"} & set(words))
     try:
-        if {"-m", "--multirun"} & set(words) and {"-c", "--cfg", "-i", "--info"} & set(words):
+        words = sys.argv[1:] = overrides.literal(words, many)
+        settings = [word for word in words if not word.startswith("-")]
+        flags = set(words) - set(settings)
+        if many and {"-c", "--cfg", "-i", "--info"} & set(words):
             raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
         if "--version" in words:
             versions = {"csf": csf.__version__, **checkpoint.provenance()}
@@ -229,9 +234,13 @@ def main() -> None:
         elif "--help" in words or "-h" in words:
             sys.stdout.write(usage.text(compose.check(settings)) + "\n")
         else:
-            if settings == words:  # a flag asks for something of Hydra's, which reports its own mistakes
-                compose.check(words)
-            if {"-m", "--multirun"} & set(words):
+            # Hydra reports its own mistakes where another flag asks for something of it.
+            if not flags:
+                compose.check(settings)
+            elif flags <= {"-m", "--multirun"}:
+                for cfg in compose.points(settings):
+                    check_place(cfg.exp_dir / cfg.run_name)
+            if many:
                 sweep.run(launch, words)
             else:
                 launch()

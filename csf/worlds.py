@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
+from envs import Setting
 
 
 def _envs() -> ModuleType:
@@ -60,6 +61,17 @@ def is_refusal(error: Exception) -> bool:
     Any other exception is a bug in the environment, whose traceback is needed.
     """
     return isinstance(error, _envs().WorldError)
+
+
+def settings_of(name: str) -> dict[str, Setting] | None:
+    """The settings that an environment accepts, by name; None where they are not known before it is made.
+
+    That is so of environments of other packages, and where MuJoCo cannot be imported: `make_worlds` then says why.
+    """
+    try:
+        return cast(dict[str, Any], _envs().settings_of(name))
+    except (ValueError, ImportError, AttributeError, RuntimeError):
+        return None
 
 
 def base_of(env: Mapping[str, Any]) -> str:

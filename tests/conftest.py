@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from csf.agents import Agent
-from csf.config.compose import Config, check
+from csf.config.compose import check
+from csf.config.schema import Config
 from csf.types import Batch, EnvSpec, SomeObs
 
 ROOT = Path(__file__).parents[1]

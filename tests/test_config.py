@@ -17,8 +17,11 @@ from conftest import NAMES, ROOT, configure
 from csf import train
 from csf.agents import objectives
 from csf.backbones import backbones
-from csf.config.compose import Config, TaskConfig, check, quoted
+from csf.config.compose import check, points, settings
+from csf.config.overrides import literal
+from csf.config.schema import Budget, Config, General
 from csf.errors import ConfigError
+from csf.evaluate import Settings as Evaluation
 
 
 def stems(group: str) -> list[str]:
@@ -46,14 +49,14 @@ def test_a_backbones_yaml_and_its_dataclass_name_the_same_fields(name: str) -> N
 
 @pytest.mark.parametrize("name", stems("task"))
 def test_a_tasks_yaml_and_its_dataclass_name_the_same_fields(name: str) -> None:
-    assert set(configure(f"task={name}").tree["task"]) == fields(TaskConfig)
+    assert set(configure(f"task={name}").tree["task"]) == fields(Budget)
 
 
 def test_the_groups_and_the_top_level_are_all_there_is() -> None:
-    assert set(configure().tree) - {"variant"} == fields(Config) - {"backbone", "tree"}
+    assert set(configure().tree) == fields(Config) - {"backbone", "tree"}
 
 
-@pytest.mark.parametrize("cls", [TaskConfig, Config, *(objectives[name].Config for name in objectives.names())])
+@pytest.mark.parametrize("cls", [Budget, Config, General, *(objectives[name].Config for name in objectives.names())])
 def test_values_live_in_yaml_only(cls: Any) -> None:
     for field in dataclasses.fields(cls):
         assert field.default is dataclasses.MISSING, field.name
@@ -176,14 +179,21 @@ def test_controllers_have_the_papers_values() -> None:
     ("override", "message"),
     [
         ("agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
-        ("+agent.skil_dim=3", r"agent\.skil_dim: .*accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
+        ("+agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
         ("agent.backbone.taw=1", r"agent\.backbone\.taw is not known; .*\(did you mean 'tau'\?\)"),
-        ("+agent.backbone.taw=1", r"agent\.backbone\.taw: .*\(did you mean 'tau'\?\)"),
+        ("+agent.backbone.taw=1", r"agent\.backbone\.taw is not known; accepted: .*\(did you mean 'tau'\?\)"),
         ("task.epoch=1", r"task\.epoch is not known; accepted: .*\(did you mean 'epochs'\?\)"),
-        ("+task.epoch=1", r"task\.epoch: .*\(did you mean 'epochs'\?\)"),
-        ("env.plot_rnage=1", r"env\.plot_rnage is not known; .*\(did you mean 'plot_range'\?\)"),
+        ("+task.epoch=1", r"task\.epoch is not known; accepted: .*\(did you mean 'epochs'\?\)"),
+        (
+            "env.plot_rnage=1",
+            r"^env\.plot_rnage is not known; accepted: .*max_steps.* \(did you mean 'plot_range'\?\)$",
+        ),
+        ("env.max_step=1", r"^env\.max_step is not known; accepted: .* \(did you mean 'max_steps'\?\)$"),
+        ("+env.max_step=1", r"^env\.max_step is not known; .* \(did you mean 'max_steps'\?\)$"),
+        ("env.render_mode=rgb_array", r"^env\.render_mode is not known; accepted: .*render_size"),
+        ("env.max_steps=long", r"^env\.max_steps: Value 'long' of type 'str' could not be converted to Integer$"),
         ("sed=1", r"sed is not known; accepted: .*\(did you mean 'seed'\?\)"),
-        ("+sed=1", r"sed: .*\(did you mean 'seed'\?\)"),
+        ("+sed=1", r"sed is not known; accepted: .*\(did you mean 'seed'\?\)"),
         ("~agent.lr", r"agent\.lr: Missing mandatory value"),
         ("agent.skill_dim=two", r"agent\.skill_dim: Value 'two' of type 'str' could not be converted to Integer"),
         ("agent.skill_dim=2.5", r"agent\.skill_dim: Value '2\.5' .* could not be converted to Integer"),
@@ -193,8 +203,9 @@ def test_controllers_have_the_papers_values() -> None:
         ("task.replay_size=100", r"task\.min_replay_size is 160, more than task\.replay_size \(100\)"),
         ("seed=-1", r"seed is -1; an integer of at least 0"),
         ("seed=4294967296", r"^seed is 4294967296; an integer of at least 0 and at most 4294967295 is accepted$"),
-        ("env.plot_range=0", r"^env\.plot_range is 0; a number above 0 is accepted, or null$"),
-        ("env.plot_range=far", r"^env\.plot_range is far; a number above 0"),
+        ("env.plot_range=0", r"^env\.plot_range is 0\.0; a number above 0 is accepted, or null$"),
+        ("env.plot_range=far", r"^env\.plot_range: Value 'far' of type 'str' could not be converted to Float$"),
+        ("env.plot_range=inf", r"^env\.plot_range is inf; a number above 0"),
         ("agent=cfs", r"agent=cfs is not known; accepted: .*csf.*\(did you mean 'csf'\?\)"),
         ("agent/backbone=sca", r"agent/backbone=sca is not known; accepted: .*sac, successor \(did you mean 'sac'\?\)"),
         ("agent.backbone=sac", r"agent\.backbone is 'sac'; choose with agent/backbone=.*sac\|successor"),
@@ -204,7 +215,10 @@ def test_controllers_have_the_papers_values() -> None:
         ("device=cdua", r"device is 'cdua'; accepted: auto, cpu, cuda \(did you mean 'cuda'\?\)"),
         ("wandb=off", r"wandb is 'off'; accepted: disabled, offline, online"),
         ("seed=1,2", r"To sweep over it, add --multirun"),
-        ("=3", r"^'=3' is not understood; accepted: key=value$"),
+        ("=3", r"^'=3' is not understood; accepted: key=value, "),
+        ("agent.lr=[", r"^'agent\.lr=\[' is not understood; accepted: key=value, "),
+        ("agent.prior=a'b", r'^"agent\.prior=a\'b" is not understood; '),
+        ("words", r"^'words' is not understood; "),
         ("task=3", r"^task=3 is not known; accepted: .*pretrain, quick"),
         ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
         ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),
@@ -270,6 +284,74 @@ def test_its_name_tells_what_is_overridden_of_the_agent_and_of_nothing_else() ->
     assert run_name(*words) == "pretrain/point/csf-backbone.tau=0.1-negative_weight=1.0/sd000"
 
 
+def test_other_settings_stand_in_its_name_in_full() -> None:
+    words = ("task.batch_size=16", "env.max_steps=7", "agent.lr=1e-4", "env.plot_range=null")
+    name = "pretrain/point/csf-lr=0.0001-env.max_steps=7-env.plot_range=null-task.batch_size=16/sd000"
+    assert run_name(*words) == name
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("agent.lr=1e-3", "agent.hidden=[64,64]", "task.batch_size=128", "env.plot_range=2", "env.max_steps=20"),
+        *("agent/backbone=successor", "preset=csf_point", "agent.negative_weight=5"),
+        *("task.epochs=9", "task.eval_every=9", "task.save_every=9", "device=cpu", "threads=1", "wandb=offline"),
+        "env.name=point",
+    ],
+)
+def test_what_is_composed_anyhow_and_what_may_change_adds_nothing_to_its_name(word: str) -> None:
+    assert run_name(word) == "pretrain/point/csf/sd000"
+
+
+def test_a_default_of_the_environment_that_is_written_out_is_the_same_configuration() -> None:
+    assert configure("env.max_steps=20").tree["env"] == configure().tree["env"]
+    assert configure("env.max_steps=21").env["max_steps"] == 21
+
+
+def test_a_name_that_is_too_long_is_cut_and_hashed() -> None:
+    widths = ",".join(["1024"] * 60)
+    one, other = (run_name(f"agent.hidden=[{widths},{last}]") for last in (1, 2))
+    assert one != other
+    for name in (one, other):
+        assert max(len(part.encode()) for part in name.split("/")) <= 255
+        assert name.startswith("pretrain/point/csf-hidden=[1024,1024")
+
+
+CONTROLLER = ("env=point_two_goals", "task=hierarchical")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "csf"),
+        (["cp_path=null"], "csf"),
+        (["skills=metra"], "metra"),
+        (["hold=7"], "csf-hold=7"),
+        (["cp_path=exp/pretrain/point/csf/sd003"], "csf-cp_path=sd003"),
+        (["cp_path=exp/pretrain/point/csf/sd003/"], "csf-cp_path=sd003"),
+        (["cp_path=exp/pretrain/point/csf/sd003/checkpoints"], "csf-cp_path=sd003"),
+        (["cp_path=exp/pretrain/point/csf/sd003/checkpoints/policy_000100.safetensors"], "csf-cp_path=sd003@100"),
+        (["cp_path=exp/pretrain/point/csf/sd003/checkpoints/epoch_000000.pt"], "csf-cp_path=sd003@0"),
+        (["exp_dir=/x", "cp_path=/x/pretrain/point/csf/sd003"], "csf-cp_path=sd003"),
+    ],
+)
+def test_a_controllers_name_tells_its_skills(words: list[str], name: str) -> None:
+    assert check([*CONTROLLER, *words]).run_name == f"hierarchical/point_two_goals/{name}/sd000"
+
+
+def test_lenders_elsewhere_are_told_apart() -> None:
+    paths = ["exp/pretrain/point/csf-lr=1/sd000", "exp/pretrain/point/csf/sd000", "other/sd000", "exp/*/sd000"]
+    names = {check([*CONTROLLER, f"cp_path={path}"]).run_name for path in paths}
+    assert len(names) == len(paths)
+    assert all("/csf-cp_path=sd000" in name for name in names)
+
+
+def test_plain_commands_keep_their_folders() -> None:
+    assert check(["agent=csf", "env=ant", "task=pretrain"]).run_name == "pretrain/ant/csf/sd000"
+    assert check(["agent=metra", "env=half_cheetah"]).run_name == "pretrain/half_cheetah/metra/sd000"
+    assert check(["env=ant", "task=quick"]).run_name == "quick/ant/csf/sd000"
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -315,14 +397,19 @@ def test_help_lists_every_key_of_the_method(
     listed = set(re.findall(r"^  ([\w.]+)=", text, re.MULTILINE))
     for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
         assert {prefix + key for key in fields(part)} - {f"{prefix}name"} <= listed
-    assert {"seed", "exp_dir", "run_name", "device", "threads", "wandb", "skills", "cp_path", "hold"} <= listed
+    assert fields(General) <= listed
+    unexplained = [line for line in text.partition("Keys,")[2].splitlines()[1:] if re.fullmatch(r"  [\w.]+=\S*", line)]
+    assert unexplained == []
+    assert {f"env.{key}" for key in ("goal_range", "max_steps", "threads", "normalizer", "plot_range")} <= listed
     for group in ("agent", "agent/backbone", "env", "task"):
         assert re.search(rf"^  {group} +{', '.join(stems(group))}$", text, re.MULTILINE)
 
 
 def test_help_says_what_a_key_means(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     command(monkeypatch, "--help", "agent=csf")
-    assert re.search(r"^  agent\.skill_dim=2 +Z$", capsys.readouterr().out, re.MULTILINE)
+    text = capsys.readouterr().out
+    assert re.search(r"^  agent\.skill_dim=2 +Z$", text, re.MULTILINE)
+    assert re.search(r"^  env\.max_steps=200 +Steps of an episode\.$", text, re.MULTILINE)
 
 
 def test_what_help_shows_can_be_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,9 +454,51 @@ def test_a_path_needs_no_quotes_of_hydras(
     assert (tree["cp_path"], tree["exp_dir"]) == (path, path)
 
 
-def test_a_quoted_path_and_a_sweep_of_paths_stay_as_they_are() -> None:
-    for word in ("cp_path='a=b'", "cp_path=a,b", 'cp_path="a=[b"', "agent.lr=1=2"):
-        assert quoted(word) == word
+def test_quoted_paths_other_settings_and_a_sweep_over_paths_are_left_to_hydra() -> None:
+    words = ["cp_path='a=b'", 'cp_path="a=[b"', "agent.lr=1=2", "seed=0,1", "~env.plot_range", "-m"]
+    assert literal(words) == words
+    sweep = ["cp_path=choice(a,b)"]
+    assert literal(sweep, sweep=True) == sweep
+
+
+@pytest.mark.parametrize("key", ["exp_dir", "run_name", "cp_path"])
+@pytest.mark.parametrize(
+    "value",
+    ["1e5", "1_000", "true", "null_", "a,b", "runs of Bob's", 'a"b', 'it\'s "so"', "back\\", "choice(a,b)", "a=b:c"],
+)
+def test_names_and_paths_are_taken_as_they_are_written(key: str, value: str) -> None:
+    words = ["env=point_two_goals", "task=hierarchical"]
+    assert check([*words, f"{key}={value}"]).tree[key] == value
+
+
+@pytest.mark.parametrize("value", ["", " "])
+@pytest.mark.parametrize("key", ["exp_dir", "run_name"])
+def test_an_empty_name_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} is empty; the name of a folder is accepted$"):
+        configure(f"{key}={value}")
+
+
+def test_the_home_of_nobody_is_a_folder_of_that_name() -> None:
+    assert check([*CONTROLLER, "exp_dir=~nobody_here/x", "cp_path=~nobody_here/y"]).exp_dir == Path("~nobody_here/x")
+    assert settings(Evaluation, "evaluate", ["exp_dir=~nobody_here"], []).exp_dir == Path("~nobody_here")
+
+
+@pytest.mark.parametrize("value", ["", "null"])
+def test_cp_path_may_be_null(value: str) -> None:
+    assert check(["env=point_two_goals", "task=hierarchical", f"cp_path={value}"]).cp_path is None
+
+
+def test_the_home_folder_is_what_it_is_to_a_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = check(["env=point_two_goals", "task=hierarchical", "exp_dir=~/runs", "cp_path=~/skills"])
+    assert (cfg.exp_dir, cfg.cp_path) == (tmp_path / "runs", str(tmp_path / "skills"))
+    assert cfg.tree["exp_dir"] == str(tmp_path / "runs")
+    assert settings(Evaluation, "evaluate", ["exp_dir=~/runs"], []).exp_dir == tmp_path / "runs"
+
+
+def test_a_word_that_is_not_utf_8_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"^error: 'exp_dir=caf\\udce9' is not UTF-8; accepted: [^\n]*$"):
+        command(monkeypatch, "env=point", os.fsdecode(b"exp_dir=caf\xe9"))
 
 
 def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,10 +506,48 @@ def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.Monkey
         command(monkeypatch, "-m", "--cfg", "job")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["agent.skil_dim=2,3"], r"agent\.skil_dim is not known; .*\(did you mean 'skill_dim'\?\)"),
+        (["seed=0,1", "task.epoch=2"], r"task\.epoch is not known; .*\(did you mean 'epochs'\?\)"),
+        (["agent=csf,mtera"], r"agent=mtera is not known; .*\(did you mean 'metra'\?\)"),
+        (["agent.lr=1e-3,-1"], r"agent\.lr is -1\.0; a number of at least 0 is accepted"),
+        (["seed=0,["], r"'seed=.*' is not understood; .*"),
+        (["env.max_step=2,3"], r"env\.max_step is not known; .*\(did you mean 'max_steps'\?\)"),
+        (["exp_dir=/dev/null/x"], r"cannot use the run folder /dev/null/x/pretrain/point/csf/sd000: Not a directory"),
+        ([f"run_name={'x' * 300}"], rf"cannot use the run folder exp/{'x' * 300}: File name too long"),
+    ],
+)
+@pytest.mark.parametrize("sweep", ["-m", "seed=0"])
+def test_a_sweep_tells_a_mistake_as_a_single_run_does(
+    sweep: str, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if sweep != "-m":  # the last point of the sweep
+        words = [f"{key}={value.rpartition(',')[2]}" for key, _, value in (word.partition("=") for word in words)]
+    with pytest.raises(SystemExit) as ended:
+        command(monkeypatch, sweep, "env=point", "threads=1", *words)
+    assert re.fullmatch(f"error: {message}", str(ended.value)), ended.value
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_every_value_of_a_sweep_is_checked_once() -> None:
+    found = [(cfg.seed, cfg.agent.lr, cfg.task.goals) for cfg in points(["env=point", "seed=range(0,50)", *SWEEP])]
+    assert found == [(0, 0.1, 1), (0, 0.2, 1), (0, 0.1, 2), (0, 0.1, 3)]
+
+
+SWEEP = ["agent.lr=0.1,0.2", "task.goals=choice(1,2,3)"]
+
+
+def test_a_sweep_over_all_choices_of_a_group_is_expanded() -> None:
+    assert [cfg.agent.name for cfg in points(["agent=glob(*)", "env=point"])] == NAMES
+
+
 @pytest.mark.slow
 def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path: Path) -> None:
-    """One sweep of two seeds; then its second point as a single run, which finds itself finished."""
-    here, exp = tmp_path / "here", tmp_path / "exp"
+    """One sweep; then its last point as a single run, which finds itself finished. No two points share a folder."""
+    here, exp = tmp_path / "here", tmp_path / "runs of Bob's, 1e5"
     here.mkdir()
     small = ["env=point", "task.epochs=1", "task.coverage_skills=2", "task.goals=2", "agent.lr=1e-4", "threads=1"]
 
@@ -391,10 +558,13 @@ def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    launch("-m", "seed=0,1")
-    method = exp / "pretrain/point/csf-lr=0.0001"
-    assert {path.parent for path in exp.rglob("metrics.jsonl")} == {method / "sd000", method / "sd001"}
+    launch("-m", "seed=0,1", "task.batch_size=16,32")
+    method = exp / "pretrain/point/csf-lr=0.0001-task.batch_size={}-task.coverage_skills=2-task.goals=2/sd00{}"
+    points = {Path(str(method).format(size, seed)) for size in (16, 32) for seed in (0, 1)}
+    assert {path.parent for path in exp.rglob("metrics.jsonl")} == points
     assert {path.name for path in exp.iterdir()} <= {"pretrain", "multirun.yaml"}
-    assert f"finished before: 1 of 1 epochs; results are in {method / 'sd001'}" in launch("seed=1")
+    assert f"finished before: 1 of 1 epochs; results are in {str(method).format(32, 1)}" in launch(
+        "seed=1", "task.batch_size=32"
+    )
     assert not list(here.iterdir()), "something was written into the working directory"
     assert not list(exp.rglob(".hydra"))

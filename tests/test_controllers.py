@@ -20,14 +20,16 @@ from runs import different, error_of, fork, main, rows
 
 from csf import evaluate
 from csf.agents import Agent
-from csf.config.compose import Config, check
+from csf.config.compose import check, recompose
+from csf.config.overrides import literal
+from csf.config.schema import Config
 from csf.errors import CheckpointError, ConfigError, RunDirError
 from csf.evaluation.film import film
 from csf.export import export
 from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint, policy
 from csf.io.load import find, read
-from csf.pretrained import filmed, skills_of, with_skills, worlds_of
+from csf.pretrained import Skills, filmed, prepared, skills_of, with_skills, worlds_of
 from csf.train import Run
 from csf.types import Worlds
 from csf.worlds import describe
@@ -52,6 +54,8 @@ WORDS = [
     "task.coverage_skills=3",
     "run_name=run",
 ]
+VARIANT = "-backbone.hidden=[8]-hold=10-task.batch_size=8-task.coverage_skills=3-task.episodes_per_epoch=2"
+VARIANT += "-task.min_replay_size=32-task.replay_size=100-task.updates_per_epoch=2"
 
 
 def pretrained(exp: Path, name: str = "csf", epoch: int = 7, env: str = "point", *words: str) -> Path:
@@ -165,7 +169,7 @@ def test_the_checkpoint_chooses_the_controller(
     cfg, _ = with_skills(check(settings), settings)
     assert cfg.backbone.name == ("ppo" if task == "hierarchical_ppo" else backbone)
     # The folder tells what was asked for, and nothing else.
-    assert cfg.run_name == f"hierarchical/point_two_goals/{method}-backbone.hidden=[8]/sd000"
+    assert cfg.run_name == f"hierarchical/point_two_goals/{method}{VARIANT}/sd000"
     worlds: Any = worlds_for(cfg)
     assert isinstance(worlds, SkillVectorEnv)
     spec = describe(worlds, "point_two_goals")
@@ -205,7 +209,7 @@ def test_a_run_keeps_its_skills_and_goes_on_with_them(tmp_path: Path) -> None:
     name = checkpoint.FULL.format(6)
     states = [checkpoint.load(each / "checkpoints" / name) for each in (folder, whole)]
     for state in states:
-        del state["config"]["exp_dir"], state["parts"]["logger"]
+        del state["config"]["exp_dir"], state["config"]["variant"], state["parts"]["logger"]
     assert different(*states) == []
 
 
@@ -216,6 +220,54 @@ def test_a_run_goes_on_with_skills_of_a_run_whose_name_has_brackets(tmp_path: Pa
     pretrained(lender, epoch=20)
     assert run(tmp_path, "task.epochs=1", f"cp_path='{lender}'") == folder
     assert config_of(folder)["cp_path"] == str(path)
+
+
+DEFAULT = [word for word in WORDS if word != "run_name=run"]
+
+
+@pytest.mark.parametrize("given", [[], ["cp_path"]])
+def test_a_run_is_continued_under_the_name_that_an_earlier_version_gave_it(
+    given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with one-hot skills, which choose the backbone, and when the lender has trained on."""
+    path = pretrained(tmp_path, "diayn")
+    old = "hierarchical/point_two_goals/diayn-backbone.hidden=[8]/sd000"
+    folder = run(tmp_path, "skills=diayn", f"run_name={old}", "task.epochs=1")
+    pretrained(tmp_path, "diayn", epoch=20)
+    words = [*DEFAULT, "skills=diayn", f"exp_dir={tmp_path}", *(f"{key}={path}" for key in given)]
+    cfg, skills = prepare(words)
+    assert (cfg.run_name, cfg.cp_path) == (old, str(path))
+    assert skills is not None
+    assert f"continuing {folder}: the name that an earlier version gave to this run\n" in capsys.readouterr().err
+    with Run(cfg, torch.device("cpu"), skills) as whole:
+        assert whole.train() == 0
+    assert checkpoint.found(folder / "checkpoints", checkpoint.FULL).keys() == {3, 6}
+
+
+@pytest.mark.parametrize("word", ["task.batch_size=9", "hold=20", "cp_path=newer"])
+def test_another_run_is_not_continued_under_its_former_name(word: str, tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    old = "hierarchical/point_two_goals/csf-backbone.hidden=[8]/sd000"
+    run(tmp_path, f"run_name={old}", "task.epochs=1")
+    newer = pretrained(tmp_path, epoch=20)
+    cfg, _ = prepare([*DEFAULT, f"exp_dir={tmp_path}", word.replace("newer", str(newer))])
+    assert cfg.run_name != old
+    assert word.partition("=")[0] in cfg.run_name
+
+
+def test_a_run_that_has_its_own_name_is_continued_there(tmp_path: Path) -> None:
+    pretrained(tmp_path)
+    words = [*DEFAULT, f"exp_dir={tmp_path}", "task.epochs=1"]
+    run(tmp_path, "run_name=hierarchical/point_two_goals/csf-backbone.hidden=[8]/sd000", "task.epochs=1")
+    new = check(words).run_name
+    run(tmp_path, f"run_name={new}", "task.epochs=1")
+    assert prepare(words)[0].run_name == new
+
+
+def prepare(words: list[str]) -> tuple[Config, Skills | None]:
+    """What a job starts with, from the tree that Hydra composes."""
+    check(words)  # tells Hydra the words that the name is made of
+    return prepared(recompose(words, []), literal(words))
 
 
 def test_other_skills_are_refused_in_a_run_that_has_some(tmp_path: Path) -> None:
@@ -418,5 +470,5 @@ def test_a_sweep_over_methods_resolves_each_of_its_jobs(tmp_path: Path) -> None:
         assert json.loads(file.read_text().splitlines()[-1])["epoch"] == 6
         tree = config_of(file.parent)
         found[file.parent.relative_to(tmp_path).as_posix()] = tree["agent"]["backbone"]["name"]
-    place = "hierarchical/point_two_goals/{}-backbone.hidden=[8]/sd000"
+    place = f"hierarchical/point_two_goals/{{}}{VARIANT}/sd000"
     assert found == {place.format("csf"): "sac", place.format("diayn"): "discrete_sac"}

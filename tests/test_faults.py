@@ -66,7 +66,11 @@ MISTAKES = {
     "unknown env": (["env=pont"], "env=pont is not known", "did you mean 'point'?"),
     "unknown agent": (["agent=csff"], "agent=csff is not known", "did you mean 'csf'?"),
     "unknown task": (["task=pretrane"], "task=pretrane is not known", "did you mean 'pretrain'?"),
-    "misspelt env setting": (["env=point", "+env.max_step=5", "device=cpu"], "env: ", "'max_step'; accepted: "),
+    "misspelt env setting": (
+        ["env=point", "+env.max_step=5", "device=cpu"],
+        "env.max_step ",
+        "is not known; accepted: ",
+    ),
     "small buffer": (
         ["env=point", "device=cpu", "threads=1", "task.replay_size=159", "task.min_replay_size=1"],
         "task.replay_size is 159",

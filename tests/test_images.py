@@ -28,7 +28,7 @@ from csf.evaluation.goals import ZeroShotGoals
 from csf.evaluation.rollouts import SkillRollouts
 from csf.hierarchy import SkillEnv, SkillVectorEnv
 from csf.io import checkpoint, policy
-from csf.learners import Budget, learners
+from csf.learners import EpochBudget, learners
 from csf.learners.rollout import FreshEpisodes
 from csf.replay import ReplayBuffer
 from csf.sampler import RolloutSampler
@@ -321,7 +321,7 @@ def test_a_picture_is_stored_once(kind: str) -> None:
 def test_it_learns_from_collected_episodes(case: str, kind: str) -> None:
     sampler = sampler_of(kind)
     agent = make(*case.split(), spec=sampler.spec)
-    learner = learners[agent.backbone.learner](agent, Budget(6, 2, 16, 60, 16), "cpu")
+    learner = learners[agent.backbone.learner](agent, EpochBudget(6, 2, 16, 60, 16), "cpu")
     metrics = learner.learn(sampler.collect(agent.act, agent.objective.evaluation_skills(6)))
     assert np.isfinite(list(metrics.values())).all()
 

@@ -53,6 +53,32 @@ def test_metra_with_a_fixed_multiplier_keeps_it() -> None:
     assert agent.objective.multiplier().item() == pytest.approx(7)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("prior", ["sphere", "one_hot"])
+def test_metra_as_its_authors_release_it_bounds_the_mean_over_dimensions(prior: str) -> None:
+    """Slack and penalty in closed form from d; reward, Lagrangian and dual step are otherwise those of the sum."""
+    words = ["agent.skill_dim=5", "agent.slack=0.25", f"agent.prior={prior}"]
+    mean, total = (make("metra", *words, f"agent.constraint={name}") for name in ("mean", "sum"))
+    total.load_state_dict(mean.state_dict())
+    b = batch(mean)
+    objective: Any = mean.objective
+    objective.phi.requires_grad_(False)
+    scale = 2 / objective.phi.step(b.obs, b.next_obs).square().sum(-1).mean().sqrt()
+    for agent in (mean, total):
+        last: Any = [layer for layer in agent.objective.phi.modules() if isinstance(layer, torch.nn.Linear)][-1]  # type: ignore[union-attr]
+        last.weight.data.mul_(scale)
+        last.bias.data.mul_(scale)
+    step = objective.phi.step(b.obs, b.next_obs)
+    size = sum(step[:, i] ** 2 for i in range(5)) / 5
+    slack = torch.minimum(1 - size, torch.tensor(0.25))
+    assert ((slack < 0.25) & (slack != 1 - step.square().sum(-1))).any(), "nothing tells the two apart"
+    loss, metrics = objective.loss(b)
+    torch.testing.assert_close(loss, -(mean.objective.reward(b) + 30 * slack).mean())
+    torch.testing.assert_close(metrics["phi/slack"], slack.mean())
+    torch.testing.assert_close(metrics["phi/step"], total.objective.loss(b)[1]["phi/step"])
+    torch.testing.assert_close(mean.objective.reward(b), total.objective.reward(b))
+    assert not torch.allclose(loss, total.objective.loss(b)[0])
+
+
 def test_metras_penalty_can_be_rewarded() -> None:
     plain, penalized = make("metra"), make("metra", "agent.reward_penalty=true")
     penalized.load_state_dict(plain.state_dict())

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from csf.agents import Agent
 from csf.errors import NonFiniteError
-from csf.learners import Budget, Learner
+from csf.learners import EpochBudget, Learner
 from csf.learners.replay import ReplayLearner
 from csf.learners.rollout import FreshEpisodes, RolloutLearner, advantages, chunks, discounted_sums
 from csf.types import Batch, Episodes
@@ -247,8 +247,8 @@ def test_a_rollout_that_is_shorter_than_a_reward_needs_is_repeated() -> None:
 # ---- the learner
 
 
-def budget(updates: int, batch_size: int) -> Budget:
-    return Budget(4, updates, batch_size, replay_size=3000, min_replay_size=1)
+def budget(updates: int, batch_size: int) -> EpochBudget:
+    return EpochBudget(4, updates, batch_size, replay_size=3000, min_replay_size=1)
 
 
 def learner(agent: Agent, updates: int = 10, batch_size: int = 16) -> RolloutLearner:

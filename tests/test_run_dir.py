@@ -15,7 +15,7 @@ from conftest import configure
 from runs import fork
 
 from csf.errors import ConfigError, RunDirError
-from csf.io.run_dir import RunDir, differences, read_config
+from csf.io.run_dir import RunDir, check_place, differences, read_config
 
 
 def tree_of(*overrides: str) -> dict[str, Any]:
@@ -189,6 +189,29 @@ def test_a_lock_that_fails_otherwise_is_told_in_one_line(tmp_path: Path, monkeyp
 def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^the path .* is not UTF-8 under this locale; accepted: "):
         RunDir(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), tree_of())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file", "file/x", "file/x/y", "x" * 256, "new/" + "x" * 256])
+def test_a_place_is_judged_beforehand_as_it_is_on_entry(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunDirError) as beforehand:
+        check_place(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(RunDirError) as entered:
+        RunDir(tmp_path / name, tree_of())
+    assert str(beforehand.value) == str(entered.value)
+
+
+def test_a_place_that_may_not_be_written_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # to root, every folder is writable
+    with pytest.raises(RunDirError, match=f"^cannot use the run folder {tmp_path}/a/b: Permission denied$"):
+        check_place(tmp_path / "a/b")
+
+
+def test_a_place_that_can_be_made_is_accepted_and_not_made(tmp_path: Path) -> None:
+    check_place(tmp_path / "a/b")
     assert not list(tmp_path.iterdir())
 
 

@@ -3,22 +3,26 @@
 phi maximizes the step d = phi(s') - phi(s) along the skill under ||d||^2 <= 1, held by a dual variable. One-hot skills
 are centered, so that they point away from each other.
 
-Healthy: phi/step (E||d||^2) tends to 1, the multiplier falls from 30 as long as the bound is slack and then settles,
-phi/alignment rises from 0. With a learning rate of 1e-4 the multiplier alone takes 64,000 updates to reach 0.05.
+`constraint=sum` bounds ||d||^2, the sum over the Z dimensions, as the CSF paper's program does. `constraint=mean`
+bounds ||d||^2 / Z, the mean over the dimensions, as METRA's own release does: slack and penalty use the mean, the rest
+is the same, and the optimal multiplier and step are sqrt(Z) times as large.
+
+Healthy: phi/step, which is E||d||^2 under either constraint, tends to 1 (sum) or Z (mean); the multiplier falls from 30
+while the bound is slack, then rises and settles; phi/alignment rises from 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
-from csf.config.ranges import NotNegative, Positive
+from csf.config.ranges import Before, NotNegative, Positive
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.nets.encoder import make_encoder
@@ -30,8 +34,9 @@ from csf.types import Batch, Metrics, Obs
 class METRAConfig(ObjectiveConfig):
     """Metric-aware abstraction."""
 
-    prior: Literal["sphere", "one_hot"]
+    prior: Literal["sphere", "one_hot"]  # unit vectors, or K = Z discrete skills
     features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
+    constraint: Annotated[Literal["sum", "mean"], Before("sum")]  # over dimensions of squared d; METRA's release: mean
     init_multiplier: Positive  # lambda at the start
     multiplier_lr: NotNegative  # of log lambda; 0 keeps lambda fixed
     slack: NotNegative  # epsilon, the most that an unbinding constraint adds
@@ -73,7 +78,9 @@ class METRA(Objective):
 
     def slack(self, step: Tensor) -> Tensor:
         """How far the constraint is from binding, at most epsilon: [B, Z] -> [B]."""
-        return (1 - step.square().sum(-1)).clamp(max=self.cfg.slack)
+        squared = step.square()
+        size = squared.mean(-1) if self.cfg.constraint == "mean" else squared.sum(-1)
+        return (1 - size).clamp(max=self.cfg.slack)
 
     def multiplier(self) -> Tensor:
         """lambda, [], detached."""

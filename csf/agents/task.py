@@ -18,7 +18,7 @@ from csf.types import Batch
 
 
 @dataclass(frozen=True)
-class TaskConfig(ObjectiveConfig):
+class NoSkillsConfig(ObjectiveConfig):
     """Nothing to set."""
 
     skill_dim: Annotated[int, Range(0, 0)]  # none
@@ -28,7 +28,7 @@ class TaskConfig(ObjectiveConfig):
 class Task(Objective):
     """Rewards what the task rewards and learns no representation; a backbone does the rest."""
 
-    Config = TaskConfig
+    Config = NoSkillsConfig
 
     def build(self) -> Iterable[nn.Parameter]:
         """Make nothing."""

@@ -1,103 +1,41 @@
-"""The border between Hydra and the program: composed tree in, frozen dataclasses out, every key and type checked."""
+"""The border to Hydra: the tree that it composes becomes frozen dataclasses, every key, type and value checked."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from csf.agents import ObjectiveConfig, objectives
-from csf.backbones import BackboneConfig, backbones
-from csf.config.ranges import Count, Natural, Range, Seed
+from csf import worlds
+from csf.agents import objectives
+from csf.backbones import backbones
+from csf.config import names
+from csf.config.overrides import key_of, literal, not_understood, values
+from csf.config.schema import Budget, Config, Environment, General
+from csf.config.values import checked, not_accepted, one_of, typed
 from csf.errors import ConfigError
-from csf.registry import UnknownName, nearest
+from csf.io.run_dir import MAY_CHANGE, flat
+from csf.registry import UnknownName
 
 _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "env", "task")
-PATHS = ("cp_path", "exp_dir", "run_name")
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """A budget, and what is measured on the way."""
-
-    name: str
-    epochs: Count
-    episodes_per_epoch: Count
-    updates_per_epoch: Count  # gradient steps
-    batch_size: Count  # transitions
-    replay_size: Count  # transitions
-    min_replay_size: Count  # transitions; no update before
-    terminal_at_limit: bool  # whether the last step of an episode counts as terminal
-    eval_every: Count  # epochs; also before the first and after the last
-    save_every: Count  # epochs; also after the last
-    coverage_skills: Count  # episodes of an evaluation of coverage
-    goals: Count  # of an evaluation of zero-shot goal reaching
-    keep_critics: bool  # whether policy files have the critics too, for adaptation
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that a run is made from."""
-
-    agent: ObjectiveConfig
-    backbone: BackboneConfig
-    task: TaskConfig
-    env: dict[str, Any]  # the arguments of envs.make_vec, and plot_range, half the side of pictures of the plane
-    seed: int
-    exp_dir: Path
-    run_name: str
-    device: Literal["auto", "cpu", "cuda"]
-    threads: int  # of PyTorch while learning and of the simulator while collecting; 0: one per core
-    wandb: Literal["disabled", "offline", "online"]
-    skills: str | None  # the method whose frozen skills are the actions; null: actions are those of the environment
-    cp_path: str | None  # the run, file or pattern that has them; null: the newest of the method on this environment
-    hold: int | None  # environment steps for which a skill is held
-    tree: dict[str, Any]  # the same as plain data, for config.yaml and the checkpoint
-
-
-@dataclass(frozen=True)
-class _Top:
-    """Keys that belong to no group."""
-
-    seed: Seed
-    exp_dir: str
-    run_name: str
-    variant: str
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Natural
-    wandb: Literal["disabled", "offline", "online"]
-    skills: str | None
-    cp_path: str | None
-    hold: int | None
-
-
-def quoted(word: str) -> str:
-    """An override as Hydra takes it: names of runs have in them what its grammar does not, such as = and [8,8]."""
-    key, _, value = word.partition("=")
-    if key not in PATHS or "'" in value:
-        return word
-    try:
-        OverridesParser.create().parse_override(word)
-    except HydraException:
-        return f"{key}='{value}'"
-    return word
+PRESETS = ("preset", "preset/all_envs")
+NOT_NAMED = MAY_CHANGE | {"seed", "cp_path"}  # what a run's name does not spell out; cp_path has a short form
 
 
 def register_resolvers() -> None:
@@ -106,17 +44,76 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("variant", _variant, replace=True)
 
 
-def _variant(overrides: Sequence[str]) -> str:
-    """'-<overrides of the agent>', so that ablations of a method do not share a folder; of one key, the last counts.
+def _variant(words: Sequence[str], *, _root_: DictConfig) -> str:
+    """The part of a run's name that tells its settings: see `names.variant`."""
+    return names.variant(_changed([*words], _root_))
 
-    Values are spelt as a sweep spells them (1e-4 is 0.0001), so that a single run shares the folder of its point.
+
+def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
+    """The settings in overrides that differ from what the groups in them compose, by path.
+
+    Left out is what the run's name tells anyhow, such as ${env.name}, and what may change when a run is resumed.
     """
-    chosen = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        key = override.get_key_element().lstrip("+~")
-        if key.startswith(("agent.", "agent/")):
-            chosen[key[len("agent.") :]] = override.get_value_element_as_str()
-    return "".join(f"-{key}={value}" for key, value in sorted(chosen.items()))
+    parsed = [*zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True)]
+    chosen = {key_of(each): word for word, each in parsed if key_of(each) in (*GROUPS, *PRESETS)}
+    groups = tuple(chosen.values())
+    changed: dict[str, Any] = {
+        key.replace("/", "."): word.partition("=")[2]
+        for key, word in chosen.items()
+        if key in ("agent/backbone", *PRESETS)
+        and _plain(groups) != _plain(tuple(each for each in groups if each != word))
+    }
+    for key in dict.fromkeys(key_of(each) for _, each in parsed if key_of(each) not in (*chosen, *NOT_NAMED)):
+        new, old = (_leaves(each, key) for each in (tree, _composed(groups)))
+        changed |= {
+            leaf: new.get(leaf)
+            for leaf in {**new, **old}
+            if _differ(new.get(leaf), old.get(leaf)) and not _is_told(leaf, tree)
+        }
+    lenders = [each.value() for _, each in parsed if key_of(each) == "cp_path" and each.value()]
+    if lenders:
+        changed["cp_path"] = names.lender(str(lenders[-1]), Path(tree.exp_dir), str(tree.skills))
+    return changed
+
+
+@lru_cache(maxsize=64)
+def _composed(groups: tuple[str, ...]) -> DictConfig:
+    """The tree that groups compose, without any other override."""
+    return recompose(groups, [])
+
+
+def _plain(groups: tuple[str, ...]) -> Any:
+    return OmegaConf.to_container(_composed(groups), resolve=False)
+
+
+def _leaves(tree: DictConfig, key: str) -> dict[str, Any]:
+    """The values at and below a key by path; an argument of the environment that is not given has its default."""
+    node = OmegaConf.select(tree, key)
+    value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if value is None and key.startswith("env.") and (accepted := worlds.settings_of(str(tree.env.name))):
+        setting = accepted.get(key.removeprefix("env."))
+        value = setting.default if setting else None
+    return flat(value, key)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return bool(one != other) or isinstance(one, bool) != isinstance(other, bool)
+
+
+def _is_told(key: str, tree: DictConfig) -> bool:
+    raw: Any = OmegaConf.to_container(OmegaConf.masked_copy(tree, "run_name"), resolve=False)
+    return key in NOT_NAMED or f"${{{key}}}" in raw["run_name"]
+
+
+def former_name(tree: DictConfig, words: Sequence[str]) -> str:
+    """The name that earlier versions gave to a run: all overrides of the agent, as written, and no others."""
+    told: dict[str, str] = {}
+    for each in OverridesParser.create().parse_overrides(list(words)):
+        if (key := key_of(each)).startswith(("agent.", "agent/")):
+            told[key[len("agent.") :]] = each.get_value_element_as_str()
+    former = tree.copy()
+    former.variant = "".join(f"-{key}={value}" for key, value in sorted(told.items()))
+    return str(former.run_name)
 
 
 def check(overrides: Sequence[str]) -> Config:
@@ -126,31 +123,48 @@ def check(overrides: Sequence[str]) -> Config:
         ConfigError: one line that names the key and what is accepted.
     """
     register_resolvers()
+    overrides = literal(overrides)
     _check_choices(overrides)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            tree = compose("train", list(overrides), return_hydra_config=True)
+            tree = compose("train", overrides, return_hydra_config=True)
             HydraConfig.instance().set_config(tree)  # run_name reads the overrides from it
             return build(tree)
+    except OverrideParseException as error:
+        raise ConfigError(not_understood(error.override)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(str(error), overrides)) from error
+
+
+def points(words: Sequence[str]) -> Iterator[Config]:
+    """Configurations of a sweep, checked: every value of each setting but the seed, with the others' first values.
+
+    Raises:
+        ConfigError: one line that names the key and what is accepted.
+    """
+    expanded = [found for word in words if (found := values(word, choices))]
+    firsts = [found[0] for found in expanded]
+    yield check(firsts)
+    for i, found in enumerate(expanded):
+        for value in found[1:]:
+            yield check([*firsts[:i], value, *firsts[i + 1 :]])
 
 
 def recompose(overrides: Sequence[str], chosen: Sequence[str]) -> DictConfig:
     """The tree of the job that runs, with groups chosen besides those it names; they do not change its folder."""
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*overrides, *chosen])
+        return compose("train", [*literal(overrides), *chosen])
 
 
 def _explain(message: str, overrides: Sequence[str] = ()) -> str:
     """What Hydra says in several lines as one line of ours, without its advice to add a misspelt key."""
-    if unknown := re.search(r"Could not find '(.+)/([^/']+)'", message):
+    if (unknown := re.search(r"Could not find '(.+)/([^/']+)'", message)) and choices(unknown[1]):
         group, name = unknown.groups()
-        return _not_accepted(f"{group}={name}", name, choices(group))
+        return not_accepted(f"{group}={name}", name, choices(group))
     if misspelt := re.search(r"Could not override '([^']+)'", message):
         section, _, key = misspelt[1].rpartition(".")
-        return _not_accepted(misspelt[1], key, keys(section, overrides))
+        return not_accepted(misspelt[1], key, keys(section, overrides))
     lines = (line.strip() for line in message.splitlines())
     advice = ("See http", "full_key", "object_type")
     return " ".join(line for line in lines if not line.startswith(advice))
@@ -161,9 +175,9 @@ def _check_choices(overrides: Sequence[str]) -> None:
     for word in overrides:
         group, sign, name = word.partition("=")
         if sign and not group:
-            raise ConfigError(f"{word!r} is not understood; accepted: key=value")
-        if group in (*GROUPS, "preset", "preset/all_envs") and name not in choices(group):
-            raise ConfigError(_not_accepted(word, name, choices(group)))
+            raise ConfigError(not_understood(word))
+        if group in (*GROUPS, *PRESETS) and name not in choices(group):
+            raise ConfigError(not_accepted(word, name, choices(group)))
 
 
 def choices(group: str) -> list[str]:
@@ -180,10 +194,6 @@ def keys(section: str, overrides: Sequence[str]) -> list[str]:
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
 
-def _not_accepted(what: str, word: str, accepted: Sequence[str]) -> str:
-    return f"{what} is not known; accepted: {', '.join(accepted)}{nearest(word, accepted)}"
-
-
 def build(tree: DictConfig) -> Config:
     """From the composed tree to frozen dataclasses.
 
@@ -195,7 +205,7 @@ def build(tree: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(str(error))) from error
     plain.pop("hydra", None)
-    agent, task, env = (dict(plain[group]) for group in ("agent", "task", "env"))
+    agent, task = (dict(plain[group]) for group in ("agent", "task"))
     backbone = agent.pop("backbone")
     if not isinstance(backbone, dict):
         raise ConfigError(f"agent.backbone is {backbone!r}; choose with agent/backbone={'|'.join(choices(GROUPS[1]))}")
@@ -204,26 +214,42 @@ def build(tree: DictConfig) -> Config:
         backbone_config = backbones[backbone["name"]].Config
     except UnknownName as error:
         raise ConfigError(str(error)) from error
-    rest = {key: value for key, value in plain.items() if key not in ("agent", "task", "env")}
-    top = typed(_Top, rest, "")
+    env = plain["env"] = _environment(plain["env"])
+    general = typed(General, {key: value for key, value in plain.items() if key not in ("agent", "task", "env")}, "")
     config = Config(
+        **vars(general),
         agent=typed(objective_config, agent, "agent"),
         backbone=typed(backbone_config, backbone, "agent.backbone"),
-        task=typed(TaskConfig, task, "task"),
+        task=typed(Budget, task, "task"),
         env=env,
-        seed=top.seed,
-        exp_dir=Path(top.exp_dir),
-        run_name=top.run_name,
-        device=top.device,
-        threads=top.threads,
-        wandb=top.wandb,
-        skills=top.skills,
-        cp_path=top.cp_path,
-        hold=top.hold,
         tree=plain,
     )
     _check_values(config)
     return config
+
+
+def environment(name: str) -> type:
+    """A dataclass of all that the section "env" accepts for an environment of this package; else of the least."""
+    arguments = [(setting.name, setting.type) for setting in (worlds.settings_of(name) or {}).values()]
+    return dataclasses.make_dataclass("Environment", arguments, bases=(Environment,), frozen=True)
+
+
+def _environment(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The section "env", checked; what only repeats a default of the constructor and is in no yaml file is left out."""
+    accepted = worlds.settings_of(str(node["name"]))
+    if accepted is None:  # of another package
+        typed(Environment, {key: node.get(key) for key in ("name", "plot_range")}, "env")
+        return dict(node)
+    given = checked(environment(str(node["name"])), dict(node), "env")
+    listed = _listed(str(node["name"]))
+    return {key: value for key, value in given.items() if key in listed or _differ(value, accepted[key].default)}
+
+
+@lru_cache
+def _listed(env: str) -> frozenset[str]:
+    """The settings that an environment's yaml file has."""
+    file = CONFIGS / f"env/{env}.yaml"
+    return frozenset(yaml.safe_load(file.read_text())) if file.is_file() else frozenset(("name", "plot_range"))
 
 
 def settings(cls: type, name: str, words: Sequence[str], places: Sequence[str]) -> Any:
@@ -270,49 +296,6 @@ def _instead(flag: str, accepted: Mapping[str, Any]) -> str:
     return "key=value, --help"
 
 
-def typed(cls: type, node: dict[str, Any], where: str) -> Any:
-    """A frozen dataclass from a plain tree.
-
-    Raises:
-        ConfigError: a key that the class has not, a value of another type, or not among those accepted.
-    """
-    prefix = f"{where}." if where else ""
-    hints = {field.name: get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
-    accepted = {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
-    # OmegaConf checks types and knows no Literal, so it sees text there.
-    fields = [(key, str if key in accepted else hint) for key, hint in hints.items()]
-    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields))
-    try:
-        values = OmegaConf.to_container(OmegaConf.merge(schema, node), throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or error.key or "")
-        known = "" if key.partition("[")[0] in hints else f"; accepted: {', '.join(hints)}{nearest(key, hints)}"
-        raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}{known}") from error
-    checked: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
-    for key, options in accepted.items():
-        _one_of(prefix + key, checked[key], options)
-    for key, hint in get_type_hints(cls, include_extras=True).items():
-        _within(prefix + key, checked[key], hint)
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in checked.items()})
-
-
-def _within(key: str, value: Any, hint: Any) -> None:
-    """Check a number, or each of a list of numbers, against the range in its type."""
-    if isinstance(value, list):
-        for each in value:
-            _within(key, each, get_args(hint)[0])
-        return
-    for extent in getattr(hint, "__metadata__", ()):
-        if isinstance(extent, Range) and value not in extent:
-            kind = "an integer" if isinstance(value, int) else "a number"
-            raise ConfigError(f"{key} is {value}; {kind} {extent} is accepted")
-
-
-def _one_of(key: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise ConfigError(f"{key} is {value!r}; accepted: {', '.join(accepted)}{nearest(value, accepted)}")
-
-
 def _check_values(config: Config) -> None:
     """What a type cannot say."""
     task = config.task
@@ -321,9 +304,6 @@ def _check_values(config: Config) -> None:
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
             "nothing would ever be learned"
         )
-    reach = config.env.get("plot_range")
-    if reach is not None and not (isinstance(reach, int | float) and 0 < reach < math.inf):
-        raise ConfigError(f"env.plot_range is {reach}; a number above 0 is accepted, or null")
     _check_skills(config)
 
 
@@ -334,6 +314,6 @@ def _check_skills(config: Config) -> None:
             if (value := getattr(config, key)) is not None:
                 raise ConfigError(f"{key} is {value}, but skills is null: no skills are used; set skills=<method>")
         return
-    _one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
-    if config.hold is None or config.hold < 1:
+    one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
+    if config.hold is None:
         raise ConfigError(f"hold is {config.hold}; an integer of at least 1 is accepted")

@@ -1,19 +1,28 @@
-"""The text of --help: which groups there are, and every key that the chosen ones accept."""
+"""The text of --help: the groups, and every key that the chosen ones accept."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
-from csf.config.compose import CONFIGS, GROUPS, Config, choices
+from csf import worlds
+from csf.config.compose import CONFIGS, GROUPS, choices
+from csf.config.schema import Config, Environment, General
 
 HEAD = """\
 Train an agent: python -m csf.train [GROUP=CHOICE ...] [KEY=VALUE ...]
 
-The same command goes on where a run stopped. Sweeps: -m 'seed=range(0,8)' agent=csf. Also: --cfg job (print the
-configuration and exit), --version, --help agent=CHOICE (this text for another method).
+The same command resumes a run that was stopped. Options:
+  -m                    train once for each point of a sweep: -m 'seed=range(0,8)' agent=csf,metra
+  --cfg job             print the configuration and exit
+  --help agent=CHOICE   print this text for another method
+  --version             print versions
+
+exp_dir, run_name and cp_path are taken as they are written, commas included; -m "cp_path=choice(RUN,RUN)" sweeps.
+The run's name has the settings that differ from what the chosen groups set.
 
 Groups (choices are files in {folder}):
 {groups}
@@ -23,7 +32,7 @@ Keys, with their values for the chosen groups:
 
 
 def text(cfg: Config) -> str:
-    """Usage for the groups that a configuration has chosen."""
+    """Usage, with the values of a configuration."""
     return HEAD.format(folder=CONFIGS, groups="\n".join(_groups()), keys="\n".join(_keys(cfg)))
 
 
@@ -33,22 +42,23 @@ def _groups() -> Iterator[str]:
 
 
 def lines(settings: Any, prefix: str = "") -> Iterator[str]:
-    """One line for every field of a dataclass but its name: key, value and what the source says of it."""
+    """One line for every field of a dataclass but its name: key, value and the comment behind the field."""
     comments = _comments(type(settings))
-    for key, value in vars(settings).items():
-        if key != "name":
-            yield _line(prefix + key, value, comments.get(key, ""))
+    for field in fields(settings):
+        if field.name != "name":
+            yield _line(prefix + field.name, getattr(settings, field.name), comments.get(field.name, ""))
 
 
 def _keys(cfg: Config) -> Iterator[str]:
-    comments = _comments(Config)
-    for key in ("seed", "exp_dir", "run_name", "device", "threads", "wandb", "skills", "cp_path", "hold"):
-        yield _line(key, getattr(cfg, key), comments.get(key, ""))
+    yield from lines(General(**{field.name: getattr(cfg, field.name) for field in fields(General)}))
     for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
         yield from lines(part, prefix)
-    for key, value in cfg.env.items():
+    comments, accepted = _comments(Environment), worlds.settings_of(str(cfg.env["name"])) or {}
+    for key in dict.fromkeys([*cfg.env, *accepted]):
         if key != "name":
-            yield _line(f"env.{key}", value, "")
+            default = accepted[key].default if key in accepted else None
+            comment = accepted[key].help if key in accepted else comments.get(key, "")
+            yield _line(f"env.{key}", cfg.env.get(key, default), comment)
 
 
 def _line(key: str, value: object, comment: str) -> str:
@@ -58,7 +68,7 @@ def _line(key: str, value: object, comment: str) -> str:
 
 
 def _comments(cls: type) -> dict[str, str]:
-    """What stands behind the fields in the source: the one place where their meaning is written."""
+    """The comments behind the fields in the source, which are the one place where their meaning is written."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         pairs = re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(base), re.MULTILINE)

@@ -1,9 +1,21 @@
-"""Numbers that a setting accepts, written into its type: `discount: Fraction`."""
+"""What the type of a setting says besides its kind: the numbers that it accepts, and its value before it existed."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the program did before a setting existed, as a value of it: `Annotated[bool, Before(False)]`.
+
+    Every setting that is added to a released program declares one, which may differ from the value in configs/. It
+    stands in where a file of an earlier version lacks the setting, so that files of all versions stay readable.
+    """
+
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -15,7 +27,7 @@ class Range:
     above: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
+        return math.isfinite(value) and (self.low < value if self.above else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
         if self.low == self.high:

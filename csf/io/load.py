@@ -68,7 +68,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
         told = {key: value for key, value in state.items() if key not in ("parts", "rng")}
         policy.check_origin(path, told)
         try:
-            agent = policy.rebuild(state)
+            agent = policy.rebuild(path, state)
             agent.load_state_dict(state["parts"]["agent"]["modules"])
         except policy.MISFITS as error:
             raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error

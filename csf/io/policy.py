@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,10 +16,13 @@ import torch
 
 from csf.agents import Agent, objectives
 from csf.backbones import backbones
+from csf.config.schema import completed, made, told
 from csf.errors import CheckpointError
 from csf.io import files
 from csf.io.checkpoint import FORMAT
 from csf.types import EnvSpec
+
+log = logging.getLogger(__name__)
 
 HEADER = "csf"  # the key of the JSON document among the file's metadata
 # How state of another version fails to become an agent.
@@ -88,7 +92,7 @@ def load(path: Path) -> tuple[dict[str, Any], Agent]:
     with _opened(path) as (about, file):
         check_origin(path, about)
         try:
-            agent = rebuild(about)
+            agent = rebuild(path, about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             found = agent.load_state_dict(tensors, strict=False)
         except (safetensors.SafetensorError, *MISFITS) as error:
@@ -111,19 +115,25 @@ def check_origin(path: Path, about: Mapping[str, Any]) -> None:
         raise CheckpointError(f"{path} does not say by which agent and on which environment it was made") from error
 
 
-def rebuild(about: Mapping[str, Any]) -> Agent:
-    """A new agent of the configuration and the environment that a checkpoint tells of; raises one of `MISFITS`.
+def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
+    """A new agent of the configuration and the environment that a checkpoint at `path` tells of.
 
+    Settings that the file lacks since they were added later have their value from before; a warning names them.
     PyTorch's random state is restored after initial values have been drawn.
+
+    Raises:
+        Exception: one of `MISFITS`; a ConfigError names settings that the file lacks or this version does not have.
     """
-    plain = dict(about["config"]["agent"])
+    config, added = completed({"agent": about["config"]["agent"]})
+    if added:
+        log.warning(told(added, path))
+    plain = dict(config["agent"])
     backbone = plain.pop("backbone")
-    configs = objectives[plain["name"]].Config, backbones[backbone["name"]].Config
+    objective_cfg = made(objectives[plain["name"]].Config, plain, "agent")
+    backbone_cfg = made(backbones[backbone["name"]].Config, backbone, "agent.backbone")
+    spec: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()
+    }
     device = torch.get_default_device()  # on which modules are made
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return Agent(configs[0](**_tuples(plain)), configs[1](**_tuples(backbone)), EnvSpec(**_tuples(about["spec"])))
-
-
-def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has lists where frozen dataclasses have tuples."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+        return Agent(objective_cfg, backbone_cfg, EnvSpec(**spec))

@@ -13,12 +13,15 @@ from typing import Any
 
 import yaml
 
+from csf.config.schema import completed, told
 from csf.errors import RunDirError
 from csf.io import files
 
 log = logging.getLogger(__name__)
 
-# What may change when a run goes on: how long and how often, where it computes and who watches.
+log = logging.getLogger(__name__)
+
+# What may change when a run is resumed: how long and how often, where it computes, and how it is logged.
 MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb"}
 MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # a folder may be moved
 MAY_CHANGE |= {"task.keep_critics"}  # what is saved beside the policy
@@ -72,7 +75,9 @@ class RunDir:
     def _agree(self, config: Mapping[str, Any]) -> None:
         """Refuse another configuration; else write this one."""
         file = self.path / CONFIG
-        kept = read_config(self.path)
+        kept, added = _read(self.path)
+        if added:
+            log.warning(told(added, file))
         if kept is not None and (found := differences(kept, config)):
             raise RunDirError(
                 f"{self.path} holds a run with another configuration: {found}. "
@@ -86,24 +91,51 @@ class RunDir:
         os.close(self._lock)
 
 
+def check_place(path: Path) -> None:
+    """Refuse a folder that could not be made or written, without making it.
+
+    Raises:
+        RunDirError: it could not.
+    """
+    place = path.absolute()
+    try:
+        while not place.exists():
+            place = place.parent
+        longest = os.pathconf(place, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > longest for part in path.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        if not place.is_dir():
+            code = errno.EEXIST if place == path.absolute() else errno.ENOTDIR
+            raise OSError(code, os.strerror(code))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
+
+
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of the run in a folder; None if there is no run.
+    """The configuration of the run in a folder, with settings that were added since; None if there is no run.
 
     Raises:
         RunDirError: the file is there and cannot be read.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The configuration of the run in a folder, and what its file lacks of it."""
     file = folder / CONFIG
     try:
         config = yaml.safe_load(file.read_text())
     except FileNotFoundError:
-        return None
+        return None, {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error
     if not isinstance(config, dict):
         raise RunDirError(f"{file} is not the configuration of a run; mend it, or give another run_name")
-    return config
+    return completed(config)
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
@@ -117,7 +149,7 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """What a run may not change between two plain configurations, as text; empty if nothing differs.
 
-    What is null may be absent, so that a run goes on when a setting has come that it does not use.
+    A setting that is null may be absent.
     """
     old, new = flat(kept), flat(config)
     found = []

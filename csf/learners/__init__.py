@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from csf.learners.base import Budget, Learner, learners
+from csf.learners.base import EpochBudget, Learner, learners
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Budget", "Learner", "learners"]
+__all__ = ["EpochBudget", "Learner", "learners"]

@@ -18,7 +18,7 @@ learners: Registry[type[Learner]] = Registry("learner")
 
 
 @dataclass(frozen=True)
-class Budget:
+class EpochBudget:
     """What a learner may use; named as in the section `task` of the configuration."""
 
     episodes_per_epoch: int
@@ -28,7 +28,7 @@ class Budget:
     min_replay_size: int  # transitions; no update before
 
     @classmethod
-    def of(cls, task: Any) -> Budget:
+    def of(cls, task: Any) -> EpochBudget:
         """The part of a section `task` that concerns a learner."""
         return cls(**{field.name: getattr(task, field.name) for field in fields(cls)})
 
@@ -46,7 +46,7 @@ class Learner(ABC):
         gradient_steps: how many gradient steps have been made.
     """
 
-    def __init__(self, agent: Agent, budget: Budget, device: torch.device | str) -> None:
+    def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
         """Prepare learning; data that has to be kept is kept on `device`."""
         self.agent, self.budget, self.device = agent, budget, torch.device(device)
         self.update: Callable[[Any], Metrics] = agent.update

@@ -6,7 +6,7 @@ import torch
 
 from csf.agents import Agent
 from csf.errors import ConfigError
-from csf.learners.base import Budget, Learner, learners
+from csf.learners.base import EpochBudget, Learner, learners
 from csf.learners.updates import run_updates
 from csf.replay import ReplayBuffer
 from csf.types import Episodes, Stateful
@@ -16,7 +16,7 @@ from csf.types import Episodes, Stateful
 class ReplayLearner(Learner):
     """Stores episodes, then makes gradient steps on batches of all that is stored."""
 
-    def __init__(self, agent: Agent, budget: Budget, device: torch.device | str) -> None:
+    def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
         """Allocate the replay buffer on `device`.
 
         Raises:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.learners.base import Budget, Learner, learners
+from csf.learners.base import EpochBudget, Learner, learners
 from csf.learners.updates import run_updates
 from csf.types import Batch, Episodes, Rollout, map_obs
 
@@ -123,7 +123,7 @@ def _padded(rows: Tensor, real: Tensor) -> Tensor:
 class RolloutLearner(Learner):
     """Makes gradient steps on batches of the newest episodes, from the first epoch on."""
 
-    def __init__(self, agent: Agent, budget: Budget, device: torch.device | str) -> None:
+    def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
         """Make updates of `updates_per_epoch` batches after every collection."""
         super().__init__(agent, budget, device)
         self.rollouts = FreshEpisodes(agent, budget.batch_size)

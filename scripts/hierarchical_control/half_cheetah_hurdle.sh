@@ -8,5 +8,5 @@ unset CDPATH
 cd "$(dirname "$0")/../.."
 ENVIRONMENT=half_cheetah_hurdle
 OVER_SKILLS='task=hierarchical_ppo'
-FROM_SCRATCH='task=scratch task.episodes_per_epoch=64 task.updates_per_epoch=400'
+FROM_SCRATCH='task=scratch_half_cheetah'
 . scripts/lib/controller.sh

@@ -7,6 +7,6 @@ set -eu
 unset CDPATH
 cd "$(dirname "$0")/../.."
 ENVIRONMENT=point_two_goals
-OVER_SKILLS='task=hierarchical hold=4'
+OVER_SKILLS='task=hierarchical_point'
 FROM_SCRATCH='task=scratch'
 . scripts/lib/controller.sh

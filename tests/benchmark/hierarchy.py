@@ -29,7 +29,7 @@ from csf.config.compose import check
 from csf.core.device import one_thread
 from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint
-from csf.learners import Budget
+from csf.learners import EpochBudget
 from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
 from csf.worlds import describe, make_worlds
@@ -102,7 +102,7 @@ def phases(cfg: Any) -> tuple[dict[str, Callable[[], object]], Physics]:
     agent = Agent(cfg.agent, cfg.backbone, spec)
     sampler = RolloutSampler(env, spec, 0, "cpu", cfg.task.terminal_at_limit)
     none = agent.objective.sample_skills(cfg.task.episodes_per_epoch)
-    budget = dataclasses.replace(Budget.of(cfg.task), min_replay_size=1)
+    budget = dataclasses.replace(EpochBudget.of(cfg.task), min_replay_size=1)
     learner = ReplayLearner(agent, budget, "cpu")
     episodes = sampler.collect(agent.act, none)
 

@@ -28,7 +28,7 @@ from csf.agents import Agent
 from csf.config.compose import check
 from csf.core.device import one_thread
 from csf.io import checkpoint
-from csf.learners import Budget
+from csf.learners import EpochBudget
 from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
 from csf.train import Run
@@ -97,7 +97,7 @@ def learning(cfg: Any) -> dict[str, Callable[[], object]]:
     worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
     agent = Agent(cfg.agent, cfg.backbone, spec)
-    budget = dataclasses.replace(Budget.of(cfg.task), min_replay_size=1)
+    budget = dataclasses.replace(EpochBudget.of(cfg.task), min_replay_size=1)
     learner = ReplayLearner(agent, budget, "cpu")
     episodes = RolloutSampler(worlds, spec, 0, "cpu").collect(agent.act, agent.objective.sample_skills(8))
     width, batch = cfg.backbone.hidden[0], cfg.task.batch_size

@@ -1,0 +1,84 @@
+"""The words of a command line: names and paths as they are written, and what a word of a sweep stands for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from csf.errors import ConfigError
+
+PATHS = ("cp_path", "exp_dir", "run_name")  # settings that are taken as they are written
+QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+
+
+def literal(words: Sequence[str], sweep: bool = False) -> list[str]:
+    """Overrides as Hydra takes them.
+
+    Paths and names are what they are: 1e5, a comma or a quotation mark means nothing in them, and ~ is the home
+    folder. Left to Hydra are values in quotes, and in a sweep cp_path='choice(a,b)'. Arguments of the environment need
+    no +, though no yaml file lists them.
+
+    Raises:
+        ConfigError: a word is not UTF-8, or a name is empty.
+    """
+    return [_literal(word, sweep) for word in words]
+
+
+def _literal(word: str, sweep: bool) -> str:
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{word!r} is not UTF-8; accepted: names of files and folders in UTF-8") from error
+    key, sign, value = word.partition("=")
+    if sign and key.startswith("env."):
+        return f"++{word}"
+    key = key.lstrip("+")
+    if not sign or key not in PATHS or (sweep and value.startswith("choice(")):
+        return word
+    if not value.strip() and key != "cp_path":
+        raise ConfigError(f"{key} is empty; the name of a folder is accepted")
+    if QUOTED.fullmatch(value):
+        return word
+    if key == "cp_path" and value in ("", "null"):
+        return f"{key}=null"
+    if value.startswith("~") and key != "run_name":
+        value = os.path.expanduser(value)
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def key_of(override: Override) -> str:
+    """The key or the group that an override is of."""
+    return override.get_key_element().lstrip("+~")
+
+
+def values(word: str, choices: Callable[[str], Sequence[str]]) -> list[str]:
+    """The overrides that a word of a sweep stands for; none of what another sweeper than Hydra's own expands.
+
+    Args:
+        word: an override.
+        choices: names of the files in a group, for glob(*).
+
+    Raises:
+        ConfigError: the word is not an override.
+    """
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise ConfigError(not_understood(word)) from error
+    if not override.is_sweep_override():
+        return [word]
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, Glob):
+        return [f"{key}={name}" for name in value.filter([*choices(key)])]
+    found = [f"{key}={each}" for each in override.sweep_string_iterator()] if override.is_discrete_sweep() else []
+    return found[:1] if key_of(override) == "seed" else found
+
+
+def not_understood(word: str) -> str:
+    """What is said of a word that Hydra's parser does not take."""
+    return f"{word!r} is not understood; accepted: key=value, with quotes around a value that has punctuation"

@@ -1,0 +1,89 @@
+"""Plain trees as frozen dataclasses: every key, type and range checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from csf.config.ranges import Range
+from csf.errors import ConfigError
+from csf.registry import nearest
+
+
+def typed(cls: type, node: dict[str, Any], where: str) -> Any:
+    """A frozen dataclass from a plain tree.
+
+    Raises:
+        ConfigError: a key that the class has not, a value of another type, or not among those accepted.
+    """
+    values = checked(cls, node, where)
+    prefix = f"{where}." if where else ""
+    if missing := [prefix + field.name for field in dataclasses.fields(cls) if field.name not in values]:
+        raise ConfigError(f"{missing[0]}: Missing mandatory value")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return cls(
+        **{key: Path(os.path.expanduser(value)) if isinstance(value, Path) else value for key, value in values.items()}
+    )
+
+
+def checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of a plain tree as a dataclass types them; what the tree lacks is left out.
+
+    Raises:
+        ConfigError: as `typed`.
+    """
+    prefix = f"{where}." if where else ""
+    hints = {field.name: get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
+    accepted = {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
+    # OmegaConf checks types and knows no Literal, so it sees text there.
+    fields = [(key, str if key in accepted else hint) for key, hint in hints.items() if key in node]
+    schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields))
+    try:
+        values = OmegaConf.to_container(OmegaConf.merge(schema, node), throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or error.key or "")
+        if key.partition("[")[0] not in hints:
+            raise ConfigError(not_accepted(prefix + key, key, list(hints))) from error
+        raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}") from error
+    found: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
+    for key, options in accepted.items():
+        if key in found:
+            one_of(prefix + key, found[key], options)
+    for key, hint in get_type_hints(cls, include_extras=True).items():
+        if key in found:
+            _within(prefix + key, found[key], hint)
+    return found
+
+
+def _within(key: str, value: Any, hint: Any) -> None:
+    """Check a number, or each of a list of numbers, against the range in its type."""
+    if isinstance(value, list):
+        for each in value:
+            _within(key, each, get_args(hint)[0])
+        return
+    for extent in getattr(hint, "__metadata__", ()):
+        if isinstance(extent, Range) and value is not None and value not in extent:
+            kind = "an integer" if isinstance(value, int) else "a number"
+            null = ", or null" if type(None) in get_args(get_args(hint)[0]) else ""
+            raise ConfigError(f"{key} is {value}; {kind} {extent} is accepted{null}")
+
+
+def one_of(key: str, value: str, accepted: Sequence[str]) -> None:
+    """Refuse a value that is not among those accepted.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if value not in accepted:
+        raise ConfigError(f"{key} is {value!r}; accepted: {', '.join(accepted)}{nearest(value, accepted)}")
+
+
+def not_accepted(what: str, word: str, accepted: Sequence[str]) -> str:
+    """What is said of a name that is not known, with the nearest that is."""
+    return f"{what} is not known; accepted: {', '.join(accepted)}{nearest(word, accepted)}"
