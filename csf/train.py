@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before imports that take seconds
+    from csf.core import signals
+
+    signals.guard()
+
 import dataclasses
 import logging
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,17 +16,17 @@ from pathlib import Path
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import csf
-from csf import pretrained
+from csf import pretrained, sweep
 from csf.agents import Agent, Objective
 from csf.backbones import Backbone
 from csf.config import compose, overrides
 from csf.config import help as usage
 from csf.config.schema import Config, completed, told
+from csf.core import signals
 from csf.core.device import pick_device, use_threads
 from csf.core.precision import has_instructions
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
@@ -34,7 +38,7 @@ from csf.io.run_dir import RunDir, check_place, differences
 from csf.learners import EpochBudget, learners
 from csf.pretrained import Skills, worlds_of
 from csf.sampler import RolloutSampler
-from csf.trainer import Counters, Schedule, Stop, Trainer
+from csf.trainer import Counters, Schedule, Trainer
 from csf.types import Stateful
 from csf.worlds import describe
 
@@ -125,7 +129,7 @@ class Run:
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
         progress = Progress(epochs, self.counters.epoch, self.trainer.results)
-        with Stop().listen() as stop:
+        with signals.listening() as stop:
             try:
                 self.trainer.run(progress, stop)
             except NonFiniteError as error:
@@ -133,8 +137,7 @@ class Run:
             finally:
                 progress.close()
         if stop.signal is not None and self.counters.epoch < epochs:
-            name = signal.Signals(stop.signal).name
-            say(f"{name}: saved after epoch {self.counters.epoch}; the same command goes on from there")
+            say(f"{stop.reason}: saved after epoch {self.counters.epoch}; the same command goes on from there")
             return 128 + stop.signal
         say(f"finished: {epochs} epochs; results are in {where}")
         return 0
@@ -197,17 +200,23 @@ def say(text: str) -> None:
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONFIGS), config_name="train")
-def launch(tree: DictConfig) -> None:
-    """One job: called by Hydra once, or once per point of a sweep."""
-    compose.register_resolvers()  # a launcher may have started a process of its own
+def launch(tree: DictConfig) -> int:
+    """One job: called by Hydra once, or once per point of a sweep, there perhaps in another process."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return sweep.job(lambda: train(tree), Path(HydraConfig.get().runtime.output_dir))
     try:
-        code = run(*pretrained.prepared(tree, HydraConfig.get().overrides.task))
+        code = train(tree)
     except CsfError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # Hydra runs the other jobs, then prints this without traceback
-            raise CompactHydraException(f"error: {error}") from error
         sys.exit(f"error: {error}")
     if code:
         sys.exit(code)
+    return code
+
+
+def train(tree: DictConfig) -> int:
+    """Train what a composed tree describes; returns the exit code."""
+    compose.register_resolvers()  # this may be a process of a launcher
+    return run(*pretrained.prepared(tree, HydraConfig.get().overrides.task))
 
 
 def main() -> None:
@@ -216,12 +225,12 @@ def main() -> None:
     compose.register_resolvers()
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
-    sweep = bool({"-m", "--multirun"} & set(words))
+    many = bool({"-m", "--multirun"} & set(words))
     try:
-        words = sys.argv[1:] = overrides.literal(words, sweep)
+        words = sys.argv[1:] = overrides.literal(words, many)
         settings = [word for word in words if not word.startswith("-")]
         flags = set(words) - set(settings)
-        if sweep and {"-c", "--cfg", "-i", "--info"} & set(words):
+        if many and {"-c", "--cfg", "-i", "--info"} & set(words):
             raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
         if "--version" in words:
             versions = {"csf": csf.__version__, **checkpoint.provenance()}
@@ -235,7 +244,10 @@ def main() -> None:
             elif flags <= {"-m", "--multirun"}:
                 for cfg in compose.points(settings):
                     check_place(cfg.exp_dir / cfg.run_name)
-            launch()
+            if many:
+                sweep.run(launch, words)
+            else:
+                launch()
     except CsfError as error:
         sys.exit(f"error: {error}")
 

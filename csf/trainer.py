@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
 from csf.agents import Agent
+from csf.core.signals import Stop
 from csf.errors import NonFiniteError
 from csf.io.logger import Logger
 from csf.io.progress import Progress
@@ -36,31 +34,6 @@ class Counters:
     def load_full_state(self, state: dict[str, Any]) -> None:
         """Take over what `full_state` returned."""
         vars(self).update(state)
-
-
-@dataclass
-class Stop:
-    """Whether a signal has asked the run to stop."""
-
-    signal: int | None = field(default=None)
-
-    @contextmanager
-    def listen(self) -> Iterator[Stop]:
-        """Note the first SIGINT or SIGTERM, so that the epoch can end and be saved; a second one acts at once."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def note(number: int, _: FrameType | None) -> None:
-            self.signal = number
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, note)
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -97,7 +70,7 @@ class Trainer:
     results: dict[str, float] = field(default_factory=dict)
 
     def run(self, progress: Progress, stop: Stop) -> None:
-        """Train up to the last epoch, or to the end of the epoch in which a signal came; both end with a save.
+        """Train up to the last epoch, or to the end of the epoch in which it is asked to stop; both end with a save.
 
         Raises:
             NonFiniteError: a number is not finite; nothing of that epoch is logged or saved.
@@ -105,7 +78,7 @@ class Trainer:
         saved = self.counters.epoch or None  # the newest epoch that a checkpoint holds
         if saved is None:
             self._finish({}, progress)
-        while self.counters.epoch < self.schedule.epochs and stop.signal is None:
+        while self.counters.epoch < self.schedule.epochs and not stop.asked():
             epoch = self.counters.epoch + 1
             try:
                 self._finish(self._train(), progress)
@@ -114,7 +87,7 @@ class Trainer:
             if self.schedule.saves(self.counters.epoch):
                 self.save(self.results)
                 saved = self.counters.epoch
-        if saved != self.counters.epoch:  # a signal came
+        if saved != self.counters.epoch:  # asked to stop
             self.save(self.results)
 
     def _train(self) -> dict[str, float]:

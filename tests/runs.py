@@ -69,11 +69,11 @@ class Child:
         return self.log.read_text()
 
 
-def fork(log: Path, function: Callable[..., object], *args: Any) -> Child:
-    """Call a function of a test module in a process of its own."""
+def fork(log: Path, function: Callable[..., object], *args: Any, daemon: bool = True) -> Child:
+    """Call a function of a test module in a process of its own; one that is no daemon may have child processes."""
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    process = context.Process(target=_call, args=(log, function, args), daemon=True)
+    process = context.Process(target=_call, args=(log, function, args), daemon=daemon)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with mock.patch.dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1"):  # for the process that forks
         process.start()
@@ -98,7 +98,9 @@ def train(folder: Path, *words: str) -> Child:
 def main(words: list[str]) -> None:
     """The entry point with these arguments."""
     from csf import train
+    from csf.core import signals
 
+    signals.guard()
     sys.argv = ["csf.train", *words]
     train.main()
 

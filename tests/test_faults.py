@@ -24,10 +24,11 @@ from torch import Tensor
 from csf import pretrained
 from csf import train as entry
 from csf.config.compose import check
+from csf.core.signals import Stop
 from csf.errors import CheckpointError, NonFiniteError, RunDirError, SamplerError
 from csf.io import checkpoint, files
 from csf.io.progress import Progress
-from csf.trainer import Counters, Schedule, Stop, Trainer
+from csf.trainer import Counters, Schedule, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
 from envs import WorldError
 

@@ -26,7 +26,8 @@ BELOW: dict[str, set[str]] = {
     "csf.hierarchy": LEAVES | {"csf.agents"},
     "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones", "csf.core.precision"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones", "csf.config.schema"},  # files have settings of all three
-    "csf.trainer": LEAVES | {"csf.agents", "csf.learners", "csf.io"},
+    "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
+    "csf.sweep": LEAVES | {"csf.core"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
     "csf.__main__": set(),  # it runs the entry points by name
 }
@@ -38,8 +39,8 @@ EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 
 # Names that these modules alone may use.
 RESERVED = {
-    "hydra": {"csf.config.compose", "csf.config.overrides", "csf.train"},
-    "omegaconf": {"csf.config.compose", "csf.config.values", "csf.train"},
+    "hydra": {"csf.config.compose", "csf.config.overrides", "csf.sweep", "csf.train"},
+    "omegaconf": {"csf.config.compose", "csf.config.values", "csf.sweep", "csf.train"},
     "envs": {"csf.worlds"},
     "jinja2": {"csf.report.page"},
     "rliable": {"csf.report.statistics"},

@@ -23,11 +23,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def use_threads(count: int) -> None:
-    """Have PyTorch use so many threads; 0: as OMP_NUM_THREADS says or, if it is not set, one per usable core."""
-    if count:
-        torch.set_num_threads(count)
-    elif not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(usable_cores())
+    """Have PyTorch use so many threads; 0: as OMP_NUM_THREADS says or, if it is not set, one per usable core.
+
+    PyTorch itself gives MKL_NUM_THREADS precedence, which joblib sets in its workers even if OMP_NUM_THREADS was set.
+    """
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is for nested regions
+    torch.set_num_threads(count or (int(chosen) if chosen.isdecimal() else 0) or usable_cores())
 
 
 def usable_cores() -> int:
