@@ -150,7 +150,7 @@ def test_a_batch_has_as_many_transitions_as_method_and_backbone_need(name: str, 
 
 def test_skills_that_are_centered_must_be_several(tmp_path: Path) -> None:
     words = ("agent=metra", "agent.prior=one_hot", "agent.skill_dim=1")
-    message = "^agent.skill_dim is 1; with agent.prior=one_hot an integer of at least 2 is accepted$"
+    message = "^agent.skill_dim is 1; accepted with agent.prior=one_hot: an integer of at least 2$"
     with pytest.raises(ConfigError, match=message):
         run(tmp_path / "run", 1, *words)
     assert not (tmp_path / "run").exists()
