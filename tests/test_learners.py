@@ -20,7 +20,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import csf
 from csf import train as entry
-from csf.agents import Agent
+from csf.agents import Agent, Objective, objectives
 from csf.backbones import Backbone, BackboneConfig, backbones
 from csf.config import compose
 from csf.config.compose import check
@@ -105,7 +105,7 @@ def test_a_run_is_resumed_bit_for_bit(
         make = worlds_of
         monkeypatch.setattr(entry, "worlds_of", lambda *args: FourWays(make(*args)))
     words = (f"agent={name}", f"agent/backbone={backbone}")
-    if backbone == "successor" and name in ("cic", "dads", "diayn", "task"):
+    if backbone == "successor" and objectives[name].cumulant is Objective.cumulant:
         with pytest.raises(ConfigError, match="needs a reward that is linear in the skill"):
             run(tmp_path / "run", 1, *words)
         return
