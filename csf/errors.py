@@ -1,4 +1,4 @@
-"""The project's vocabulary of errors that a user can mend: one line, naming the thing and what is accepted."""
+"""User errors: each has a one-line message that names the cause and what is accepted."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from typing import Any
 
 
 class CsfError(RuntimeError):
-    """Printed as one line by the entry points, which then exit with code 1."""
+    """Base class of user errors; entry points print it as one line and exit with code 1."""
 
 
 class ConfigError(CsfError):
-    """A setting that cannot be used."""
+    """A setting is invalid."""
 
 
 class SamplerError(CsfError):
-    """The worlds cannot go on."""
+    """Episodes cannot be collected."""
 
 
 class ActionError(CsfError, ValueError):
-    """An action that an environment over skills does not accept."""
+    """An environment over skills does not accept the action."""
 
 
 class CheckpointError(CsfError):
-    """A checkpoint that cannot be written, read or used here."""
+    """A checkpoint cannot be written, read or used."""
 
 
 class RunDirError(CsfError):
-    """A run's folder that cannot be used."""
+    """The folder of a run cannot be used."""
 
 
 class ReportError(CsfError):
-    """A page that cannot be made of these runs, or not be written."""
+    """A report cannot be made from these runs, or cannot be written."""
 
 
 class MissingDependency(CsfError):
@@ -38,7 +38,7 @@ class MissingDependency(CsfError):
 
 
 class NonFiniteError(CsfError):
-    """Training produced a number that is not finite; `evidence` holds what led to it, as tensors and plain data."""
+    """Training produced NaN or infinity; `evidence` holds the batch and the metrics up to that step."""
 
     def __init__(self, message: str, evidence: dict[str, Any] | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Names to classes; a wrong name lists the right ones and the nearest."""
+"""Registries of classes by name; the error for an unknown name lists the known ones and the closest match."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ T = TypeVar("T", bound=type)
 
 
 class UnknownName(KeyError):
-    """A name that no class is registered under."""
+    """No class is registered under this name."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean ...?)' when a known name is close, else nothing."""
+    """' (did you mean ...?)' if a known name is similar, else an empty string."""
     match = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean {match[0]!r}?)" if match and match[0] != name else ""
 
 
 class Registry(Generic[T]):
-    """A decorator that names classes, and a mapping that finds them again."""
+    """A decorator that registers classes by name, and a mapping from names to classes."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

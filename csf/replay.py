@@ -1,4 +1,4 @@
-"""Uniform replay as a ring of transitions on the agent's device, in which every observation is stored once."""
+"""Uniform replay buffer: a ring of transitions on the agent's device that stores every observation once."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from csf.types import Batch, EnvSpec, Episodes, Obs, SomeObs, map_obs
 
 
 class ReplayBuffer:
-    """The newest `capacity` transitions, kept as whole episodes but for the oldest, whose head may be gone.
+    """Holds the newest `capacity` transitions; the first steps of the oldest episode may have been overwritten.
 
-    Row i of the ring holds obs, action, reward and terminal of one transition. Its next observation is that of row
-    i + 1, but for the last step of an episode; what an episode has once, its final observation and its skill, lies in
-    a smaller ring of `slots`, which grows if episodes turn out to be short.
+    Row i of the ring holds obs, action, reward and terminal of one transition. Its next observation is the observation
+    of row i + 1, except for the last step of an episode. The final observation and the skill of each episode are stored
+    in a smaller ring of `slots`, which grows if episodes are short.
     """
 
     def __init__(self, capacity: int, spec: EnvSpec, skill_dim: int, device: torch.device | str) -> None:
-        """Allocate room for `capacity` transitions."""
+        """Allocate memory for `capacity` transitions."""
         self.capacity, self.spec, self.device = capacity, spec, torch.device(device)
         self.slots = slots = capacity // spec.max_steps + 2
 
         def rows(shape: tuple[int, ...], dtype: str) -> Tensor:
             return torch.zeros(capacity + slots, *shape, dtype=getattr(torch, dtype), device=device)
 
-        # Final observations follow the ring in one tensor, so that one gather finds every next observation.
+        # Final observations follow the ring in the same tensor, so that one gather reads all next observations.
         self.obs: SomeObs = spec.build_obs(rows)
         self.skill = torch.zeros(self.slots, skill_dim, device=device)
         self.action = torch.zeros(capacity, spec.action_dim, device=device)
         self.reward = torch.zeros(capacity, device=device)
         self.terminal = torch.zeros(capacity, device=device)
-        self.slot = torch.zeros(capacity, dtype=torch.int32, device=device)  # of the row's episode
-        self.last = torch.zeros(capacity, dtype=torch.bool, device=device)  # the row ends its episode
+        self.slot = torch.zeros(capacity, dtype=torch.int32, device=device)  # slot of the row's episode
+        self.last = torch.zeros(capacity, dtype=torch.bool, device=device)  # whether the row ends its episode
         self.cursor = self.size = 0
         self.first_slot = 0
-        self.live: deque[int] = deque()  # rows left of each stored episode, oldest first
+        self.live: deque[int] = deque()  # number of remaining rows of each stored episode, oldest first
 
     def __len__(self) -> int:
         return self.size
@@ -46,7 +46,7 @@ class ReplayBuffer:
         """Append the real steps of N episodes, overwriting the oldest transitions.
 
         Raises:
-            ValueError: the episodes have more steps than the buffer has room.
+            ValueError: the episodes have more steps than the capacity.
         """
         rows = int(episodes.length.sum())
         if rows > self.capacity:
@@ -75,13 +75,13 @@ class ReplayBuffer:
         self.size = min(self.size + rows, self.capacity)
 
     def sample_index(self, batch_size: int) -> Tensor:
-        """Rows drawn uniformly with replacement, [batch_size] int64."""
+        """Sample row indices uniformly with replacement, [batch_size] int64."""
         if not self.size:
             raise ValueError("the replay buffer is empty")
         return torch.randint(self.size, (batch_size,), device=self.device)
 
     def gather(self, index: Tensor) -> Batch:
-        """The transitions of rows [B]; copies, every field [B, ...]."""
+        """Transitions at row indices [B], as copies; every field is [B, ...]."""
         slot = self.slot[index]
         following = torch.where(self.last[index], self.capacity + slot, (index + 1) % self.capacity)
         return Batch(
@@ -94,12 +94,12 @@ class ReplayBuffer:
         )
 
     def sample(self, batch_size: int) -> Batch:
-        """Transitions drawn uniformly with replacement, every field [batch_size, ...]."""
+        """Sample transitions uniformly with replacement; every field is [batch_size, ...]."""
         return self.gather(self.sample_index(batch_size))
 
     def full_state(self) -> dict[str, Any]:
         """The filled part of every ring, and the counters."""
-        used = slice(0, self.size)  # rows fill in order, so until the ring is full the rest is empty
+        used = slice(0, self.size)  # rows are filled in order, so the rest is unused
         live = self._live_slots()
         return {
             "capacity": self.capacity,
@@ -112,10 +112,10 @@ class ReplayBuffer:
         }
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Take over what `full_state` returned.
+        """Restore a state returned by `full_state`.
 
         Raises:
-            ValueError: the state is of a buffer of another capacity.
+            ValueError: the state comes from a buffer of another capacity.
         """
         if state["capacity"] != self.capacity:
             raise ValueError(f"a replay buffer of {state['capacity']} does not fit in one of {self.capacity}")
@@ -131,7 +131,7 @@ class ReplayBuffer:
         self.skill[live] = state["skill"].to(self.device)
 
     def _put_obs(self, index: Tensor, new: Obs) -> None:
-        """Write observations [B, *O] into rows [B]."""
+        """Write observations [B, *O] to row indices [B]."""
         map_obs(lambda to, of: to.index_put_((index,), of.to(to)), self.obs, new)
 
     def _live_slots(self) -> Tensor:
@@ -140,7 +140,7 @@ class ReplayBuffer:
         return (self.first_slot + order) % self.slots
 
     def _free(self, rows: int) -> None:
-        """Forget the oldest `rows` transitions, and the slots of episodes of which none is left."""
+        """Discard the oldest `rows` transitions, and the slots of episodes without remaining rows."""
         while rows > 0:
             gone = min(rows, self.live[0])
             self.live[0] -= gone
@@ -150,12 +150,12 @@ class ReplayBuffer:
                 self.first_slot = (self.first_slot + 1) % self.slots
 
     def _grow(self, needed: int) -> None:
-        """Make room for `needed` live episodes, at least doubling."""
+        """Increase the number of slots to at least `needed`, at least doubling it."""
         if needed > self.slots:
             self._resize(max(needed, 2 * self.slots))
 
     def _resize(self, slots: int) -> None:
-        """Have `slots` of them; live ones move to the front."""
+        """Reallocate with `slots` slots; used ones move to the front."""
         live = self._live_slots()
 
         def resized(old: Tensor) -> Tensor:

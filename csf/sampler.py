@@ -1,4 +1,4 @@
-"""Whole episodes over a batch of worlds: one policy call and one environment call per step for all of them."""
+"""Collection of complete episodes in a batch of worlds, with one policy call and one environment call per step."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ log = logging.getLogger(__name__)
 
 
 class RolloutSampler:
-    """Runs one episode per skill on N worlds.
+    """Collects one episode per skill in N worlds.
 
-    Every round of N episodes resets the worlds with seeds drawn from (seed, number of rounds so far), so that the only
-    state a checkpoint has to keep is that number.
+    Every round of N episodes resets the worlds with seeds derived from (seed, number of rounds so far), so that this
+    number is the only state that a checkpoint has to store.
     """
 
     def __init__(
         self, env: Worlds, spec: EnvSpec, seed: int, device: torch.device | str, terminal_at_limit: bool = False
     ) -> None:
-        """Take over the worlds.
+        """Create the sampler, which closes the worlds in `close`.
 
         Args:
             env: N worlds.
-            spec: what is known of them.
-            seed: of all rounds.
-            device: where the policy computes.
-            terminal_at_limit: whether a time limit counts as terminal, as the released program has it.
+            spec: description of the worlds.
+            seed: base seed of all rounds.
+            device: device of the policy.
+            terminal_at_limit: whether a time limit counts as terminal, as in the released program.
         """
         self.env, self.spec, self.seed, self.device = env, spec, seed, torch.device(device)
         self.terminal_at_limit = terminal_at_limit
@@ -43,16 +43,16 @@ class RolloutSampler:
 
     @torch.no_grad()
     def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
-        """One episode per row of `skills` [n, Z], any n; in the last round some worlds may be idle.
+        """Collect one episode per row of `skills` [n, Z], any n; some worlds may be unused in the last round.
 
         Args:
             policy: [N, *O], [N, Z] -> [N, A].
-            skills: one row per episode, held from its first step to its last.
-            mode: whether the policy takes its mode or samples.
-            seed: makes the worlds independent of, and invisible to, the sampler's own sequence.
+            skills: one row per episode, constant during the episode.
+            mode: whether the policy returns its mode instead of a sample.
+            seed: seeds the worlds instead of the sampler's own sequence, which it leaves unchanged.
 
         Raises:
-            SamplerError: every world of a round diverged, or the environment refused an action or cannot continue.
+            SamplerError: all worlds of a round diverged, or the environment rejected an action or cannot continue.
         """
         rounds = range(self.rounds, self.rounds + -(-len(skills) // self.env.num_envs))
         if seed is None:
@@ -68,17 +68,17 @@ class RolloutSampler:
         return Episodes(*(map_obs(lambda *rows: torch.cat(rows), *column) for column in zip(*parts, strict=True)))
 
     def _round(self, policy: Policy, skills: Tensor, mode: bool, seeds: list[int]) -> Episodes:
-        """Up to N episodes at once."""
+        """Collect up to N episodes at once."""
         n, worlds, steps = len(skills), self.env.num_envs, self.spec.max_steps
-        skill = torch.cat([skills, skills[-1:].expand(worlds - n, -1)])  # idle worlds repeat the last skill
+        skill = torch.cat([skills, skills[-1:].expand(worlds - n, -1)])  # unused worlds repeat the last skill
         rows = _Rows(worlds, steps, self.spec)
-        obs, info = self._ask(self.env.reset, seed=seeds)
+        obs, info = self._call_env(self.env.reset, seed=seeds)
         rows.start(obs, info)
         alive = np.ones(worlds, bool)
         lost = np.zeros(worlds, bool)
         for t in range(steps):
             action = policy(obs_tensor(obs, self.device), skill, mode).cpu().numpy()
-            obs, reward, terminated, truncated, info = self._ask(self.env.step, action)
+            obs, reward, terminated, truncated, info = self._call_env(self.env.step, action)
             terminal = terminated | truncated if self.terminal_at_limit else terminated
             rows.put(t, alive, action, obs, reward, terminal, info)
             diverged = info["diverged"] & alive
@@ -89,11 +89,11 @@ class RolloutSampler:
             if not alive[:n].any():
                 break
         if lost[:n].all():
-            raise SamplerError(f"all {n} worlds of a round diverged; nothing is left to learn from")
+            raise SamplerError(f"all {n} worlds of a round diverged; no episode is left")
         rows.length[lost] = rows.world_steps[lost] = 0
         return rows.episodes(n, skills)
 
-    def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call_env(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
         except ValueError as error:
@@ -102,23 +102,23 @@ class RolloutSampler:
             raise
 
     def full_state(self) -> dict[str, Any]:
-        """The number of rounds: all else follows from the seed."""
+        """The number of rounds; everything else is derived from the seed."""
         return {"rounds": self.rounds}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Take over what `full_state` returned."""
+        """Restore a state returned by `full_state`."""
         self.rounds = state["rounds"]
 
     def close(self) -> None:
-        """Release the worlds; idempotent, never raises."""
+        """Close the worlds; idempotent, never raises."""
         try:
             self.env.close()
-        except Exception as error:  # whatever it is, it must not hide why the run ends
-            log.debug("while closing the worlds: %s", error)
+        except Exception as error:  # must not hide the error that ends the run
+            log.debug("closing the worlds failed: %s", error)
 
 
 class _Rows:
-    """Preallocated records of one round, [N, T, ...] on the host."""
+    """Preallocated arrays [N, T, ...] for one round, on the host."""
 
     def __init__(self, worlds: int, steps: int, spec: EnvSpec) -> None:
         self.obs: ObsArray = spec.build_obs(lambda shape, dtype: np.zeros((worlds, steps + 1, *shape), dtype))

@@ -1,4 +1,4 @@
-"""The epoch loop; it knows protocols, not methods."""
+"""The training loop, which depends on protocols and not on methods."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from csf.types import Evaluator, Sampler
 
 @dataclass
 class Counters:
-    """How far a run is."""
+    """Progress of a run."""
 
     epoch: int = 0
     env_steps: int = 0
 
     def full_state(self) -> dict[str, Any]:
-        """Both numbers."""
+        """The epoch and the number of environment steps."""
         return vars(self).copy()
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Take over what `full_state` returned."""
+        """Restore a state returned by `full_state`."""
         vars(self).update(state)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how often, in epochs."""
+    """Length of a run and intervals of evaluation and saving, in epochs."""
 
     epochs: int
     episodes: int  # per epoch
@@ -46,17 +46,17 @@ class Schedule:
     save_every: int
 
     def evaluates(self, epoch: int) -> bool:
-        """Before the first epoch, then every `eval_every`, and after the last."""
+        """Whether to evaluate: before the first epoch, then every `eval_every` epochs, and after the last."""
         return epoch % self.eval_every == 0 or epoch == self.epochs
 
     def saves(self, epoch: int) -> bool:
-        """Every `save_every` epochs, and after the last."""
+        """Whether to save: every `save_every` epochs, and after the last."""
         return epoch % self.save_every == 0 or epoch == self.epochs
 
 
 @dataclass
 class Trainer:
-    """Collect, learn, evaluate, log, save."""
+    """Runs the epochs: collect, learn, evaluate, log, save."""
 
     agent: Agent
     sampler: Sampler
@@ -66,16 +66,16 @@ class Trainer:
     logger: Logger
     counters: Counters
     schedule: Schedule
-    save: Callable[[dict[str, float]], None]  # takes the newest evaluation's numbers
+    save: Callable[[dict[str, float]], None]  # receives the metrics of the latest evaluation
     results: dict[str, float] = field(default_factory=dict)
 
     def run(self, progress: Progress, stop: Stop) -> None:
-        """Train up to the last epoch, or to the end of the epoch in which it is asked to stop; both end with a save.
+        """Train to the last epoch, or to the end of the epoch in which a signal arrives, and save.
 
         Raises:
-            NonFiniteError: a number is not finite; nothing of that epoch is logged or saved.
+            NonFiniteError: a metric is not finite; the epoch is neither logged nor saved.
         """
-        saved = self.counters.epoch or None  # the newest epoch that a checkpoint holds
+        saved = self.counters.epoch or None  # the epoch of the latest checkpoint
         if saved is None:
             self._finish({}, progress)
         while self.counters.epoch < self.schedule.epochs and not stop.asked():
@@ -87,11 +87,11 @@ class Trainer:
             if self.schedule.saves(self.counters.epoch):
                 self.save(self.results)
                 saved = self.counters.epoch
-        if saved != self.counters.epoch:  # asked to stop
+        if saved != self.counters.epoch:  # stopped by a signal
             self.save(self.results)
 
     def _train(self) -> dict[str, float]:
-        """One epoch of experience and updates."""
+        """Collect episodes and update the agent; returns the metrics of the epoch."""
         start = time.perf_counter()
         skills = self.agent.objective.sample_skills(self.schedule.episodes)
         episodes = self.learner.collect(self.sampler, skills)
@@ -113,7 +113,7 @@ class Trainer:
         }
 
     def _finish(self, row: dict[str, float], progress: Progress) -> None:
-        """Evaluate if due, and log."""
+        """Evaluate if due, and log the epoch."""
         images: dict[str, np.ndarray] = {}
         if self.schedule.evaluates(self.counters.epoch):
             start = time.perf_counter()

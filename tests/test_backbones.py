@@ -444,7 +444,7 @@ def test_ppos_networks_start_as_released(discrete: bool) -> None:
 )
 def test_a_backbone_refuses_actions_that_it_cannot_choose(backbone: str, discrete: bool, accepted: str) -> None:
     kind = "one-hot" if discrete else "continuous"
-    message = rf"agent/backbone={backbone} has no {kind} actions, but test has; accepted: {accepted}"
+    message = rf"agent/backbone={backbone} does not support the {kind} actions of test; accepted: {accepted}"
     with pytest.raises(ConfigError, match=message):
         Case("metra", backbone, discrete).make()
 

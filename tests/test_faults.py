@@ -74,7 +74,7 @@ MISTAKES = {
     "small buffer": (
         ["env=point", "device=cpu", "threads=1", "task.replay_size=159", "task.min_replay_size=1"],
         "task.replay_size is 159",
-        "less than the 160 transitions of an epoch",
+        "accepted: at least the 160 transitions of an epoch",
     ),
     "endless buffer": (
         ["env=point", "device=cpu", "threads=1", "task.replay_size=1000000000000000"],
@@ -108,7 +108,7 @@ def test_a_mistake_is_named_with_what_is_accepted(
 def test_a_device_that_is_absent_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     message = refusal(capsys, monkeypatch, "env=point", "device=cuda")
-    assert message == "error: device is 'cuda', but PyTorch finds no CUDA device here; accepted here: auto, cpu"
+    assert message == "error: device is 'cuda', but PyTorch finds no CUDA device; accepted on this machine: auto, cpu"
     message = refusal(capsys, monkeypatch, "env=point", "device=tpu")
     assert "device is 'tpu'" in message
     assert "auto, cpu, cuda" in message
@@ -214,7 +214,7 @@ def test_a_sweep_goes_on_behind_a_job_that_fails(tmp_path: Path) -> None:
     child = train(tmp_path / names, "-m", "task.replay_size=100,10,200", "task.min_replay_size=10", "task.epochs=1")
     assert child.wait() == 1
     said = child.said
-    assert "error: task.replay_size is 10, less than the 20 transitions of an epoch" in said.splitlines()
+    assert "error: task.replay_size is 10; accepted: at least the 20 transitions of an epoch" in said.splitlines()
     assert "Traceback" not in said
     assert (tmp_path / "100" / "checkpoints" / "epoch_000001.pt").exists()
     assert (tmp_path / "200" / "checkpoints" / "epoch_000001.pt").exists()

@@ -160,7 +160,9 @@ def test_an_action_depends_on_image_and_vector(case: str) -> None:
 
 @every_kind
 def test_dads_says_that_it_takes_vectors_alone(kind: str) -> None:
-    with pytest.raises(ConfigError, match=r"env=test shows images \(64, 64, 9\).*; agent=dads accepts vectors alone"):
+    with pytest.raises(
+        ConfigError, match=r"env=test has image observations \(64, 64, 9\).*; agent=dads accepts vectors only"
+    ):
         make("dads", spec=KINDS[kind])
 
 

@@ -331,7 +331,7 @@ def test_a_lost_world_is_back_in_the_next_round() -> None:
 @pytest.mark.parametrize("n", [3, 2])  # with all worlds, and with one idle
 def test_a_round_that_is_lost_whole_is_an_error(n: int) -> None:
     worlds = FakeWorlds(diverge={0: 0, 1: 4, 2: 2} if n == 3 else {0: 0, 1: 4})
-    with pytest.raises(SamplerError, match=rf"^all {n} worlds of a round diverged; nothing is left to learn from$"):
+    with pytest.raises(SamplerError, match=rf"^all {n} worlds of a round diverged; no episode is left$"):
         sampler_of(worlds).collect(still, torch.zeros(n, 2))
 
 

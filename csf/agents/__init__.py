@@ -1,4 +1,4 @@
-"""Skill-discovery methods, one file per method; importing the package registers them all."""
+"""Skill-discovery methods, one file per method; importing the package registers all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An agent is an objective (what to learn) joined to a backbone (how to act)."""
+"""Agent: an objective (what to learn) combined with a backbone (how to act)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,22 @@ AnyObs = Tensor | Array | dict[str, Tensor] | dict[str, Array]
 
 
 class Agent(nn.Module):
-    """Everything that acts and learns."""
+    """An objective and a backbone with a common interface for acting, learning and saving."""
 
     objective: Objective
     backbone: Backbone
 
     def __init__(self, cfg: Any, backbone_cfg: Any, spec: EnvSpec) -> None:
-        """Take the method's and the backbone's configuration and what may be known of the environment."""
+        """Build the agent.
+
+        Args:
+            cfg: configuration of the method.
+            backbone_cfg: configuration of the backbone.
+            spec: description of the environment.
+
+        Raises:
+            ConfigError: the backbone does not support the method or the environment.
+        """
         super().__init__()
         self.spec = spec
         self._obs_kind = spec.build_obs(lambda shape, dtype: (shape, cast(torch.dtype, getattr(torch, dtype))))
@@ -36,25 +45,25 @@ class Agent(nn.Module):
         if self.backbone.needs_cumulant and not self.objective.linear():
             others = ", ".join(name for name in backbones.names() if not backbones[name].needs_cumulant)
             raise ConfigError(
-                f"agent/backbone={backbone_cfg.name} needs a reward that is linear in the skill, "
-                f"which agent={cfg.name} with these settings has not; accepted: {others}"
+                f"agent/backbone={backbone_cfg.name} needs a reward that is linear in the skill, which "
+                f"agent={cfg.name} with these settings does not have; accepted: {others}"
             )
 
     @torch.no_grad()
     def act(self, obs: AnyObs, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
-        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` takes the policy's mode.
+        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` selects the policy's mode instead of a sample.
 
-        Tensors have the type that the specification names for observations, and float32 for skills; NumPy arrays and
-        numbers of other types are converted. Observations with an image and a vector are a dictionary of both.
+        Tensors of the dtype in the specification (observations) and of float32 (skills) are used as they are. NumPy
+        arrays and other dtypes are converted. An observation with an image and a vector is a dictionary of both.
 
         Raises:
             TypeError: obs or skill is neither a tensor nor an array of numbers.
-            ValueError: what had to be converted has another shape.
+            ValueError: an input that needs conversion has a wrong shape.
         """
         return self.backbone.act(self._obs(obs, "obs"), self._skill(skill), mode, self.objective)
 
     def sample_skills(self, n: int) -> Tensor:
-        """Skills [n, Z] from the method's prior.
+        """Sample skills [n, Z] from the method's prior.
 
         Raises:
             ValueError: n is not an integer of at least 0.
@@ -63,7 +72,7 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def goal_skill(self, obs: AnyObs, goal: AnyObs) -> Tensor | None:
-        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method has no such rule.
+        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method cannot infer one.
 
         Raises:
             TypeError, ValueError: as `act`.
@@ -86,7 +95,7 @@ class Agent(nn.Module):
         return rows(value, name, shape, dtype, self.objective.device())
 
     def update(self, batch: Batch) -> Metrics:
-        """One step on every part. Fixed shapes, no value read on the host: safe to capture."""
+        """Update objective and backbone once; shapes are fixed and there is no host sync, so it can be captured."""
         return {**self.objective.update(batch), **self.backbone.update(batch, self.objective)}
 
     def use_precision(self, precision: Precision) -> None:
@@ -100,22 +109,22 @@ class Agent(nn.Module):
             make_copies(self, differences=precision == "bf16_all")
 
     def minimizers(self) -> dict[str, Minimizer]:
-        """Every optimizer of the agent by name."""
+        """All optimizers of the agent by name."""
         parts = {"objective": self.objective.minimizers, "backbone": self.backbone.minimizers}
         return {f"{part}.{name}": m for part, found in parts.items() for name, m in found.items()}
 
     def policy_state(self) -> dict[str, Tensor]:
-        """What acting takes: the objective's networks and the policy parts of the backbone, such as the actor."""
+        """State needed for acting: the objective and the `policy_parts` of the backbone, such as the actor."""
         kept = ("objective.", *(f"backbone.{part}." for part in self.backbone.policy_parts))
         return {name: value for name, value in self.state_dict().items() if f"{name}.".startswith(kept)}
 
     def full_state(self) -> dict[str, Any]:
-        """Modules and optimizers, tensors and plain numbers only."""
+        """State of modules and optimizers, as tensors and plain numbers."""
         optim = {name: minimizer.full_state() for name, minimizer in self.minimizers().items()}
         return {"modules": self.state_dict(), "optim": optim}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Take over what `full_state` returned."""
+        """Restore a state returned by `full_state`."""
         self.load_state_dict(state["modules"])
         refresh(self.parameters())
         for name, minimizer in self.minimizers().items():

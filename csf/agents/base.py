@@ -1,4 +1,4 @@
-"""What a skill-discovery method defines: which skills exist, what is learned from data, what is rewarded."""
+"""Base class of skill-discovery methods: prior over skills, representation loss and intrinsic reward."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ objectives: Registry[type[Objective]] = Registry("agent")
 
 
 def step_metrics(step: Tensor, skill: Tensor) -> Metrics:
-    """How long a step [B, Z] in the representation is, and how it is aligned with its skill [B, Z]."""
+    """Squared length of a step [B, Z] in the representation, and its cosine with the skill [B, Z], as means."""
     step = step.detach()
     alignment = F.cosine_similarity(step, skill, dim=-1).mean()
     return {"phi/step": step.square().sum(-1).mean(), "phi/alignment": alignment}
@@ -29,44 +29,44 @@ def step_metrics(step: Tensor, skill: Tensor) -> Metrics:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Fields that every method has. Values live in configs/agent/<name>.yaml, nowhere else."""
+    """Settings of every method; their values are in configs/agent/<name>.yaml only."""
 
     name: str
     skill_dim: Count  # Z
-    hidden: tuple[Count, ...]  # widths of the method's own networks
-    lr: NotNegative  # of the method's own networks
+    hidden: tuple[Count, ...]  # layer widths of the method's own networks
+    lr: NotNegative  # learning rate of the method's own networks
 
 
 class Objective(nn.Module):
-    """A method without its policy optimizer.
+    """Base class of a method, without the optimization of its policy.
 
-    A method overrides `build`, `loss`, and `cumulant` or `reward`; `represent` and `goal_skill` where it has them.
+    Subclasses override `build`, `loss`, and `cumulant` or `reward`; optionally `represent` and `goal_skill`.
     """
 
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
-    prior: Prior = "sphere"  # the law of the skills, which a controller, an export and a reader need to know
-    least_batch: int = 1  # transitions that an update takes at least
-    goal_from_here: ClassVar[bool] = True  # whether the skill to a goal depends on where the agent is
+    prior: Prior = "sphere"  # distribution of the skills; controllers and exports also use it
+    least_batch: int = 1  # smallest number of transitions in an update
+    goal_from_here: ClassVar[bool] = True  # whether the skill for a goal depends on the current observation
     anchor: Tensor
 
     def __init__(self, cfg: Any, spec: EnvSpec) -> None:
         super().__init__()
         self.cfg, self.spec = cfg, spec
-        self.register_buffer("anchor", torch.zeros(()), persistent=False)  # is where the method is
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)  # tracks the device of the module
         self.minimizers: dict[str, Minimizer] = {}
         if trained := list(self.build()):
             self.minimizers["representation"] = Minimizer(trained, cfg.lr)
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the method's modules; return the parameters that `loss` trains, none where nothing is learned."""
+        """Create the method's modules; returns the parameters that `loss` trains, which may be none."""
         raise NotImplementedError
 
     def cumulant(self, batch: Batch) -> Tensor:
-        """Features [B, Z] whose inner product with the skill is the reward, if the method has them."""
+        """Features [B, Z] whose inner product with the skill is the reward; only for methods with such a reward."""
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Representation loss [] and 0-d metrics; must trace as one graph."""
+        """Representation loss [] and 0-d metrics; must be traceable as a single graph."""
         raise NotImplementedError
 
     def reward(self, batch: Batch) -> Tensor:
@@ -74,14 +74,14 @@ class Objective(nn.Module):
         return (self.cumulant(batch) * batch.skill).sum(-1)
 
     def update(self, batch: Batch) -> Metrics:
-        """One step on `loss`, if there is something to learn."""
+        """Take one gradient step on `loss`, unless there are no trained parameters; returns metrics."""
         if "representation" not in self.minimizers:
             return {}
         loss, metrics = self.loss(batch)
         return {"loss/representation": self.minimizers["representation"].step(loss), **metrics}
 
     def sample_skills(self, n: int) -> Tensor:
-        """Skills [n, Z] from the prior, on the method's device."""
+        """Sample skills [n, Z] from the prior, on the method's device."""
         shape, device = (n, self.cfg.skill_dim), self.device()
         if self.prior == "one_hot":
             index = torch.randint(self.cfg.skill_dim, (n,), device=device)
@@ -92,7 +92,7 @@ class Objective(nn.Module):
         return F.normalize(skills, dim=-1) if self.prior == "sphere" else skills
 
     def evaluation_skills(self, n: int) -> Tensor:
-        """Skills [n, Z] to judge a repertoire by: from the prior; one-hot ones in turn, n // K or one more of each."""
+        """Skills [n, Z] for evaluation: samples of the prior, or for one-hot skills each about equally often."""
         if self.prior == "one_hot":
             index = torch.arange(n, device=self.device()) % self.cfg.skill_dim
             return F.one_hot(index.sort().values, self.cfg.skill_dim).float()
@@ -103,17 +103,17 @@ class Objective(nn.Module):
         return type(self).cumulant is not Objective.cumulant
 
     def represent(self, obs: Obs) -> Tensor | None:
-        """The learned representation of observations [N, *O] as [N, Z], if the method has one."""
+        """The learned representation [N, Z] of observations [N, *O]; None if the method has none."""
         return None
 
     def goal_skill(self, obs: Obs, goal: Obs) -> Tensor | None:
-        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None where the method has no such rule."""
+        """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method cannot infer one."""
         return None
 
     def reaches_goals(self) -> bool:
-        """Whether the method has a rule to reach a goal."""
+        """Whether the method can infer a skill for a goal."""
         return type(self).goal_skill is not Objective.goal_skill
 
     def device(self) -> torch.device:
-        """Where the method computes."""
+        """The device of the method's modules."""
         return self.anchor.device

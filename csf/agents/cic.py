@@ -1,10 +1,10 @@
-"""CIC (Laskin et al. 2022, arXiv 2202.00161): skills told apart by contrast, rewarded for entropy.
+"""CIC (Laskin et al. 2022, arXiv 2202.00161): contrastive representation of skills, rewarded by state entropy.
 
-phi is learned by contrast between skills and transitions; the reward is the particle entropy of phi alone, as in the
-paper's final method. It has no rule to reach a goal.
+phi is learned by a contrastive loss between skills and transitions. The reward is only the particle entropy of phi, as
+in the paper's final method. The method cannot infer skills for goals.
 
-Healthy: contrast/accuracy leaves chance (1 / batch size) within the first epochs; reward/mean, the
-entropy, is positive.
+Healthy: contrast/accuracy exceeds chance (1 / batch size) within the first epochs; reward/mean, the entropy, is
+positive.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from csf.nets.encoder import make_encoder
 from csf.nets.mlp import ObsMLP, SpectralLinear, mlp
 from csf.types import Batch, Metrics, Obs, cat_obs
 
-CLIP = 5e-4  # distances below are no novelty
+CLIP = 5e-4  # scaled distances below this value give no reward
 
 
 @dataclass(frozen=True)
 class CICConfig(ObjectiveConfig):
     """Contrastive intrinsic control."""
 
-    temperature: Positive  # of the contrast
-    neighbors: Count  # k of the particle entropy
-    released: bool  # divide distances by their variance, as the CSF paper's program has it, not by their deviation
+    temperature: Positive  # temperature of the contrastive loss
+    neighbors: Count  # number of nearest neighbors in the particle entropy, k
+    released: bool  # divide distances by their variance, as the CSF paper's program, not by the standard deviation
 
 
 @objectives("cic")
 class CIC(Objective):
-    """Contrasts z with (phi(s), phi(s')), rewards log(1 + mean distance of phi(s) to its nearest phi(s'))."""
+    """Contrastive loss of z and (phi(s), phi(s')); reward log(1 + mean distance of phi(s) to its nearest phi(s'))."""
 
     Config = CICConfig
     prior: Prior = "gaussian"
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make phi, the encoder of skills and the encoder of transitions."""
+        """Create phi, the network of skills and the network of transitions."""
         hidden, dim = self.cfg.hidden, self.cfg.skill_dim
         self.phi = ObsMLP(make_encoder(self.spec), [*hidden, dim])
         self.skill_net = mlp([dim, *hidden, dim], layer=SpectralLinear)
         self.transition_net = mlp([2 * dim, *hidden, dim])
         self.moments = RunningMoments()
-        self.least_batch = max(2, self.cfg.neighbors)  # of one distance there is no variance
+        self.least_batch = max(2, self.cfg.neighbors)  # a single distance has no variance
         return chain(self.phi.parameters(), self.skill_net.parameters(), self.transition_net.parameters())
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Noise contrast of every skill against the transitions of the batch, []."""
+        """Noise-contrastive loss [] of every skill against all transitions of the batch, and metrics."""
         both = torch.cat(self.phi(cat_obs([batch.obs, batch.next_obs])).chunk(2), -1)
         query = F.normalize(self.skill_net(batch.skill), dim=-1)
         key = F.normalize(self.transition_net(both), dim=-1)
@@ -64,7 +64,7 @@ class CIC(Objective):
         return -bound.mean(), {"contrast/accuracy": accuracy(scores, own)}
 
     def reward(self, batch: Batch) -> Tensor:
-        """Particle entropy, [B]; in training mode its scale follows the data, as batch normalization's does."""
+        """Particle entropy [B]; in training mode, the running moments that scale distances are updated."""
         before, after = self.phi(cat_obs([batch.obs, batch.next_obs])).chunk(2)
         distances = nearest_distances(before, after, self.cfg.neighbors)
         if self.training:

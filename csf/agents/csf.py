@@ -1,11 +1,11 @@
-"""CSF (Zheng et al. 2024, "Can a MISL Fly?", arXiv 2412.08021): skills by contrast with freshly drawn ones.
+"""CSF (Zheng et al. 2024, "Can a MISL Fly?", arXiv 2412.08021): contrastive successor features.
 
-phi is trained so that d = phi(s') - phi(s) tells its own skill from `num_negatives` others; the difference is at once
-the cumulant of the successor features that the policy maximizes. On `agent/backbone=sac` this is METRA with the
+phi is trained so that d = phi(s') - phi(s) identifies its own skill among `num_negatives` others. The same difference
+is the cumulant of the successor features that the policy maximizes. With `agent/backbone=sac`, this is METRA with the
 contrastive loss (METRA-C in the paper).
 
-A healthy first half hour on Ant is quiet: loss/representation falls to xi log num_negatives (27.73) and stays, coverage
-stays at a few cells. Once skills emerge, phi/alignment leaves 0 and phi/step grows.
+Healthy: for the first half hour on Ant, loss/representation stays at xi log num_negatives (27.73) and coverage at a few
+cells. Once skills emerge, phi/alignment becomes positive and phi/step grows.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class CSFConfig(ObjectiveConfig):
     """Contrastive successor features."""
 
     features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
-    negatives: Literal["fresh", "batch"]  # skills drawn at every update, or those of the batch, the positive included
-    num_negatives: Count  # of the fresh ones, shared by the batch
-    negative_weight: NotNegative  # xi, on the log-sum-exp over the negatives
-    reward_contrast: bool  # the reward is the whole bound, d.z - xi log-sum-exp, instead of d.z; not on successor
+    negatives: Literal["fresh", "batch"]  # drawn at every update, or the skills of the batch, the own one included
+    num_negatives: Count  # number of fresh negatives, shared by the batch
+    negative_weight: NotNegative  # xi, weight of the log-sum-exp over the negatives
+    reward_contrast: bool  # reward with the whole bound, d.z - xi log-sum-exp, not only d.z; not for successor
 
 
 @objectives("csf")
@@ -43,7 +43,7 @@ class CSF(Objective):
     Config = CSFConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make phi."""
+        """Create phi."""
         self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
         return self.phi.parameters()
 
@@ -52,21 +52,21 @@ class CSF(Objective):
         return self.phi.step(batch.obs, batch.next_obs)
 
     def bound(self, step: Tensor, skill: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """d.z - xi log sum_j exp(d.z_j) for steps [B, Z] of skills [B, Z]; d.z and the log-sum-exp alone, all [B]."""
+        """d.z - xi log sum_j exp(d.z_j) for steps [B, Z] and skills [B, Z]; also d.z and the log-sum-exp, all [B]."""
         others = skill if self.cfg.negatives == "batch" else self.sample_skills(self.cfg.num_negatives)
         positive = (step * skill).sum(-1)
         bound, negative = contrast(positive, step @ others.T, self.cfg.negative_weight)
         return bound, positive, negative
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Contrastive loss [] and its parts."""
+        """Contrastive loss [] and metrics."""
         step = self.cumulant(batch)
         bound, positive, negative = self.bound(step, batch.skill)
         parts = {"phi/positive": positive.detach().mean(), "phi/negative": negative.detach().mean()}
         return -bound.mean(), {**parts, **step_metrics(step, batch.skill)}
 
     def reward(self, batch: Batch) -> Tensor:
-        """d.z, [B], less the weighted contrast where `reward_contrast` asks for it."""
+        """d.z, [B], minus the weighted log-sum-exp if `reward_contrast` is set."""
         step = self.cumulant(batch)
         if self.cfg.reward_contrast:
             return self.bound(step, batch.skill)[0]

@@ -1,10 +1,10 @@
-"""DADS (Sharma et al. 2020, arXiv 1907.01657): skills whose effects are predictable and differ.
+"""DADS (Sharma et al. 2020, arXiv 1907.01657): skills with predictable and distinct dynamics.
 
-A model q(s' - s | s, z) is fitted; a step is rewarded for being likelier under its own skill than under others drawn
-from the prior. It has no rule to reach a goal.
+A model q(s' - s | s, z) is fitted. The reward is high if a step is more likely under its own skill than under other
+skills from the prior. The method cannot infer skills for goals.
 
-Healthy: reward/mean rises from 0 (at most log(num_alternatives + 1) = 4.6), dynamics/error, the mean squared error
-per normalized coordinate, falls from about 1.
+Healthy: reward/mean rises from 0 (at most log(num_alternatives + 1) = 4.6); dynamics/error, the mean squared error per
+normalized coordinate, falls from about 1.
 """
 
 from __future__ import annotations
@@ -23,50 +23,49 @@ from csf.mi.bounds import log_ratio
 from csf.nets.mlp import mlp
 from csf.types import Batch, Metrics
 
-CHUNK = 32  # alternatives per forward pass: bounds memory, changes nothing else
+CHUNK = 32  # alternatives per forward pass; limits memory and does not affect results
 
 
 @dataclass(frozen=True)
 class DADSConfig(ObjectiveConfig):
     """Dynamics-aware discovery of skills."""
 
-    num_alternatives: Count  # L, skills from the prior that each step is compared with
+    num_alternatives: Count  # L, number of skills from the prior that each step is compared with
 
 
 @objectives("dads")
 class DADS(Objective):
-    """Rewards log (L + 1) q(s'|s,z) / (q(s'|s,z) + sum_l q(s'|s,z_l)), q a unit Gaussian in normalized differences."""
+    """Reward log (L + 1) q(s'|s,z) / (q(s'|s,z) + sum_l q(s'|s,z_l)), q a unit Gaussian in normalized differences."""
 
     Config = DADSConfig
     prior: Prior = "box"
-    least_batch = 2  # a batch's own variance is its scale
+    least_batch = 2  # the target is normalized by the variance of the batch
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the mean of the dynamics and the norms of its input and target, which only `update` may move.
+        """Create the dynamics model and the norms of its input and target, whose statistics only `update` changes.
 
         Raises:
-            ConfigError: observations are images, whose differences no Gaussian of unit variance describes.
+            ConfigError: observations are images, whose differences a unit-variance Gaussian does not fit.
         """
         if self.spec.has_image:
             raise ConfigError(
-                f"env={self.spec.id} shows images {self.spec.obs_words()}; agent=dads accepts vectors alone, "
-                f"since it predicts their differences"
+                f"env={self.spec.id} has image observations {self.spec.obs_words()}; agent=dads accepts vectors only"
             )
         obs_dim = self.spec.obs_dim
         self.dynamics = mlp([obs_dim + self.cfg.skill_dim, *self.cfg.hidden, obs_dim])
-        # As released, the input norm has an affine map that stays the identity.
+        # As in the released program, the input norm has an affine map that stays the identity.
         self.input_norm = nn.BatchNorm1d(obs_dim, momentum=0.01).requires_grad_(False).eval()
         self.target_norm = nn.BatchNorm1d(obs_dim, momentum=0.01, affine=False).eval()
         return self.dynamics.parameters()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Negative log-likelihood of the normalized difference, []."""
+        """Negative log-likelihood [] of the normalized difference, and metrics."""
         obs, change = self._normalized(batch)
         log_prob, error = self._log_prob(obs, change, batch.skill)
         return -log_prob.mean(), {"dynamics/error": error.detach().mean()}
 
     def reward(self, batch: Batch) -> Tensor:
-        """How much likelier the step is under its own skill than under alternatives, in nats, [B]."""
+        """Log-ratio [B] of the step's density under its own skill to the mean over skills, in nats."""
         obs, change = self._normalized(batch)
         size, count = len(obs), self.cfg.num_alternatives
         own, _ = self._log_prob(obs, change, batch.skill)
@@ -79,7 +78,7 @@ class DADS(Objective):
         return log_ratio(own, torch.cat(others).T)
 
     def update(self, batch: Batch) -> Metrics:
-        """The dynamics, whose norms follow the data now and are held for the reward."""
+        """Update the dynamics model; the statistics of the norms change only here, not when rewards are computed."""
         norms = (self.input_norm, self.target_norm)
         for norm in norms:
             norm.train()

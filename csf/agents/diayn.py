@@ -1,7 +1,7 @@
-"""DIAYN (Eysenbach et al. 2019, arXiv 1802.06070): skills that a classifier tells apart by the states they visit.
+"""DIAYN (Eysenbach et al. 2019, arXiv 1802.06070): skills that a classifier can identify from the visited states.
 
-Healthy: discriminator/accuracy leaves chance, 1 / skill_dim, within the first epochs and rises; reward/mean rises from
-0 towards log skill_dim (3.9 for 50 skills). It needs no far travel for that.
+Healthy: discriminator/accuracy exceeds chance, 1 / skill_dim, within the first epochs and rises; reward/mean rises from
+0 towards log skill_dim (3.9 for 50 skills). Both can happen while skills stay close to the start.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from csf.types import Batch, Metrics, Obs
 
 @objectives("diayn")
 class DIAYN(Objective):
-    """Rewards log q(z|s') + log K, q a softmax over K one-hot skills."""
+    """Reward log q(z|s') + log K, with q a softmax over K one-hot skills."""
 
     prior: Prior = "one_hot"
     goal_from_here = False
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make the discriminator's logits: [B, *O] -> [B, K]."""
+        """Create the discriminator, logits [B, *O] -> [B, K]."""
         self.discriminator = ObsMLP(make_encoder(self.spec), [*self.cfg.hidden, self.cfg.skill_dim])
         return self.discriminator.parameters()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Cross-entropy of the skill, less the constant log K, []."""
+        """Cross-entropy of the skill minus the constant log K, [], and metrics."""
         logits, own = self.discriminator(batch.next_obs), batch.skill.argmax(-1)
         return -classifier(logits, own).mean(), {"discriminator/accuracy": accuracy(logits, own)}
 
@@ -45,5 +45,5 @@ class DIAYN(Objective):
         return logits
 
     def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
-        """The skill that the discriminator names at the goal, [N, K]."""
+        """The most likely skill at the goal according to the discriminator, [N, K]."""
         return F.one_hot(self.represent(goal).argmax(-1), self.cfg.skill_dim).float()

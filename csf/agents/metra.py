@@ -1,14 +1,14 @@
-"""METRA (Park et al. 2024, arXiv 2310.08887): skills that move far in a representation of bounded speed.
+"""METRA (Park et al. 2024, arXiv 2310.08887): skills that travel far under a temporal-distance constraint.
 
-phi maximizes the step d = phi(s') - phi(s) along the skill under ||d||^2 <= 1, held by a dual variable. One-hot skills
-are centered, so that they point away from each other.
+phi maximizes the step d = phi(s') - phi(s) along the skill subject to ||d||^2 <= 1, enforced by a dual variable.
+One-hot skills are centered, so that they point in opposing directions.
 
 `constraint=sum` bounds ||d||^2, the sum over the Z dimensions, as the CSF paper's program does. `constraint=mean`
-bounds ||d||^2 / Z, the mean over the dimensions, as METRA's own release does: slack and penalty use the mean, the rest
-is the same, and the optimal multiplier and step are sqrt(Z) times as large.
+bounds ||d||^2 / Z, the mean over the dimensions, as METRA's own release does. Only slack and penalty differ; the
+optimal multiplier and step length are then sqrt(Z) times as large.
 
-Healthy: phi/step, which is E||d||^2 under either constraint, tends to 1 (sum) or Z (mean); the multiplier falls from 30
-while the bound is slack, then rises and settles; phi/alignment rises from 0.
+Healthy: phi/step, E||d||^2 under either constraint, approaches 1 (sum) or Z (mean); phi/multiplier falls from 30 while
+the constraint is slack, then rises and settles; phi/alignment rises from 0.
 """
 
 from __future__ import annotations
@@ -34,40 +34,38 @@ from csf.types import Batch, Metrics, Obs
 class METRAConfig(ObjectiveConfig):
     """Metric-aware abstraction."""
 
-    prior: Literal["sphere", "one_hot"]  # unit vectors, or K = Z discrete skills
+    prior: Literal["sphere", "one_hot"]  # unit vectors, or K = Z one-hot skills
     features: Literal["difference", "pair"]  # phi(s') - phi(s), or one network f(s, s')
     constraint: Annotated[Literal["sum", "mean"], Before("sum")]  # over dimensions of squared d; METRA's release: mean
     init_multiplier: Positive  # lambda at the start
     multiplier_lr: NotNegative  # of log lambda; 0 keeps lambda fixed
-    slack: NotNegative  # epsilon, the most that an unbinding constraint adds
-    reward_penalty: bool  # the reward has the penalty, d.z + lambda c, instead of d.z; not on successor
+    slack: NotNegative  # epsilon, upper limit of the constraint term
+    reward_penalty: bool  # reward with the penalty, d.z + lambda c, instead of d.z; not for successor
 
 
 @objectives("metra")
 class METRA(Objective):
-    """Maximizes d.z + lambda min(1 - ||d||^2, epsilon) over phi, and minimizes it over lambda."""
+    """Maximizes d.z + lambda min(1 - ||d||^2, epsilon) over phi and minimizes it over lambda."""
 
     Config = METRAConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make phi and the dual variable.
+        """Create phi and the dual variable.
 
         Raises:
-            ConfigError: there is only one skill, so that none is left after centering.
+            ConfigError: there is only one one-hot skill, which centering would turn into zero.
         """
         self.prior = self.cfg.prior
         if self.prior == "one_hot" and self.cfg.skill_dim < 2:
             dim = self.cfg.skill_dim
-            raise ConfigError(
-                f"agent.skill_dim is {dim}; with agent.prior=one_hot an integer of at least 2 is accepted"
-            )
+            raise ConfigError(f"agent.skill_dim is {dim}; accepted with agent.prior=one_hot: an integer of at least 2")
         self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
         self.log_multiplier = nn.Parameter(torch.tensor(self.cfg.init_multiplier).log())
         self.minimizers["multiplier"] = Minimizer([self.log_multiplier], self.cfg.multiplier_lr)
         return self.phi.parameters()
 
     def cumulant(self, batch: Batch) -> Tensor:
-        """The features d of the step [B, Z]; for one-hot skills such that the inner product is d.(z - 1/K) K/(K-1)."""
+        """The features d of the step [B, Z]; for one-hot skills, centered to give d.(z - 1/K) K/(K-1) as reward."""
         return self._centered(self.phi.step(batch.obs, batch.next_obs))
 
     def _centered(self, step: Tensor) -> Tensor:
@@ -77,7 +75,7 @@ class METRA(Objective):
         return (count * step - step.sum(-1, keepdim=True)) / (count - 1)
 
     def slack(self, step: Tensor) -> Tensor:
-        """How far the constraint is from binding, at most epsilon: [B, Z] -> [B]."""
+        """Slack of the constraint, at most epsilon: [B, Z] -> [B]."""
         squared = step.square()
         size = squared.mean(-1) if self.cfg.constraint == "mean" else squared.sum(-1)
         return (1 - size).clamp(max=self.cfg.slack)
@@ -87,7 +85,7 @@ class METRA(Objective):
         return self.log_multiplier.detach().exp()
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Lagrangian [] with lambda held."""
+        """Lagrangian [] with fixed lambda, and metrics."""
         step = self.phi.step(batch.obs, batch.next_obs)
         reward = (self._centered(step) * batch.skill).sum(-1)
         slack = self.slack(step)
@@ -96,13 +94,13 @@ class METRA(Objective):
         return loss, {**constraint, **step_metrics(step, batch.skill)}
 
     def reward(self, batch: Batch) -> Tensor:
-        """d.z, [B], with the penalty where `reward_penalty` asks for it."""
+        """d.z, [B], plus the penalty if `reward_penalty` is set."""
         step = self.phi.step(batch.obs, batch.next_obs)
         reward = (self._centered(step) * batch.skill).sum(-1)
         return reward + self.multiplier() * self.slack(step) if self.cfg.reward_penalty else reward
 
     def update(self, batch: Batch) -> Metrics:
-        """phi, then lambda by the slack that phi had before."""
+        """Update phi, then lambda with the slack from before the update of phi."""
         metrics = super().update(batch)
         dual = self.minimizers["multiplier"].step(self.log_multiplier * metrics["phi/slack"])
         return {**metrics, "loss/multiplier": dual}

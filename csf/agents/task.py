@@ -1,4 +1,4 @@
-"""No skills, and the task's own reward: plain reinforcement learning, and the high level of hierarchical control.
+"""Reinforcement learning on the environment's reward, without skills; also the controller of hierarchical control.
 
 Healthy: episode/return rises. On SAC, policy/entropy falls to its target (half a nat below 0 per action dimension) and
 policy/alpha with it; on PPO, policy/divergence stays at a few hundredths of a nat.
@@ -19,21 +19,21 @@ from csf.types import Batch
 
 @dataclass(frozen=True)
 class NoSkillsConfig(ObjectiveConfig):
-    """Nothing to set."""
+    """A method without settings of its own."""
 
-    skill_dim: Annotated[int, Range(0, 0)]  # none
+    skill_dim: Annotated[int, Range(0, 0)]  # always 0
 
 
 @objectives("task")
 class Task(Objective):
-    """Rewards what the task rewards and learns no representation; a backbone does the rest."""
+    """Passes on the environment's reward and learns no representation."""
 
     Config = NoSkillsConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make nothing."""
+        """Create no modules."""
         return ()
 
     def reward(self, batch: Batch) -> Tensor:
-        """The task's reward, [B]."""
+        """The environment's reward, [B]."""
         return batch.reward

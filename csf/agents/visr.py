@@ -1,6 +1,6 @@
-"""VISR (Hansen et al. 2020, arXiv 1906.05030): skills are directions, and reward is how far a state lies along one.
+"""VISR (Hansen et al. 2020, arXiv 1906.05030): skills are directions; the reward is the cosine of phi(s) and z.
 
-Runs on the successor backbone. Healthy: phi/alignment, the mean of phi(s).z, rises from 0 towards 1.
+Uses the successor backbone. Healthy: phi/alignment, the mean of phi(s).z, rises from 0 towards 1.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from csf.types import Batch, Metrics, Obs
 class VISRConfig(ObjectiveConfig):
     """Variational intrinsic successor features."""
 
-    released: bool  # successor features of phi as it is, as the CSF paper's program has it, not of phi / ||phi||
+    released: bool  # successor features of unnormalized phi, as the CSF paper's program, not of phi / ||phi||
 
 
 @objectives("visr")
 class VISR(Objective):
-    """Maximizes phi(s).z, phi of unit length."""
+    """Maximizes phi(s).z, with phi of unit length."""
 
     Config = VISRConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Make phi: [B, *O] -> [B, Z]."""
+        """Create phi: [B, *O] -> [B, Z]."""
         self.phi = ObsMLP(make_encoder(self.spec), [*self.cfg.hidden, self.cfg.skill_dim])
         return self.phi.parameters()
 
     def cumulant(self, batch: Batch) -> Tensor:
-        """phi(s) of unit length, or as it is where `released` asks for it, [B, Z]."""
+        """phi(s) [B, Z], of unit length unless `released` is set."""
         return self.phi(batch.obs) if self.cfg.released else self.represent(batch.obs)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        """Minus the alignment of phi(s) and z, []."""
+        """Negative alignment [] of phi(s) and z, and metrics."""
         features = self.phi(batch.obs)
         alignment = (F.normalize(features, dim=-1) * batch.skill).sum(-1).mean()
         length = features.detach().norm(dim=-1).mean()

@@ -1,4 +1,4 @@
-"""How a policy is improved, one file per backbone; importing the package registers them all."""
+"""Policy optimizers, one file per backbone; importing the package registers all of them."""
 
 from __future__ import annotations
 

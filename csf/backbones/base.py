@@ -1,4 +1,4 @@
-"""What a backbone offers: a policy, and one step that improves it under an objective's reward."""
+"""Base class of backbones: a policy, and an update that improves it under an objective's reward."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ backbones: Registry[type[Backbone]] = Registry("backbone")
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Fields that every backbone has. Values live in configs/agent/backbone/<name>.yaml, nowhere else."""
+    """Settings of every backbone; their values are in configs/agent/backbone/<name>.yaml only."""
 
     name: str
 
 
 class Backbone(nn.Module):
-    """How to act; sees the objective only as a `Rewarder`.
+    """Base class of policy optimizers, which use the objective only as a `Rewarder`.
 
-    `act` and `update` are both given the objective. A policy that is trained, such as SAC's, ignores it while acting; a
-    planner asks it for the rewards of the transitions that its model predicts, as a `Batch`.
+    Both `act` and `update` receive the objective. A trained policy, such as SAC's, ignores it while acting. A planner
+    uses it to compute rewards of predicted transitions, given as a `Batch`.
 
-    A subclass says by `learner` how experience is collected and learned from, and by `policy_parts` what a policy file
-    holds: the modules and parameters without which it cannot act.
+    A subclass sets `learner`, the class that collects experience and learns from it, and `policy_parts`, the modules
+    and parameters that a policy file must contain for acting.
     """
 
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
-    needs_cumulant: ClassVar[bool] = False  # whether the reward must be cumulant . skill
-    discrete: ClassVar[bool | None] = False  # whether actions are one-hot; None: as the environment has them
-    learner: ClassVar[str] = "replay"  # name of a class in csf/learners
-    policy_parts: ClassVar[tuple[str, ...]] = ("actor",)  # attributes that a policy file holds
-    least_batch: int = 1  # transitions that an update takes at least
-    actor: Actor  # of the backbones that use `make_actor`
+    needs_cumulant: ClassVar[bool] = False  # whether the reward must be linear: cumulant . skill
+    discrete: ClassVar[bool | None] = False  # whether actions are one-hot; None: both kinds are supported
+    learner: ClassVar[str] = "replay"  # registered name of a class in csf/learners
+    policy_parts: ClassVar[tuple[str, ...]] = ("actor",)  # attributes saved in policy files
+    least_batch: int = 1  # smallest number of transitions in an update
+    actor: Actor  # set by backbones that use `make_actor`
     minimizers: dict[str, Minimizer]
 
     def __init__(self, cfg: Any, spec: EnvSpec, skill_dim: int) -> None:
@@ -52,19 +52,21 @@ class Backbone(nn.Module):
         if self.discrete not in (None, spec.discrete):
             kind = "one-hot" if spec.discrete else "continuous"
             fit = ", ".join(name for name in backbones.names() if backbones[name].discrete in (None, spec.discrete))
-            raise ConfigError(f"agent/backbone={cfg.name} has no {kind} actions, but {spec.id} has; accepted: {fit}")
+            raise ConfigError(
+                f"agent/backbone={cfg.name} does not support the {kind} actions of {spec.id}; accepted: {fit}"
+            )
 
     def make_actor(self, hidden: Sequence[int]) -> Actor:
-        """A policy over [obs, skill] with the kind of actions that the environment has."""
+        """Create a policy over [obs, skill] for the environment's kind of actions."""
         kind = CategoricalActor if self.spec.discrete else GaussianActor
         encoder = make_encoder(self.spec)
         return kind([encoder.out_dim + self.skill_dim, *hidden, self.spec.action_dim], encoder)
 
     def act(self, obs: Obs, skill: Tensor, mode: bool, objective: Rewarder) -> Tensor:
-        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1] or one-hot; `mode` takes the policy's mode."""
+        """[N, *O], [N, Z] -> actions [N, A] in [-1, 1] or one-hot; `mode`: the policy's mode instead of a sample."""
         law = self.actor.distribution(obs, skill)
         return law.mode if mode else law.draw()
 
     def update(self, batch: Any, objective: Rewarder) -> Metrics:
-        """One step on every loss from what the learner gives; returns 0-d metrics, reads nothing on the host."""
+        """Take one gradient step on every loss, given a batch from the learner; returns 0-d metrics, no host sync."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Soft actor-critic over one-hot actions: critics value all actions at once, and expectations are exact sums.
+"""Soft actor-critic for one-hot actions; critics output one value per action, and expectations are exact sums.
 
 Source: Christodoulou 2019 (arXiv 1910.07207), with the losses and constants of the CSF paper's released program.
 """
@@ -19,21 +19,21 @@ from csf.types import Obs
 
 @dataclass(frozen=True)
 class DiscreteSACConfig(SACConfig):
-    """Soft actor-critic over one-hot actions."""
+    """Soft actor-critic for one-hot actions."""
 
-    target_entropy: float  # of log A, the largest entropy; at 1, as released, alpha can only grow
+    target_entropy: float  # as a fraction of log A, the largest entropy; with 1, as released, alpha never decreases
 
 
 @backbones("discrete_sac")
 class DiscreteSAC(SAC):
-    """Critics of [obs, skill] with values [E, B, A]; an update draws no random number."""
+    """Critics map [obs, skill] to values [E, B, A]; updates are deterministic."""
 
     Config: ClassVar[type[BackboneConfig]] = DiscreteSACConfig
     discrete = True
     actor: CategoricalActor
 
     def joined_dim(self) -> int:
-        """Numbers that a critic sees beside the observation: the skill."""
+        """Length of a critic's input besides the observation: the skill."""
         return self.skill_dim
 
     def value_dim(self) -> int:
@@ -41,7 +41,7 @@ class DiscreteSAC(SAC):
         return self.spec.action_dim
 
     def wanted_entropy(self) -> float:
-        """The entropy that the temperature is to hold, in nats."""
+        """Target entropy of the temperature's loss, in nats."""
         return float(self.cfg.target_entropy * math.log(self.spec.action_dim))
 
     def values(self, net: nn.Module, obs: Obs, action: Tensor, skill: Tensor) -> Tensor:
@@ -49,9 +49,9 @@ class DiscreteSAC(SAC):
         return (net(obs, skill) * action).sum(-1)
 
     def soft_value(self, net: nn.Module, obs: Obs, skill: Tensor) -> tuple[Tensor, Tensor]:
-        """Value of the policy, entropy included, by each action's smaller head; and minus the policy's entropy.
+        """Soft value of the policy with the smaller head of each action, and its negative entropy, both [B].
 
-        Both are [B]. The second is the mean log-probability, and the temperature's loss is linear in that.
+        The negative entropy is the mean log-probability, in which the temperature's loss is linear.
         """
         law = self.actor.distribution(obs, skill)
         probs, log_probs = law.probs, law.log_probs

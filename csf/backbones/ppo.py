@@ -1,7 +1,7 @@
-"""Proximal policy optimization over [obs, skill], from the newest episodes alone.
+"""Proximal policy optimization over [obs, skill], on the newest episodes only.
 
 Source: Schulman et al. 2017 (arXiv 1707.06347), with the losses and constants of the CSF paper's released program: no
-value beyond an episode's last step, and the entropy of the normal before the tanh as a bonus of fixed weight.
+bootstrapping after the last step of an episode, and an entropy bonus of fixed weight, computed before the tanh.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from csf.nets.encoder import make_encoder
 from csf.nets.mlp import ObsMLP, linear
 from csf.types import Batch, EnvSpec, Metrics, Rewarder, Rollout
 
-EPS = 1e-8  # keeps advantages that are all the same finite
+EPS = 1e-8  # avoids division by zero if all advantages are equal
 
 
 @dataclass(frozen=True)
 class PPOConfig(BackboneConfig):
     """Proximal policy optimization."""
 
-    hidden: tuple[Count, ...]  # widths of policy and value
-    lr: NotNegative  # of policy and value
+    hidden: tuple[Count, ...]  # layer widths of policy and value
+    lr: NotNegative  # learning rate of policy and value
     discount: Fraction  # gamma
-    gae_lambda: Fraction  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
-    clip: Positive  # how far from 1 the ratio of new to old density is rewarded
-    entropy_weight: NotNegative  # of the entropy bonus
+    gae_lambda: Fraction  # lambda of generalized advantage estimation: 0: one-step TD error, 1: return minus value
+    clip: Positive  # epsilon: the ratio of new to old density is clipped to 1 +- epsilon
+    entropy_weight: NotNegative  # weight of the entropy bonus
 
 
 @backbones("ppo")
 class PPO(Backbone):
-    """A stochastic policy and the value of its states; the objective has spoken in advantages and returns."""
+    """A stochastic policy and a state-value function, trained on advantages and returns from the learner."""
 
     Config: ClassVar[type[BackboneConfig]] = PPOConfig
     cfg: PPOConfig
     discrete = None
     learner = "rollout"
-    least_batch = 2  # advantages are divided by their standard deviation
+    least_batch = 2  # advantages are normalized by their standard deviation
 
     def __init__(self, cfg: PPOConfig, spec: EnvSpec, skill_dim: int) -> None:
         super().__init__(cfg, spec, skill_dim)
@@ -56,22 +56,22 @@ class PPO(Backbone):
         }
 
     def values(self, batch: Batch | Rollout) -> Tensor:
-        """Value of the states before the steps, [B]."""
+        """Values of the observations before the steps, [B]."""
         value: Tensor = self.critic(batch.obs, batch.skill)
         return value.squeeze(-1)
 
     def appraise(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Log-densities of the actions taken, and values of the states in which they were, both [B].
+        """Log-densities of the actions, and values of the observations in which they were taken, both [B].
 
-        Old and new densities are computed alike, from the action, so that their ratio is 1 before the first step. The
-        released program has the old ones from the action before the tanh: where an action is saturated, its ratio
-        starts elsewhere.
+        Old and new densities are both computed from the action, so that their ratio is 1 before the first update. The
+        released program computes the old ones from the action before the tanh, so the ratio of a saturated action
+        differs from 1.
         """
         law = self.actor.distribution(batch.obs, batch.skill)
         return law.log_prob(batch.action), self.values(batch)
 
     def actor_loss(self, batch: Rollout) -> tuple[Tensor, Metrics]:
-        """Clipped policy loss with the entropy bonus, [], and how far the policy has gone."""
+        """Clipped policy loss with entropy bonus, [], and metrics."""
         law = self.actor.distribution(batch.obs, batch.skill)
         change = law.log_prob(batch.action) - batch.log_prob
         ratio = change.exp()
@@ -87,12 +87,12 @@ class PPO(Backbone):
         }
 
     def critic_loss(self, batch: Rollout, objective: Rewarder) -> tuple[Tensor, Metrics]:
-        """Mean squared error of the value, [], and what it is to be; the objective has spoken before."""
+        """Mean squared error of the value to the return, [], and metrics; the objective is not used."""
         error = self.values(batch) - batch.return_to_go
         return error.square().mean(), {"critic/target": batch.return_to_go.mean()}
 
     def update(self, batch: Rollout, objective: Rewarder) -> Metrics:
-        """Policy, then value."""
+        """Update the policy, then the value."""
         actor_loss, actor_metrics = self.actor_loss(batch)
         actor_loss = self.minimizers["actor"].step(actor_loss)
         critic_loss, critic_metrics = self.critic_loss(batch, objective)

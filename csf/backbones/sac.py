@@ -1,4 +1,4 @@
-"""Soft actor-critic over [obs, skill]; the reward comes from the objective at update time.
+"""Soft actor-critic over [obs, skill]; the objective computes rewards at update time.
 
 Source: Haarnoja et al. 2018 (arXiv 1812.05905), with the losses and constants of the CSF paper's released program:
 the critic's loss has a factor 1/2 and the temperature's loss is linear in log alpha.
@@ -27,19 +27,19 @@ HEADS = 2
 class SACConfig(BackboneConfig):
     """Soft actor-critic."""
 
-    hidden: tuple[Count, ...]  # widths of policy and critics
-    lr: NotNegative  # of policy and critics
-    alpha_lr: NotNegative  # of log alpha; 0 keeps alpha fixed
-    init_alpha: Positive  # entropy temperature at the start
+    hidden: tuple[Count, ...]  # layer widths of policy and critics
+    lr: NotNegative  # learning rate of policy and critics
+    alpha_lr: NotNegative  # learning rate of log alpha; 0 keeps alpha fixed
+    init_alpha: Positive  # initial entropy temperature
     target_entropy: float  # nats per action dimension
     discount: Fraction  # gamma
     tau: Fraction  # target <- target + tau (online - target), once per update
-    use_terminal: bool  # no value beyond a terminal; false while pretraining, as in the paper
+    use_terminal: bool  # no bootstrapping from terminal states; false in pretraining, as in the paper
 
 
 @backbones("sac")
 class SAC(Backbone):
-    """Two critics with target copies, a stochastic policy and a learned temperature."""
+    """Two critics with target networks, a stochastic policy and a learned temperature."""
 
     Config: ClassVar[type[BackboneConfig]] = SACConfig
     cfg: SACConfig
@@ -59,21 +59,21 @@ class SAC(Backbone):
         }
 
     def make_critic(self) -> EnsembleMLP:
-        """The heads, each with an encoder of its own."""
+        """Create the critic heads, each with its own encoder."""
         encoder = make_encoder(self.spec, HEADS)
         sizes = [encoder.out_dim + self.joined_dim(), *self.cfg.hidden, self.value_dim()]
         return EnsembleMLP(HEADS, sizes, encoder=encoder)
 
     def joined_dim(self) -> int:
-        """Numbers that a critic sees beside the observation: skill and action."""
+        """Length of a critic's input besides the observation: skill and action."""
         return self.skill_dim + self.spec.action_dim
 
     def value_dim(self) -> int:
-        """Numbers that a critic head predicts."""
+        """Length of a critic head's output."""
         return 1
 
     def wanted_entropy(self) -> float:
-        """The entropy that the temperature is to hold, in nats."""
+        """Target entropy of the temperature's loss, in nats."""
         return float(self.cfg.target_entropy * self.spec.action_dim)
 
     def values(self, net: nn.Module, obs: Obs, action: Tensor, skill: Tensor) -> Tensor:
@@ -82,17 +82,17 @@ class SAC(Backbone):
         return q.squeeze(-1)
 
     def soft_value(self, net: nn.Module, obs: Obs, skill: Tensor) -> tuple[Tensor, Tensor]:
-        """Value of the policy, entropy included, by the smaller head; and log-densities of its actions, both [B]."""
+        """Soft value of the policy with the smaller head, and log-densities of its sampled actions, both [B]."""
         action, log_prob = self.actor(obs, skill)
         return self.values(net, obs, action, skill).amin(0) - self.alpha() * log_prob, log_prob
 
     def proceed(self, batch: Batch) -> Tensor:
-        """Discount [B] of the value after the step."""
+        """Discount [B] of the next state's value."""
         alive = 1 - batch.terminal if self.cfg.use_terminal else torch.ones_like(batch.terminal)
         return self.cfg.discount * alive
 
     def critic_loss(self, batch: Batch, objective: Rewarder) -> tuple[Tensor, Metrics]:
-        """Half the mean squared TD error, summed over heads, [], and what the critics see."""
+        """Half the mean squared TD error, summed over heads, [], and metrics."""
         with torch.no_grad():
             reward = objective.reward(batch)
             value, _ = self.soft_value(self.target, batch.next_obs, batch.skill)
@@ -101,7 +101,7 @@ class SAC(Backbone):
         return 0.5 * error.square().mean(1).sum(), {"reward/mean": reward.mean(), "critic/target": target.mean()}
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Policy loss [] and the log-densities [B] of the actions it sampled."""
+        """Policy loss [] and the log-densities [B] of the sampled actions."""
         value, log_prob = self.soft_value(self.critic, batch.obs, batch.skill)
         return -value.mean(), log_prob.detach()
 
@@ -110,11 +110,11 @@ class SAC(Backbone):
         return self.log_alpha.detach().exp()
 
     def update(self, batch: Batch, objective: Rewarder) -> Metrics:
-        """Critics, their targets, policy, temperature; all but the last see alpha as it was before the update."""
+        """Update critics, targets, policy and temperature; all losses use the alpha from before the update."""
         alpha = self.alpha()
         critic_loss, metrics = self.critic_loss(batch, objective)
         critic_loss = self.minimizers["critic"].step(critic_loss)
-        # Only the next critic loss reads the targets, so their place before or after the policy's step is free.
+        # Targets are read only by the next critic loss, so they may be updated before or after the policy.
         online = [param.detach() for param in self.critic.parameters()]
         target: list[Tensor] = list(self.target.parameters())
         torch._foreach_lerp_(target, online, self.cfg.tau)

@@ -1,7 +1,7 @@
 """SAC whose critics predict successor features psi [E, B, Z], with Q = psi . skill.
 
-Source: Zheng et al. 2024, "Can a MISL Fly?" (arXiv 2412.08021): psi has no entropy term in its target, takes
-whole the head whose psi . skill is smaller, and its loss is a mean over batch and coordinates without a factor 1/2.
+Source: Zheng et al. 2024, "Can a MISL Fly?" (arXiv 2412.08021). The target of psi has no entropy term and uses all
+coordinates of the head with the smaller psi . skill; the loss is a mean over batch and coordinates, without factor 1/2.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from csf.types import Batch, Metrics, Obs, Rewarder
 
 @backbones("successor")
 class SuccessorSAC(SAC):
-    """Vector-valued critics under any objective that has a cumulant."""
+    """SAC with vector-valued critics, for objectives with a cumulant."""
 
     needs_cumulant = True
 
@@ -34,7 +34,7 @@ class SuccessorSAC(SAC):
         return (self.features(net, obs, action, skill) * skill).sum(-1)
 
     def critic_loss(self, batch: Batch, objective: Rewarder) -> tuple[Tensor, Metrics]:
-        """Mean squared error of psi over batch and coordinates, summed over heads, [], and what the critics see."""
+        """Mean squared error of psi over batch and coordinates, summed over heads, [], and metrics."""
         with torch.no_grad():
             cumulant = objective.cumulant(batch)
             action = self.actor.distribution(batch.next_obs, batch.skill).draw()

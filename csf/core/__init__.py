@@ -1,1 +1,1 @@
-"""What every method stands on: optimizers and acceleration."""
+"""Shared basics: devices, optimizers and conversion of inputs."""

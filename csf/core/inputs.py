@@ -1,4 +1,4 @@
-"""What callers may hand over as observations, goals, skills and counts, made into what an agent computes with."""
+"""Conversion and checks of observations, goals, skills and counts that callers pass to an agent."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 
 
 def fits(value: Any, dtype: torch.dtype) -> bool:
-    """Whether nothing needs to be converted."""
+    """Whether `value` is a tensor of `dtype`, so that no conversion is needed."""
     return isinstance(value, Tensor) and value.dtype is dtype
 
 
 def rows(value: Any, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor [N, *shape] of `dtype` on `device` from a tensor or a NumPy array of numbers.
+    """Convert a tensor or a NumPy array of numbers to a tensor [N, *shape] of `dtype` on `device`.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: it has another shape.
+        TypeError: `value` is neither, or its dtype cannot be converted.
+        ValueError: `value` has another shape.
     """
     accepted = (
         f"accepted: a tensor or a NumPy array of {str(dtype).removeprefix('torch.')} [N, {', '.join(map(str, shape))}]"
     )
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         value = torch.as_tensor(np.ascontiguousarray(value))
-    # Numbers between 0 and 1 must not become bytes.
+    # Floats are not converted to uint8: pixels between 0 and 1 would become 0.
     if not isinstance(value, Tensor) or not torch.can_cast(value.dtype, dtype):
         kind = value.dtype if isinstance(value, np.ndarray | Tensor) else f"type {type(value).__name__}"
         raise TypeError(f"{name} is of {str(kind).removeprefix('torch.')}; {accepted}")
@@ -37,10 +37,10 @@ def rows(value: Any, name: str, shape: tuple[int, ...], dtype: torch.dtype, devi
 
 
 def whole(n: Any) -> int:
-    """A number of rows.
+    """Check a number of rows and return it as an int.
 
     Raises:
-        ValueError: it is not an integer of at least 0.
+        ValueError: `n` is not an integer of at least 0.
     """
     try:
         count = operator.index(n)

@@ -1,4 +1,4 @@
-"""One Adam per loss, so that a step never touches another part's parameters."""
+"""One Adam optimizer per loss, so that a step never changes the parameters of another part."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from csf.core.precision import computed_with, refresh
 
 
 class Minimizer:
-    """Fused Adam over one group of parameters; a step reads no value on the host."""
+    """Fused Adam for one group of parameters; a step has no host sync."""
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
         self.params = list(params)
         self.adam = torch.optim.Adam(self.params, lr=lr, fused=True)
 
     def step(self, loss: Tensor) -> Tensor:
-        """Follow the gradient of `loss` [] for this group alone; returns the loss, detached."""
+        """Take one Adam step on `loss` [] for this group only; returns the loss, detached."""
         leaves = [computed_with(param) for param in self.params]
         for param, grad in zip(self.params, torch.autograd.grad(loss, leaves), strict=True):
-            # Fused Adam reads both in the order of memory. Unlike backward(), grad() does not make the strides agree:
-            # the gradient of a convolution has those of its input.
+            # Fused Adam requires parameter and gradient with equal strides. Unlike backward(), grad() does not ensure
+            # this: the gradient of a convolution has the strides of its input.
             fits = grad.dtype == param.dtype and grad.stride() == param.stride()
             param.grad = grad if fits else torch.empty_like(param).copy_(grad)
         self.adam.step()
@@ -31,9 +31,9 @@ class Minimizer:
         return loss.detach()
 
     def full_state(self) -> dict[str, Any]:
-        """Moments and step counts."""
+        """Adam's moments and step counts."""
         return self.adam.state_dict()
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Take over what `full_state` returned."""
+        """Restore a state returned by `full_state`."""
         self.adam.load_state_dict(state)

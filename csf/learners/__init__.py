@@ -1,4 +1,4 @@
-"""How experience is collected and learned from, one file per learner; importing the package registers them all."""
+"""Collection of experience and learning, one file per learner; importing the package registers all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a learner does in an epoch: it collects episodes, then learns from them."""
+"""Base class of learners, which collect episodes and learn from them."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ learners: Registry[type[Learner]] = Registry("learner")
 
 @dataclass(frozen=True)
 class EpochBudget:
-    """What a learner may use; named as in the section `task` of the configuration."""
+    """Limits of a learner per epoch; fields have the same names as in the section `task` of the configuration."""
 
     episodes_per_epoch: int
     updates_per_epoch: int  # gradient steps
     batch_size: int  # transitions
     replay_size: int  # transitions
-    min_replay_size: int  # transitions; no update before
+    min_replay_size: int  # transitions collected before the first update
 
     @classmethod
     def of(cls, task: Any) -> EpochBudget:
-        """The part of a section `task` that concerns a learner."""
+        """Take the fields that concern a learner from a section `task`."""
         return cls(**{field.name: getattr(task, field.name) for field in fields(cls)})
 
 
 class Learner(ABC):
-    """Collects and learns; a backbone names the class that it needs in `Backbone.learner`.
+    """Collects episodes and learns from them; `Backbone.learner` is the registered name of the class to use.
 
-    A subclass overrides `learn`, and `collect` if more than one policy acts. A state of its own goes into `full_state`
-    and `load_full_state`; a large one may be a part of its own in `parts`.
+    Subclasses override `learn`, and `collect` if more than one policy acts. They add their state to `full_state` and
+    `load_full_state`; a large state can be returned as a separate part by `parts`.
 
     Attributes:
         agent: the agent that acts and learns.
-        budget: what may be used per epoch.
-        update: one gradient step on a batch; a captured or compiled function may take its place.
-        gradient_steps: how many gradient steps have been made.
+        budget: limits per epoch.
+        update: takes one gradient step on a batch; may be replaced by a captured or compiled function.
+        gradient_steps: number of gradient steps so far.
     """
 
     def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
-        """Prepare learning; data that has to be kept is kept on `device`."""
+        """Create the learner; stored data is kept on `device`."""
         self.agent, self.budget, self.device = agent, budget, torch.device(device)
         self.update: Callable[[Any], Metrics] = agent.update
         self.gradient_steps = 0
 
     def collect(self, sampler: Sampler, skills: Tensor) -> Episodes:
-        """At least one episode per row of `skills` [n, Z]; here, exactly one by the agent's policy."""
+        """Collect at least one episode per row of `skills` [n, Z]; by default exactly one, with the agent's policy."""
         return sampler.collect(self.agent.act, skills)
 
     @abstractmethod
     def learn(self, episodes: Episodes) -> dict[str, float]:
-        """Learn from the episodes just collected; returns metrics, none if nothing was learned.
+        """Learn from the episodes just collected; returns metrics, empty if there was no update.
 
         Raises:
             NonFiniteError: a metric is not finite.
         """
 
     def parts(self) -> dict[str, Stateful]:
-        """What a checkpoint keeps of the learner, by name."""
+        """Components of the learner that are saved in checkpoints, by name."""
         return {"learner": self}
 
     def full_state(self) -> dict[str, Any]:
-        """The number of gradient steps; the agent is a part of its own."""
+        """The number of gradient steps; the agent is saved separately."""
         return {"gradient_steps": self.gradient_steps}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Take over what `full_state` returned."""
+        """Restore a state returned by `full_state`."""
         self.gradient_steps = state["gradient_steps"]

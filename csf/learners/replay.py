@@ -1,4 +1,4 @@
-"""Off-policy learning: episodes go into a replay buffer, and updates take batches from it."""
+"""Off-policy learning: episodes are stored in a replay buffer, from which batches are sampled."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from csf.types import Episodes, Stateful
 
 @learners("replay")
 class ReplayLearner(Learner):
-    """Stores episodes, then makes gradient steps on batches of all that is stored."""
+    """Stores episodes, then takes gradient steps on batches sampled from all stored transitions."""
 
     def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
         """Allocate the replay buffer on `device`.
 
         Raises:
-            ConfigError: the replay buffer does not hold an epoch, or does not fit into memory.
+            ConfigError: the replay buffer is smaller than an epoch, or does not fit into memory.
         """
         super().__init__(agent, budget, device)
         size, steps = budget.replay_size, budget.episodes_per_epoch * agent.spec.max_steps
         if size < steps:
-            raise ConfigError(f"task.replay_size is {size}, less than the {steps} transitions of an epoch")
+            raise ConfigError(f"task.replay_size is {size}; accepted: at least the {steps} transitions of an epoch")
         try:
             self.replay = ReplayBuffer(size, agent.spec, agent.objective.cfg.skill_dim, device)
         except RuntimeError as error:  # PyTorch cannot allocate it
             raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
 
     def learn(self, episodes: Episodes) -> dict[str, float]:
-        """Store the episodes and update the agent; no update before the buffer holds `min_replay_size` transitions."""
+        """Store the episodes and update the agent, once the buffer holds at least `min_replay_size` transitions."""
         self.replay.add(episodes)
         if len(self.replay) < self.budget.min_replay_size:
             return {}

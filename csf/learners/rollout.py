@@ -1,4 +1,4 @@
-"""On-policy learning: updates take batches of the newest episodes alone."""
+"""On-policy learning: batches are sampled only from the newest episodes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from csf.types import Batch, Episodes, Rollout, map_obs
 
 
 def discounted_sums(rows: Tensor, rate: float) -> Tensor:
-    """[N, T] -> [N, T]: at step t the sum over k >= 0 of rate^k rows[t + k]."""
+    """[N, T] -> [N, T]: the value at step t is the sum over k >= 0 of rate^k rows[t + k]."""
     step = torch.arange(rows.shape[1], device=rows.device)
-    ahead = step[:, None] - step  # of the step that is summed, to the step that has the sum
+    ahead = step[:, None] - step  # number of steps from the step of the sum to the summed step
     weight = torch.where(ahead >= 0, rate ** ahead.clamp(min=0).to(rows), 0)
     return rows @ weight
 
@@ -26,15 +26,15 @@ def discounted_sums(rows: Tensor, rate: float) -> Tensor:
 def advantages(reward: Tensor, value: Tensor, discount: float, gae_lambda: float) -> Tensor:
     """Generalized advantage estimates (Schulman et al. 2016, arXiv 1506.02438); all [N, T].
 
-    Rewards and values are 0 beyond the end of an episode. So the last step is judged by its reward alone, also where a
-    time limit cut the episode, as in the CSF paper's released program.
+    Rewards and values are 0 after the end of an episode, so there is no bootstrapping from the last step, even at a
+    time limit, as in the CSF paper's released program.
     """
     following = F.pad(value[:, 1:], (0, 1))
     return discounted_sums(reward + discount * following - value, discount * gae_lambda)
 
 
 class OnPolicyBackbone(Protocol):
-    """What a backbone has to tell of what it collected."""
+    """A backbone that computes log-densities and values of collected transitions."""
 
     cfg: Any  # with discount and gae_lambda
 
@@ -44,10 +44,10 @@ class OnPolicyBackbone(Protocol):
 
 
 class FreshEpisodes:
-    """The newest episodes with their rewards, log-densities and values, computed once, right after collection."""
+    """The newest episodes with rewards, log-densities and advantages, which are computed once after collection."""
 
     def __init__(self, agent: Agent, chunk: int | None = None) -> None:
-        """Hold nothing yet; `chunk` is the number of transitions that a reward is computed from, None: all of them."""
+        """Create an empty store; rewards are computed for `chunk` transitions at a time, None: all at once."""
         self.agent, self.chunk = agent, chunk
         self.rollout: Rollout | None = None
 
@@ -56,7 +56,7 @@ class FreshEpisodes:
 
     @torch.no_grad()
     def add(self, episodes: Episodes) -> None:
-        """Take the real steps of N episodes in place of what was there."""
+        """Replace the stored transitions by the real steps of N episodes."""
         objective, backbone = self.agent.objective, cast(OnPolicyBackbone, self.agent.backbone)
         device = objective.device()
         batch = Batch(*(map_obs(lambda rows: rows.to(device), field) for field in episodes.transitions()))
@@ -69,11 +69,11 @@ class FreshEpisodes:
         self.rollout = Rollout(*batch, log_prob, advantage[real], return_to_go[real])
 
     def rewards(self, batch: Batch) -> Tensor:
-        """The objective's rewards [B], computed chunk by chunk.
+        """Compute the objective's rewards [B] in chunks.
 
-        A reward may depend on the other transitions that it is computed with (the particle entropy of CIC does), and
-        takes memory that grows with the square of their number. So an objective is asked as off-policy: about batches
-        of the size of an update's, each spread over all episodes.
+        A reward may depend on the other transitions of its batch (the particle entropy of CIC does) and may take memory
+        quadratic in their number. So rewards are computed as in off-policy learning: on batches of the size of an
+        update's, each drawn from all episodes.
         """
         size, least = len(batch.reward), self.agent.objective.least_batch
         reward = torch.zeros_like(batch.reward)
@@ -85,14 +85,14 @@ class FreshEpisodes:
         return reward
 
     def sample_index(self, batch_size: int) -> Tensor:
-        """Rows drawn uniformly with replacement, [batch_size] int64."""
+        """Sample row indices uniformly with replacement, [batch_size] int64."""
         return torch.randint(len(self), (batch_size,), device=self.agent.objective.device())
 
     def gather(self, index: Tensor) -> Rollout:
-        """The steps of rows [B]; copies, every field [B, ...].
+        """Transitions at row indices [B], as copies; every field is [B, ...].
 
         Raises:
-            ValueError: nothing has been added.
+            ValueError: no episodes have been added.
         """
         if self.rollout is None:
             raise ValueError("there are no episodes")
@@ -100,11 +100,11 @@ class FreshEpisodes:
 
 
 def chunks(size: int, length: int, least: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows 0 to size - 1 in chunks of `length`, in a fixed order: row numbers [length] int64, and how many are new.
+    """Split rows 0 to size - 1 into chunks; yields row indices [length] int64, and how many of them are new.
 
-    The order is a shuffle that depends on `size` alone, so that a chunk is like a batch drawn from all episodes. The
-    last chunk is filled up with rows of the first one. If there are fewer than `length` rows, the only chunk has each
-    of them once, or is filled up to `least` rows by repeating them.
+    Rows are shuffled in an order that depends only on `size`, so that a chunk resembles a batch drawn from all
+    episodes. The last chunk is filled up with rows of the first one. If there are fewer than `length` rows, the only
+    chunk contains each of them once, repeated if necessary to reach `least` rows.
     """
     order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
     width = torch.arange(min(length, max(size, least)))
@@ -113,7 +113,7 @@ def chunks(size: int, length: int, least: int) -> Iterator[tuple[Tensor, int]]:
 
 
 def _padded(rows: Tensor, real: Tensor) -> Tensor:
-    """Rows [sum(length)] in their places [N, T], 0 elsewhere."""
+    """Scatter rows [sum(length)] to the real steps of a grid [N, T] that is 0 elsewhere."""
     grid = rows.new_zeros(real.shape)
     grid[real] = rows
     return grid
@@ -121,15 +121,15 @@ def _padded(rows: Tensor, real: Tensor) -> Tensor:
 
 @learners("rollout")
 class RolloutLearner(Learner):
-    """Makes gradient steps on batches of the newest episodes, from the first epoch on."""
+    """Takes gradient steps on batches of the newest episodes, starting in the first epoch."""
 
     def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
-        """Make updates of `updates_per_epoch` batches after every collection."""
+        """Create the learner; rewards are computed in chunks of `budget.batch_size`."""
         super().__init__(agent, budget, device)
         self.rollouts = FreshEpisodes(agent, budget.batch_size)
 
     def learn(self, episodes: Episodes) -> dict[str, float]:
-        """Appraise the episodes and update the agent."""
+        """Compute rewards and advantages of the episodes, then update the agent `updates_per_epoch` times."""
         self.rollouts.add(episodes)
         count = self.budget.updates_per_epoch
         metrics = run_updates(self.update, self.rollouts, count, self.budget.batch_size)

@@ -1,4 +1,4 @@
-"""An epoch's gradient steps on batches that are drawn at random."""
+"""The gradient steps of an epoch, on randomly sampled batches."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from csf.types import Metrics
 
 
 class Source(Protocol):
-    """Holds transitions."""
+    """A store of transitions."""
 
     def sample_index(self, batch_size: int) -> Tensor:
-        """Rows drawn uniformly with replacement, [batch_size] int64."""
+        """Sample row indices uniformly with replacement, [batch_size] int64."""
         ...
 
     def gather(self, index: Tensor) -> Any:
-        """The transitions of rows [B], as a named tuple of tensors [B, ...]."""
+        """Transitions at row indices [B], as a named tuple of tensors [B, ...]."""
         ...
 
 
 def run_updates(update: Callable[[Any], Metrics], source: Source, count: int, batch_size: int) -> dict[str, float]:
-    """Make `count` >= 1 updates on batches of `batch_size`; returns the means of their metrics.
+    """Run `count` >= 1 updates on batches of `batch_size`; returns the means of their metrics.
 
-    Metrics are read on the host once, after the last update.
+    Metrics are copied to the host once, after the last update.
 
     Raises:
         NonFiniteError: a metric is not finite.
@@ -40,7 +40,7 @@ def run_updates(update: Callable[[Any], Metrics], source: Source, count: int, ba
         indices.append(source.sample_index(batch_size))
         metrics = update(source.gather(indices[-1]))
         names = list(metrics)
-        # Copied, since a captured update overwrites its metrics.
+        # Stacked into a copy, because a captured update overwrites its metrics.
         rows.append(torch.stack([value.float() for value in metrics.values()]))
     table = torch.stack(rows).tolist()
     _check(names, table, source, indices)
@@ -50,7 +50,7 @@ def run_updates(update: Callable[[Any], Metrics], source: Source, count: int, ba
 
 def _check(names: list[str], table: list[list[float]], source: Source, indices: list[Tensor]) -> None:
     for step, row in enumerate(table):
-        # Losses first: of several numbers that are not finite, a loss says most.
+        # Losses first: if several metrics are not finite, the loss is the most informative one to report.
         for name, value in sorted(zip(names, row, strict=True), key=lambda pair: not pair[0].startswith("loss/")):
             if not math.isfinite(value):
                 history = {key: [r[i] for r in table[: step + 1]] for i, key in enumerate(names)}

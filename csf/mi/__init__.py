@@ -1,1 +1,1 @@
-"""Mutual information: the estimators and bounds that the objectives are made of."""
+"""Mutual information: bounds and estimators used by the objectives."""

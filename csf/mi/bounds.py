@@ -1,8 +1,8 @@
-"""Bounds on mutual information, and rewards made of them, as functions of scores.
+"""Bounds on mutual information, and rewards derived from them, as functions of scores.
 
-A score says how well a candidate fits a transition; scores [B, K] are those of K candidates, logarithms of densities or
-of density ratios up to a constant per row. `own` is the score of the candidate that belongs to the row, [B], or its
-column, [B] int64. Every bound has a value per row, [B]; a loss is minus its mean.
+Scores [B, K] measure how well each of K candidates fits a transition: logarithms of densities or of density ratios, up
+to a constant per row. `own` is the score of the candidate that belongs to the row, [B], or its column, [B] int64. Every
+bound has one value per row, [B]; the loss is its negative mean.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 
 def contrast(own: Tensor, others: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
-    """CSF: own - weight log sum_k exp(others_k), a sum, as released, not a mean; and the log-sum-exp alone, both [B].
+    """CSF: own - weight log sum_k exp(others_k), and the log-sum-exp, both [B]; as released, a sum, not a mean.
 
     Args:
-        own: [B], the score of the row's own skill, which need not be among the others.
-        others: [B, K], the scores of the skills that it is contrasted with.
+        own: [B], score of the row's own skill, which need not be among the others.
+        others: [B, K], scores of the negatives.
         weight: xi.
     """
     normalizer = others.logsumexp(-1)
@@ -25,7 +25,7 @@ def contrast(own: Tensor, others: Tensor, weight: float = 1.0) -> tuple[Tensor, 
 
 
 def classifier(scores: Tensor, own: Tensor) -> Tensor:
-    """DIAYN: log softmax(scores)_own + log K, [B], at most log K; K skills of equal probability are the candidates."""
+    """DIAYN: log softmax(scores)_own + log K, [B], at most log K; the candidates are K equally likely skills."""
     log_probs = scores.log_softmax(-1)
     return log_probs.gather(-1, own[:, None]).squeeze(-1) + math.log(scores.shape[-1])
 
@@ -34,9 +34,9 @@ def log_ratio(own: Tensor, others: Tensor, clip: float = 50.0) -> Tensor:
     """DADS: log (K + 1) exp(own) / (exp(own) + sum_k exp(others_k)), [B], at most log (K + 1).
 
     Args:
-        own: [B], the score of the row's own skill.
-        others: [B, K], the scores of skills from the prior.
-        clip: of differences to the own score, which keeps the sum finite.
+        own: [B], score of the row's own skill.
+        others: [B, K], scores of skills from the prior.
+        clip: limit of differences to the own score, which keeps the sum finite.
     """
     odds = (others - own[:, None]).clamp(-clip, clip).exp()
     return math.log(others.shape[-1] + 1) - (1 + odds.sum(-1)).log()
@@ -45,13 +45,13 @@ def log_ratio(own: Tensor, others: Tensor, clip: float = 50.0) -> Tensor:
 def noise_contrast(scores: Tensor, own: Tensor, largest: float, floor: float = 1e-6) -> Tensor:
     """CIC: log exp(own) / (sum_k exp(scores_k) - exp(largest)), [B], with the denominator kept above `floor`.
 
-    As released, what is subtracted is not the own term but the largest that it can be, so that the rest may go below 0.
+    As released, not the own term is subtracted but its upper bound, so the difference may be negative.
 
     Args:
-        scores: [B, K], the own one among them.
-        own: [B] int64, its column.
+        scores: [B, K], the own one included.
+        own: [B] int64, column of the own score.
         largest: upper bound of a score.
-        floor: of the denominator.
+        floor: lower limit of the denominator.
     """
     terms = scores.exp()
     rest = (terms.sum(-1) - math.exp(largest)).clamp(min=floor) + floor
@@ -59,5 +59,5 @@ def noise_contrast(scores: Tensor, own: Tensor, largest: float, floor: float = 1
 
 
 def accuracy(scores: Tensor, own: Tensor) -> Tensor:
-    """The share of rows whose own candidate, column `own` [B], has the largest score, [] detached."""
+    """Fraction of rows in which the own candidate, column `own` [B], has the largest score; [], detached."""
     return (scores.detach().argmax(-1) == own).float().mean()

@@ -1,4 +1,4 @@
-"""Particle entropy: how far apart states are, from the distances to their nearest neighbors."""
+"""Particle entropy: an entropy estimate from distances to nearest neighbors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def nearest_distances(points: Tensor, others: Tensor, count: int) -> Tensor:
 
 
 class RunningMoments(nn.Module):
-    """Mean and variance of a stream of numbers, kept in buffers and changed in place."""
+    """Running mean and variance of a stream of numbers, in buffers that are updated in place."""
 
     mean: Tensor
     variance: Tensor
@@ -26,7 +26,7 @@ class RunningMoments(nn.Module):
         self.register_buffer("count", torch.tensor(1e-4))
 
     def follow(self, values: Tensor) -> None:
-        """Take in a batch of numbers of any shape (Chan et al. 1979, with the unbiased variance of the batch)."""
+        """Update with a batch of numbers of any shape (Chan et al. 1979, with the unbiased variance of the batch)."""
         size = values.numel()
         total = self.count + size
         gap = values.mean() - self.mean

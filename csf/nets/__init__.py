@@ -1,1 +1,1 @@
-"""Networks, with the initial values of the CSF paper's released program."""
+"""Networks, with the weight initialization of the CSF paper's released program."""

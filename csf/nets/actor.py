@@ -1,4 +1,4 @@
-"""Policies: a tanh-squashed diagonal Gaussian, and a categorical over one-hot actions."""
+"""Policy networks: a tanh-squashed diagonal Gaussian, and a categorical distribution over one-hot actions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from csf.nets.mlp import linear, mlp
 from csf.types import Obs
 
 MIN_LOG_STD, MAX_LOG_STD = math.log(1e-6), 2.0
-EPS = 1e-6  # keeps the density of a saturated action finite
+EPS = 1e-6  # keeps the log-density of saturated actions finite
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class TanhNormal:
-    """The law of tanh(u), u ~ N(mean, diag(std^2)); densities as the CSF paper's released program computes them."""
+    """Distribution of tanh(u), u ~ N(mean, diag(std^2)); densities as computed by the CSF paper's released program."""
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
-        """Take mean and log standard deviation of u, both [..., A]."""
+        """Create the distribution from mean and log standard deviation of u, both [..., A]."""
         self.mean, self.log_std = mean, log_std
 
     @property
@@ -31,21 +31,21 @@ class TanhNormal:
         return self.mean.tanh()
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        """A reparametrized action [..., A] and its log-density [...]."""
+        """Sample a reparametrized action [..., A]; returns it and its log-density [...]."""
         action, noise = self._draw()
         return action, self._log_prob(noise, action)
 
     def draw(self) -> Tensor:
-        """A reparametrized action [..., A] alone, which costs less."""
+        """Sample a reparametrized action [..., A] without its density, which is cheaper."""
         return self._draw()[0]
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """Log-density [...] of an action [..., A] whose u is not known and is estimated from it."""
+        """Log-density [...] of an action [..., A]; u is estimated from the action."""
         pre_tanh = 0.5 * ((1 + EPS + action) / (1 + EPS - action)).log()
         return self._log_prob((pre_tanh - self.mean) / self.log_std.exp(), action)
 
     def entropy(self) -> Tensor:
-        """Entropy [...] of the normal before the tanh, in nats."""
+        """Entropy [...] of u, before the tanh, in nats."""
         return (self.log_std + 0.5 + HALF_LOG_2PI).sum(-1)
 
     def _draw(self) -> tuple[Tensor, Tensor]:
@@ -61,21 +61,21 @@ class GaussianActor(nn.Module):
     """tanh MLP with one head for the mean and one for the log standard deviation."""
 
     def __init__(self, sizes: Sequence[int], encoder: Encoder | None = None) -> None:
-        """Take `sizes` = [I, hidden..., A], I including what is joined; without an encoder, inputs are vectors [I]."""
+        """Create layers of `sizes` = [I, hidden..., A], I with additional inputs; default: inputs are vectors [I]."""
         super().__init__()
         self.encoder = VectorEncoder(sizes[0]) if encoder is None else encoder
         *trunk, hidden, actions = sizes
         self.trunk = nn.Sequential(*mlp([*trunk, hidden], nn.Tanh), nn.Tanh())
-        # Both heads in one product; each has the fan and the small gain of a head of its own.
+        # One product computes both heads; each half is initialized as a separate layer with a small gain.
         self.heads = linear(hidden, 2 * actions, _init_halves)
 
     def distribution(self, obs: Obs, *more: Tensor) -> TanhNormal:
-        """[..., *O] and what is joined to it -> the law of the action."""
+        """[..., *O] and additional inputs -> the distribution of the action."""
         mean, log_std = self.heads(self.trunk(self.encoder(obs, *more))).chunk(2, dim=-1)
         return TanhNormal(mean, log_std.clamp(MIN_LOG_STD, MAX_LOG_STD))
 
     def forward(self, obs: Obs, *more: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, *O] and what is joined to it -> a sampled action [B, A] in (-1, 1) and its log-density [B]."""
+        """[B, *O] and additional inputs -> a sampled action [B, A] in (-1, 1) and its log-density [B]."""
         return self.distribution(obs, *more).sample()
 
 
@@ -86,10 +86,10 @@ def _init_halves(weight: Tensor) -> Tensor:
 
 
 class OneHotCategorical:
-    """The law of a one-hot action; the same calls as the law of a continuous one."""
+    """Distribution of a one-hot action, with the same interface as `TanhNormal`."""
 
     def __init__(self, logits: Tensor) -> None:
-        """Take unnormalized log-probabilities [N, A]."""
+        """Create the distribution from unnormalized log-probabilities [N, A]."""
         self.log_probs = logits.log_softmax(-1)
 
     @property
@@ -99,16 +99,16 @@ class OneHotCategorical:
 
     @property
     def mode(self) -> Tensor:
-        """The likeliest action, [N, A]."""
+        """The most likely action, [N, A]."""
         return self._one_hot(self.log_probs.argmax(-1))
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        """An action [N, A], through which no gradient flows, and its log-probability [N]."""
+        """Sample an action [N, A], which carries no gradient; returns it and its log-probability [N]."""
         action = self.draw()
         return action, self.log_prob(action)
 
     def draw(self) -> Tensor:
-        """An action alone, [N, A]."""
+        """Sample an action [N, A] without its log-probability."""
         return self._one_hot(torch.multinomial(self.probs, 1).squeeze(-1))
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -124,18 +124,18 @@ class OneHotCategorical:
 
 
 class CategoricalActor(nn.Module):
-    """tanh MLP to the logits; unlike the Gaussian policy's, its last layer starts at full size."""
+    """tanh MLP that outputs logits; unlike in the Gaussian policy, the last layer has no reduced gain."""
 
     def __init__(self, sizes: Sequence[int], encoder: Encoder | None = None) -> None:
-        """Take `sizes` = [I, hidden..., A], I including what is joined; without an encoder, inputs are vectors [I]."""
+        """Create layers of `sizes` = [I, hidden..., A], I with additional inputs; default: inputs are vectors [I]."""
         super().__init__()
         self.encoder = VectorEncoder(sizes[0]) if encoder is None else encoder
         self.logits = mlp(sizes, nn.Tanh)
 
     def distribution(self, obs: Obs, *more: Tensor) -> OneHotCategorical:
-        """[N, *O] and what is joined to it -> the law of the action."""
+        """[N, *O] and additional inputs -> the distribution of the action."""
         return OneHotCategorical(self.logits(self.encoder(obs, *more)))
 
     def forward(self, obs: Obs, *more: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, *O] and what is joined to it -> a sampled one-hot action [B, A] and its log-probability [B]."""
+        """[B, *O] and additional inputs -> a sampled one-hot action [B, A] and its log-probability [B]."""
         return self.distribution(obs, *more).sample()

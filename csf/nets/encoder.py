@@ -1,7 +1,7 @@
-"""Encoders: what a network sees of an observation, chosen by `make_encoder` from what the environment shows.
+"""Encoders of observations; `make_encoder` chooses one for an environment.
 
-A vector passes as it is. An image goes through convolutions as in the CSF paper's released program; a vector beside the
-image is appended to their features. Every network has an encoder of its own.
+Vectors are passed through. Images are encoded by the convolutions of the CSF paper's released program; an additional
+vector is appended to their features. Every network has its own encoder.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from csf.errors import ConfigError
 from csf.types import EnvSpec, Obs
 
-CHANNELS = (48, 96, 192, 384)  # of the convolutions, one number for each of them
+CHANNELS = (48, 96, 192, 384)  # output channels of each convolution
 KERNEL, STRIDE = 4, 2
 
 
 class Encoder(nn.Module):
-    """Maps observations [..., *O] to features [..., F], and joins to them what else a network takes."""
+    """Maps observations [..., *O] to features [..., F], and concatenates additional inputs to them."""
 
     out_dim: int  # F
 
@@ -28,11 +28,11 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, obs: Obs, *more: Tensor) -> Tensor:
-        """The input of a network: features, then each of `more` [..., M], such as skill and action; [..., F + M]."""
+        """Concatenate features and each of `more` [..., M], such as skill and action: [..., F + M]."""
         features = self.encode(obs)
         if not more:
             return features
-        lead = features.shape[:-1]  # of an ensemble's features one axis more than that of `more`
+        lead = features.shape[:-1]  # an ensemble's features have one more axis than `more`
         rows = [each if each.shape[:-1] == lead else each.expand(*lead, -1) for each in more]
         return torch.cat([features, *rows], -1)
 
@@ -41,7 +41,7 @@ class VectorEncoder(Encoder):
     """The identity on vectors; it has no parameters."""
 
     def __init__(self, out_dim: int) -> None:
-        """Take vectors [..., out_dim]."""
+        """Accept vectors [..., out_dim]."""
         super().__init__()
         self.out_dim = out_dim
 
@@ -52,20 +52,25 @@ class VectorEncoder(Encoder):
 
 
 class ImageEncoder(Encoder):
-    """Convolutions over an image; the vector beside it is appended to their features as it is."""
+    """Convolutions over an image; an additional vector is appended to their features unchanged."""
 
     def __init__(self, shape: Sequence[int], vector_dim: int, channels: Sequence[int]) -> None:
-        """Take images [..., H, W, C] uint8 of `shape`, alone if `vector_dim` is 0.
+        """Create the convolutions.
+
+        Args:
+            shape: (H, W, C) of the images, which are uint8.
+            vector_dim: length of the additional vector; 0: observations are images only.
+            channels: output channels of each convolution.
 
         Raises:
-            ConfigError: the images are too small for so many convolutions.
+            ConfigError: the images are too small for this number of convolutions.
         """
         super().__init__()
         height, width, inputs = shape
         sides = [convolved(side, len(channels)) for side in (height, width)]
         if min(sides) < 1:
             least = smallest(len(channels))
-            raise ConfigError(f"images are {height} x {width}; the encoder accepts at least {least} x {least}")
+            raise ConfigError(f"images are {height} x {width}; accepted: at least {least} x {least}")
         layers: list[nn.Module] = []
         for outputs in channels:
             layers += [nn.Conv2d(inputs, outputs, KERNEL, STRIDE), nn.ELU()]
@@ -74,16 +79,16 @@ class ImageEncoder(Encoder):
         self.out_dim = inputs * sides[0] * sides[1] + vector_dim
 
     def encode(self, obs: Obs) -> Tensor:
-        """[..., H, W, C] uint8, or a dict of it and of a vector [..., V] -> [..., F]."""
+        """[..., H, W, C] uint8, or a dict of it and a vector [..., V] -> [..., F]."""
         image = obs["image"] if isinstance(obs, dict) else obs
         lead = image.shape[:-3]
         pixels = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2)
-        features: Tensor = self.layers(pixels.float() / 255).reshape(*lead, -1)  # channels first, then rows, columns
+        features: Tensor = self.layers(pixels.float() / 255).reshape(*lead, -1)  # order: channel, row, column
         return torch.cat([features, obs["vector"]], -1) if isinstance(obs, dict) else features
 
 
 class EnsembleEncoder(Encoder):
-    """An encoder for each of E networks: [B, *O] -> [E, B, F]."""
+    """One encoder for each of E networks: [B, *O] -> [E, B, F]."""
 
     def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
@@ -96,32 +101,32 @@ class EnsembleEncoder(Encoder):
 
 
 def make_encoder(spec: EnvSpec, heads: int | None = None, channels: Sequence[int] | None = None) -> Encoder:
-    """The encoder of a network over what an environment shows.
+    """Create an encoder for the observations of an environment.
 
     Args:
-        spec: of the environment.
-        heads: of an ensemble, each of which has an encoder of its own; None: a single network.
-        channels: of the convolutions; None: `CHANNELS`.
+        spec: description of the environment.
+        heads: number of networks in an ensemble, each with its own encoder; None: a single network.
+        channels: output channels of each convolution; None: `CHANNELS`.
 
     Raises:
-        ConfigError: images that are too small.
+        ConfigError: images are too small.
     """
     if not spec.has_image:
-        return VectorEncoder(spec.obs_dim)  # an ensemble shares what has no parameters
+        return VectorEncoder(spec.obs_dim)  # it has no parameters, so an ensemble can share it
     shape, widths = spec.obs_shape, CHANNELS if channels is None else channels
     members = [ImageEncoder(shape, spec.vector_dim, widths) for _ in range(heads or 1)]
     return members[0] if heads is None else EnsembleEncoder(members)
 
 
 def convolved(side: int, layers: int) -> int:
-    """Pixels of a side after so many convolutions."""
+    """Side length of an image of side `side` after `layers` convolutions."""
     for _ in range(layers):
         side = (side - KERNEL) // STRIDE + 1
     return side
 
 
 def smallest(layers: int) -> int:
-    """The smallest side of an image of which so many convolutions leave a pixel."""
+    """The smallest side length of an image for which `layers` convolutions leave one pixel."""
     side = 1
     for _ in range(layers):
         side = (side - 1) * STRIDE + KERNEL

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: single, of observations, as an ensemble in one batched product, with spectral norm."""
+"""Multilayer perceptrons: plain, over observations, as a batched ensemble, and with spectral normalization."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def mlp(
     activation: type[nn.Module] = nn.ReLU,
     layer: Callable[[int, int], nn.Module] = linear,
 ) -> nn.Sequential:
-    """[..., sizes[0]] -> [..., sizes[-1]]; the last layer is linear, biases start at zero."""
+    """[..., sizes[0]] -> [..., sizes[-1]]; the last layer is linear, biases are initialized to zero."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [layer(inputs, outputs), activation()]
@@ -50,7 +50,7 @@ def mlp(
 
 
 class ObsMLP(nn.Sequential):
-    """An MLP of observations, with an encoder of its own; its layers are named as those of `mlp`."""
+    """An MLP over observations with its own encoder; layers have the same names as those of `mlp`."""
 
     def __init__(
         self,
@@ -59,12 +59,19 @@ class ObsMLP(nn.Sequential):
         more: int = 0,
         layer: Callable[[int, int], nn.Module] = linear,
     ) -> None:
-        """Take `sizes` = [hidden..., outputs] and the length of what is joined to an encoded observation."""
+        """Create the layers.
+
+        Args:
+            encoder: of the observations.
+            sizes: [hidden..., outputs].
+            more: total length of the additional inputs.
+            layer: creates a layer from its numbers of inputs and outputs.
+        """
         layers = mlp([encoder.out_dim + more, *sizes], layer=layer)
         super().__init__(OrderedDict([("encoder", encoder), *layers.named_children()]))
 
     def forward(self, obs: Obs, *more: Tensor) -> Tensor:
-        """[..., *O] and what is joined to it -> [..., outputs]."""
+        """[..., *O] and additional inputs -> [..., outputs]."""
         encoder, *layers = self
         x: Tensor = encoder(obs, *more)
         for layer in layers:
@@ -73,7 +80,7 @@ class ObsMLP(nn.Sequential):
 
 
 class EnsembleMLP(nn.Module):
-    """E independent ReLU networks of observations evaluated together, each with an encoder of its own."""
+    """E independent ReLU networks over observations, evaluated in batched products."""
 
     def __init__(
         self,
@@ -82,7 +89,7 @@ class EnsembleMLP(nn.Module):
         init: Initializer = nn.init.xavier_normal_,
         encoder: Encoder | None = None,
     ) -> None:
-        """Take `sizes` = [I, hidden..., O], I including what is joined; without an encoder, inputs are vectors [I]."""
+        """Create layers of `sizes` = [I, hidden..., O], I with additional inputs; default: inputs are vectors [I]."""
         super().__init__()
         pairs = list(pairwise(sizes))
         self.heads = heads
@@ -91,10 +98,10 @@ class EnsembleMLP(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(heads, 1, o) for _, o in pairs)
         for weight in self.weights:
             for head in weight:
-                init(head)  # Xavier is symmetric in fan-in and fan-out, so [I, O] draws as [O, I] does
+                init(head)  # Xavier is symmetric in fan-in and fan-out, so [I, O] is equivalent to [O, I]
 
     def forward(self, obs: Obs, *more: Tensor) -> Tensor:
-        """[B, *O] and what is joined to it -> [E, B, O]."""
+        """[B, *O] and additional inputs -> [E, B, O]."""
         x: Tensor = self.encoder(obs, *more)
         x = x.expand(self.heads, *x.shape[-2:])
         last = len(self.weights) - 1
@@ -112,7 +119,7 @@ class EnsembleMLP(nn.Module):
 class SpectralLinear(nn.Linear):
     """A linear layer divided by an estimate of its largest singular value (Miyato et al. 2018, arXiv 1802.05957).
 
-    In training mode every forward pass makes one power iteration, v before u; in evaluation mode none.
+    In training mode, every forward pass makes one power iteration, v before u; in evaluation mode, none.
     """
 
     left: Tensor
@@ -132,6 +139,6 @@ class SpectralLinear(nn.Linear):
             with torch.no_grad():
                 self.right.copy_(F.normalize(self.weight.T @ self.left, dim=0))
                 self.left.copy_(F.normalize(self.weight @ self.right, dim=0))
-        # Copies, since the next pass changes the buffers while this one's gradient may still be due.
+        # Copies, because the next pass changes the buffers before this one's gradient may have been computed.
         norm = self.left.clone() @ (self.weight @ self.right.clone())
         return F.linear(x, self.weight / norm, self.bias)

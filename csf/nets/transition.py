@@ -1,4 +1,4 @@
-"""Features of a step from one observation to the next: a difference of state features, or one network of both."""
+"""Features of a transition: a difference of state features, or one network over both observations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from csf.types import Obs, cat_obs
 
 
 class StateFeatures(ObsMLP):
-    """phi, an encoder and MLP of one observation; a step is phi(s') - phi(s)."""
+    """phi, an encoder and MLP over one observation; the features of a step are phi(s') - phi(s)."""
 
     small_differences = True  # see csf.core.precision
 
@@ -33,7 +33,7 @@ class StateFeatures(ObsMLP):
 
 
 class PairFeatures(ObsMLP):
-    """f(s, s'), an MLP of both encoded observations: the ablation of the CSF paper that gives up the difference."""
+    """f(s, s'), an MLP over both encoded observations: an ablation of the CSF paper."""
 
     def __init__(self, encoder: Encoder, hidden: Sequence[int], features: int) -> None:
         """Map [B, *O] and [B, *O] to [B, Z]."""
@@ -46,7 +46,7 @@ class PairFeatures(ObsMLP):
         return features
 
     def state(self, obs: Obs) -> Tensor | None:
-        """A single observation has no features here."""
+        """Return None: a single observation has no features."""
         return None
 
 
