@@ -12,7 +12,7 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    # dm_control needs labmaze, which has no wheel for Python 3.13; there, install scripts/lib/requirements-images.txt with
+    # Its dependency labmaze has no wheel for Python 3.13; there, install scripts/lib/requirements-images.txt with
     # --no-deps.
     "pixels": ["dm_control>=1.0.50,<1.1; python_version < '3.13'"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.

@@ -214,7 +214,7 @@ def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     command(monkeypatch, "--help")
     said = capsys.readouterr().out
     assert "  goals=200 " in said
-    assert "of zero-shot goal reaching" in said
+    assert "number of episodes for zero-shot goal reaching" in said
     assert "  out=null " in said
 
 
