@@ -1,4 +1,4 @@
-"""Packages csf and envs, with the yaml of configs/ inside as csf/configs."""
+"""Package metadata: csf and envs, with the yaml files of configs/ installed as csf/configs."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,8 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    # Its labmaze has no wheel for Python 3.13: there, install scripts/lib/requirements-images.txt with --no-deps.
+    # Its dependency labmaze has no wheel for Python 3.13; there, install scripts/lib/requirements-images.txt with
+    # --no-deps.
     "pixels": ["dm_control>=1.0.50,<1.1; python_version < '3.13'"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
@@ -37,7 +38,7 @@ EXTRAS = {
 }
 
 setup(
-    name="csf-skills",  # on the package index, csf is another project
+    name="csf-skills",  # "csf" is another project on the package index
     version=VERSION[1],
     description="Mutual-information skill learning in PyTorch: CSF, METRA, DIAYN, DADS, CIC and VISR",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),

@@ -1,4 +1,4 @@
-"""The command csf, also python -m csf: csf train, csf evaluate and so on are python -m csf.train, csf.evaluate."""
+"""The command csf (or python -m csf): runs csf.train, csf.evaluate, csf.report or csf.export."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from csf import __version__
 COMMANDS = {
     "train": "train an agent on an environment",
     "evaluate": "measure the skills of a checkpoint",
-    "report": "make an HTML page of a run, or of a comparison of several",
-    "export": "make a folder for a model hub of a checkpoint",
+    "report": "write an HTML page about one run, or comparing several",
+    "export": "write a folder for a model hub from a checkpoint",
 }
 HELP = """\
-usage: csf COMMAND [ARGUMENT ...]
+usage: csf COMMAND [ARGUMENT ...]   (or python -m csf.COMMAND)
 
 {commands}
 
-csf COMMAND --help lists the arguments of a command, csf --version prints the version.
+"csf COMMAND --help" lists the arguments of a command, "csf --version" prints the version.
 """
 
 
 def search_working_directory_last() -> None:
-    """Let `env=module:id` find a module of the working directory, which must not shadow ours by an envs/ of its own."""
+    """Search the working directory last: `env=module:id` may import from it, but its envs/ must not shadow ours."""
     here, home = os.getcwd(), str(Path(__file__).parents[1])
     sys.path[:] = [path for path in sys.path if path not in ("", here)] + [home, here]
 
 
 def main() -> None:
-    """Run the command that the first argument names.
+    """Run the command in the first argument.
 
     Raises:
-        SystemExit: there is no such command, or the command exits.
+        SystemExit: if there is no such command, or the command exits.
     """
     command, words = (sys.argv[1] if sys.argv[1:] else ""), sys.argv[2:]
     if command in ("-h", "--help"):
-        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<10}{told}" for name, told in COMMANDS.items())))
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
     elif command == "--version":
         sys.stdout.write(f"csf {__version__}\n")
     elif command not in COMMANDS:

@@ -1,4 +1,4 @@
-"""Entry point: python -m csf.evaluate RUN_OR_FILE key=value ... measures the skills of any checkpoint."""
+"""Entry point of csf evaluate: measures the skills of a checkpoint."""
 
 from __future__ import annotations
 
@@ -29,50 +29,52 @@ from csf.types import EnvSpec, Evaluation
 from csf.worlds import describe
 
 HEAD = """\
-Measure the skills of a checkpoint: python -m csf.evaluate RUN_OR_FILE [KEY=VALUE ...]
+Measure the skills of a checkpoint.
 
-State coverage, return and zero-shot goal reaching: prints a table, writes eval_<epoch>.json and pictures beside the
-checkpoint, and shows them in TensorBoard as <run>/eval. RUN_OR_FILE is the value of cp_path. With method= and env= in
-place of it, the newest run of that method on that environment is taken.
+usage: csf evaluate RUN_OR_FILE [KEY=VALUE ...]   (or python -m csf.evaluate)
+
+Measures state coverage, return and zero-shot goal reaching. Prints a table, and writes eval_<epoch>.json and pictures
+next to the checkpoint and a TensorBoard event file to <run>/eval. RUN_OR_FILE is the value of cp_path; instead of it,
+method= and env= select the newest run of that method on that environment.
 
 Keys, with their values:
 """
-MAX_WORLDS = 256  # as many episodes at once; more would take memory and save no time
+MAX_WORLDS = 256  # more worlds at once need more memory and save no time
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to evaluate, and how long."""
+    """Settings of an evaluation."""
 
     cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
-    method: str | None  # that made it; without cp_path, the newest run of this method is taken
-    env: str | None  # on which it was made
-    exp_dir: Path  # without cp_path: below this folder
-    skills: Count  # episodes for coverage and return
-    goals: Count  # of zero-shot goal reaching
-    seed: Seed  # of skills, goals, worlds and actions
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Natural  # of PyTorch and of the simulator; 0: OMP_NUM_THREADS if it is set, else one per usable core
-    video: bool  # whether to film the skills too
-    out: str | None  # folder for the results; null: beside the checkpoint
+    method: str | None  # method of the checkpoint; without cp_path, the newest run of this method is used
+    env: str | None  # training environment of the checkpoint
+    exp_dir: Path  # folder to search for runs if cp_path is null
+    skills: Count  # number of episodes for coverage and return
+    goals: Count  # number of episodes for zero-shot goal reaching
+    seed: Seed  # random seed of skills, goals, worlds and actions
+    device: Literal["auto", "cpu", "cuda"]  # device of the networks; auto: cuda if available
+    threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
+    video: bool  # whether to record a video of the skills
+    out: str | None  # folder for the results; null: next to the checkpoint
 
 
 def run(settings: Settings) -> None:
-    """Evaluate, print a table, and write what was found beside the checkpoint."""
+    """Evaluate a checkpoint, print a table, and write the results."""
     device = pick_device(settings.device)
     use_threads(settings.threads)
-    path, told, agent = open_newest(locate(settings), device)
-    agree(told, settings, path)
-    place = place_of(path, told.get("epoch"), settings)
-    skills = skills_of(told["config"], run_of(path))
-    spec = surroundings(told["config"], agent, skills)
-    sys.stderr.write(f"evaluating {path}, epoch {told.get('epoch')}\n")
-    config = told["config"] | {"env": environment(told, settings)}
+    path, about, agent = open_newest(locate(settings), device)
+    agree(about, settings, path)
+    place = place_of(path, about.get("epoch"), settings)
+    skills = skills_of(about["config"], run_of(path))
+    spec = surroundings(about["config"], agent, skills)
+    sys.stderr.write(f"evaluating {path}, epoch {about.get('epoch')}\n")
+    config = about["config"] | {"env": environment(about, settings)}
     found = measure(agent, spec, config, skills, settings)
     report = {
         "checkpoint": path.name,
-        **{key: told.get(key) for key in ("epoch", "env_steps", "gradient_steps")},
-        "method": told["config"]["agent"]["name"],
+        **{key: about.get(key) for key in ("epoch", "env_steps", "gradient_steps")},
+        "method": about["config"]["agent"]["name"],
         "env": spec.id,
         "env_version": spec.version,
         **{key: getattr(settings, key) for key in ("seed", "skills", "goals")},
@@ -83,7 +85,7 @@ def run(settings: Settings) -> None:
     keep(place, report, found)
     images = dict(found.images)
     if settings.video:
-        sys.stderr.write("filming the skills\n")
+        sys.stderr.write("recording a video of the skills\n")
         video = place.folder / f"{place.name}_skills.webm"
         images["skills"] = film(video, agent, filmed(config, skills, device), settings.seed)
         sys.stderr.write(f"written to {place.folder}: {video.name}\n")
@@ -91,26 +93,26 @@ def run(settings: Settings) -> None:
 
 
 class Place(NamedTuple):
-    """Where results go."""
+    """Destination of the results."""
 
     folder: Path
-    name: str  # what the names of files begin with; it has the epoch, so that every epoch keeps its results
-    board: Path  # folder for TensorBoard
+    name: str  # stem of file names; contains the epoch, so that the results of all epochs are kept
+    board: Path  # folder of the TensorBoard event file
 
 
 def place_of(path: Path, epoch: int | None, settings: Settings) -> Place:
-    """Where results go: to `out`, or beside the checkpoint; the folder is tried before an evaluation of minutes.
+    """Return the destination of the results, `out` or the checkpoint's folder, after a test that it can be written.
 
     Raises:
-        ConfigError: they would be written to the cache of downloads, or the path is not UTF-8.
-        CheckpointError: the folder cannot be written.
+        ConfigError: if it would be the cache of downloads, or its path is not UTF-8.
+        CheckpointError: if it cannot be written.
     """
     name = checkpoint.evaluation(epoch)
     if settings.out is not None:
         folder = files.check_name(Path(settings.out).expanduser())
         place = Place(folder, name, folder / "eval")
     elif (settings.cp_path or "").startswith(hub.PREFIX):
-        raise ConfigError(f"where to write the results of {settings.cp_path}? accepted: out=DIR")
+        raise ConfigError(f"the results of {settings.cp_path} need a folder; accepted: out=DIR")
     else:
         place = Place(path.parent, name, run_of(path) / "eval")
     for folder in (place.folder, place.board):
@@ -124,43 +126,43 @@ def place_of(path: Path, epoch: int | None, settings: Settings) -> Place:
 
 
 def locate(settings: Settings) -> str | Path:
-    """The checkpoint, run or pattern that is meant.
+    """Return the path or pattern to evaluate.
 
     Raises:
-        ConfigError: neither a path, nor method and environment are given.
-        CheckpointError: there is no such run.
+        ConfigError: if neither a path nor method and environment are given.
+        CheckpointError: if there is no such run.
     """
     if settings.cp_path is not None:
         return settings.cp_path
     if settings.method is None or settings.env is None:
-        raise ConfigError("which checkpoint? accepted: RUN_OR_FILE, or method=METHOD env=ENVIRONMENT")
+        raise ConfigError("no checkpoint is given; accepted: RUN_OR_FILE, or method=METHOD env=ENVIRONMENT")
     path, _ = choose(Path(settings.exp_dir), settings.method, settings.env)
     return path.parent
 
 
-def agree(told: dict[str, Any], settings: Settings, path: Path) -> None:
-    """Refuse a checkpoint that is not of the method or the environment asked for.
+def agree(about: dict[str, Any], settings: Settings, path: Path) -> None:
+    """Check that a checkpoint is of the requested method and environment.
 
     Raises:
-        CheckpointError: it is of another.
+        CheckpointError: if it is not.
     """
     for key, group in (("method", "agent"), ("env", "env")):
-        asked, name = getattr(settings, key), told["config"][group]["name"]
+        asked, name = getattr(settings, key), about["config"][group]["name"]
         if asked not in (None, name):
-            raise CheckpointError(f"{path} is of {group}={name}; accepted here: {asked}, as {key}={asked} says")
+            raise CheckpointError(f"{path} was trained with {group}={name}; accepted: {asked} ({key}={asked})")
 
 
-def environment(told: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The section env of the run's configuration, with the threads of this machine."""
-    env = dict(told["config"]["env"])
+def environment(about: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return the section env of the run's configuration, with the number of threads of this evaluation."""
+    env = dict(about["config"]["env"])
     return env | {"threads": settings.threads} if "threads" in env else env
 
 
 def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) -> EnvSpec:
-    """The environment as it is here.
+    """Return the spec of the installed environment.
 
     Raises:
-        CheckpointError: the agent was trained with other observations or actions.
+        CheckpointError: if the agent was trained with other observations or actions.
     """
     worlds = worlds_of(config, 1, skills, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
@@ -177,10 +179,10 @@ def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) ->
 def measure(
     agent: Agent, spec: EnvSpec, config: dict[str, Any], skills: Skills | None, settings: Settings
 ) -> Evaluation:
-    """All that the environment and the method allow to be measured, each in as many worlds as it has episodes."""
+    """Run every evaluation that the environment and the method support, in one world per episode."""
     found = Evaluation({}, {})
     device, plot_range = agent.objective.device(), config["env"].get("plot_range")
-    source = worlds_of(config, 1, skills, device)  # says what can be measured, and draws goals
+    source = worlds_of(config, 1, skills, device)  # describes success and samples goals
     for evaluator in suite(agent, source, settings.skills, settings.goals, settings.seed, plot_range):
         worlds = worlds_of(config, min(MAX_WORLDS, evaluator.episodes), skills, device)
         sampler = RolloutSampler(worlds, spec, settings.seed, device)
@@ -192,7 +194,7 @@ def measure(
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
-    """What was found, as lines of text."""
+    """Yield the lines of the table of results."""
     yield (
         f"{report['method']} on {report['env']} ({report['env_version']}), epoch {report['epoch']}, "
         f"{report['env_steps']:,} env steps; seed {report['seed']}, {report['skills']} skills, {report['goals']} goals"
@@ -205,7 +207,7 @@ def keep(place: Place, report: dict[str, Any], found: Evaluation) -> None:
     """Write eval_<epoch>.json and eval_<epoch>_<picture>.png.
 
     Raises:
-        CheckpointError: a file cannot be written.
+        CheckpointError: if a file cannot be written.
     """
     pictures = {f"{place.name}_{name}.png": png(image) for name, image in found.images.items()}
     contents = {f"{place.name}.json": json.dumps(report, indent=2).encode() + b"\n", **pictures}
@@ -215,10 +217,10 @@ def keep(place: Place, report: dict[str, Any], found: Evaluation) -> None:
 
 
 def show(folder: Path, report: dict[str, Any], images: dict[str, np.ndarray]) -> None:
-    """Write numbers, pictures and the film for TensorBoard, which lists them beside the run as <run>/eval.
+    """Write metrics, pictures and the video to an event file, which TensorBoard shows as <run>/eval.
 
     Raises:
-        CheckpointError: they cannot be written.
+        CheckpointError: if it cannot be written.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -230,7 +232,7 @@ def show(folder: Path, report: dict[str, Any], images: dict[str, np.ndarray]) ->
 
 
 def main() -> None:
-    """Read the arguments; a mistake is told in one line."""
+    """Parse the arguments and evaluate; user errors print one line."""
     words = sys.argv[1:]
     try:
         if {"-h", "--help"} & set(words):

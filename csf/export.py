@@ -1,4 +1,4 @@
-"""Entry point: python -m csf.export RUN DIR key=value ... makes a folder for a model hub, and uploads it on request."""
+"""Entry point of csf export: writes a folder for a model hub and, on request, uploads it."""
 
 from __future__ import annotations
 
@@ -22,37 +22,39 @@ from csf.io.load import EXPORTED, open_newest, run_of
 from csf.pretrained import KEPT, Skills, filmed, skills_of
 
 HEAD = """\
-Make a folder for a model hub: python -m csf.export RUN_OR_FILE FOLDER [KEY=VALUE ...]
+Write a folder for a model hub.
 
-It has the policy, a model card, the configuration, results and a video, and can be pushed to a model hub as it is;
-push=USER/NAME uploads it to the Hugging Face hub. RUN_OR_FILE is the value of cp_path.
+usage: csf export RUN_OR_FILE FOLDER [KEY=VALUE ...]   (or python -m csf.export)
+
+The folder contains the policy, a model card, the configuration, results and a video. push=USER/NAME uploads it to the
+Hugging Face hub. RUN_OR_FILE is the value of cp_path.
 
 Keys, with their values:
 """
 POLICY, CARD, CONFIG, RESULTS, VIDEO = EXPORTED, "README.md", "config.yaml", "eval.json", "skills.webm"
-SEED = 0  # of the video
+SEED = 0  # random seed of the video
 PLACES = ("cp_path", "folder")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to export, and where to."""
+    """Settings of an export."""
 
     cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
-    folder: str | None  # a new or an empty folder
-    license: str  # of the policy, as the hub names it
-    video: bool  # whether to film the skills; false: for machines that cannot render
-    push: str | None  # USER/NAME on the Hugging Face hub, where the folder is uploaded to; null: nowhere
+    folder: str | None  # destination, a new or an empty folder
+    license: str  # license of the policy, by its name on the hub
+    video: bool  # whether to record a video of the skills; false for machines that cannot render
+    push: str | None  # repository USER/NAME on the Hugging Face hub to upload to; null: no upload
 
 
 def run(settings: Settings) -> None:
-    """Make the folder, and upload it if that is asked for.
+    """Write the folder, and upload it if `push` is set.
 
     Raises:
-        CsfError: as `export`; no run or folder is named; it cannot be uploaded.
+        CsfError: as `export`, or if the run or the folder is not given, or the upload fails.
     """
     if settings.cp_path is None or settings.folder is None:
-        raise ConfigError("export which run to which folder? accepted: RUN_OR_FILE FOLDER [KEY=VALUE ...], --help")
+        raise ConfigError("a run and a folder are required; accepted: RUN_OR_FILE FOLDER [KEY=VALUE ...], --help")
     if settings.push is not None:
         hub.check_target(settings.push)
     folder = Path(settings.folder).expanduser()
@@ -63,26 +65,29 @@ def run(settings: Settings) -> None:
 
 
 def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
-    """Write policy, model card, configuration, results and video; returns the files' names.
+    """Write policy, model card, configuration, results and video; returns the names of the files.
 
     Raises:
-        CsfError: no such checkpoint, a folder that is not empty or cannot be written, no way to render.
+        CsfError: if there is no such checkpoint, the folder is not empty or cannot be written, or rendering fails.
     """
-    path, told, agent = open_newest(run)
-    config = told["config"]
+    path, about, agent = open_newest(run)
+    config = about["config"]
     skills = skills_of(config, run_of(path))
-    public = config | {"exp_dir": "exp", "cp_path": KEPT if config.get("skills") else None}  # no paths of this machine
+    public = config | {
+        "exp_dir": "exp",
+        "cp_path": KEPT if config.get("skills") else None,
+    }  # without paths of this machine
     prepare(folder)
     try:
-        if video:  # first, since it is what may fail: then the folder is still empty, and can be given again
+        if video:  # first, since it may fail: the folder is then still empty and can be used again
             film(folder / VIDEO, agent, filmed(config, skills, agent.objective.device()), SEED)
-        results = copy_results(path, told.get("epoch"), folder) or told.get("results", {})
-        facts = {key: told[key] for key in told if key not in ("format", "spec", "prior")}
-        policy.save(folder / POLICY, agent, facts | {"config": public}, bool(told.get("critics")))
+        results = copy_results(path, about.get("epoch"), folder) or about.get("results", {})
+        facts = {key: about[key] for key in about if key not in ("format", "spec", "prior")}
+        policy.save(folder / POLICY, agent, facts | {"config": public}, bool(about.get("critics")))
         (folder / CONFIG).write_text(yaml.safe_dump(public, sort_keys=False))
         if skills is not None:
             copy_skills(skills, folder)
-        text = card(agent, told, results, license, VIDEO if video else None)
+        text = card(agent, about, results, license, VIDEO if video else None)
         (folder / CARD).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
@@ -90,26 +95,26 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder.
+    """Create the folder.
 
     Raises:
-        CheckpointError: it has content, or cannot be made.
+        CheckpointError: if it is not empty or cannot be created.
     """
     try:
         files.check_name(folder).mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise CheckpointError(f"{folder} is not empty; accepted: a new or an empty folder")
     except OSError as error:
-        raise CheckpointError(f"cannot make {folder}: {error.strerror or error}") from error
+        raise CheckpointError(f"cannot create {folder}: {error.strerror or error}") from error
 
 
 def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, Any] | None:
-    """What `csf.evaluate` has found of this epoch, copied; None if it has not been asked.
+    """Copy the results of `csf evaluate` for this epoch and return them; None if there are none.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: if the file is damaged.
     """
-    # Of a policy file and a full checkpoint of one epoch, the agent is the same.
+    # The policy file and the full checkpoint of an epoch have the same agent.
     names = {path.name, *(kind.format(epoch) for kind in (checkpoint.POLICY, checkpoint.FULL) if epoch is not None)}
     for source in (path.with_name(f"{checkpoint.evaluation(epoch)}.json"), path.with_name(RESULTS)):
         if not source.is_file():
@@ -118,7 +123,7 @@ def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, An
             report = json.loads(source.read_text())
             made_of, results = report["checkpoint"], dict(report["results"])
         except (ValueError, LookupError, TypeError) as error:
-            message = f"{source} is not what csf.evaluate writes; run it again, or delete the file"
+            message = f"{source} is not a result of csf evaluate; run it again, or delete the file"
             raise CheckpointError(message) from error
         if made_of in names:
             shutil.copyfile(source, folder / RESULTS)
@@ -127,26 +132,9 @@ def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, An
 
 
 def copy_skills(skills: Skills, folder: Path) -> None:
-    """The skills that are a controller's actions, without paths of this machine."""
+    """Copy the skills that a controller uses, without paths of this machine."""
     public = skills.about["config"] | {"exp_dir": "exp"}
     policy.save(folder / KEPT, skills.agent, {**skills.about, "config": public, "cp_path": KEPT})
-
-
-def main() -> None:
-    """Read the arguments; a mistake is told in one line."""
-    words = sys.argv[1:]
-    try:
-        if {"-h", "--help"} & set(words):
-            defaults = compose.settings(Settings, "export", [], PLACES)
-            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
-        else:
-            run(compose.settings(Settings, "export", words, PLACES))
-    except CsfError as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()
 
 
 CARD_TEXT = """\
@@ -178,7 +166,7 @@ tags: [reinforcement-learning, {tag}, {method}, {env}]
 ```python
 import csf, envs, torch{more}
 
-agent = csf.load("policy.safetensors")  # tensors and JSON: nothing in the file can run
+agent = csf.load("policy.safetensors")  # tensors and JSON: no code is executed
 worlds = envs.make_vec({env!r}, 1{arguments}){over}
 skill = agent.sample_skills(1)
 obs, info = worlds.reset(seed=0)
@@ -191,12 +179,12 @@ for step in range(worlds.max_steps):
 
 
 OVER_SKILLS = """
-worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # an action is a skill, which it holds"""
+worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # actions are skills"""
 
 
-def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], license: str, video: str | None) -> str:
-    """The model card: what it is, where it comes from, how good it is, how to load it."""
-    config, spec = told["config"], agent.spec
+def card(agent: Agent, about: Mapping[str, Any], results: Mapping[str, float], license: str, video: str | None) -> str:
+    """Return the model card: description, provenance, results and usage."""
+    config, spec = about["config"], agent.spec
     method, dim = config["agent"]["name"], agent.objective.cfg.skill_dim
     title, summary, tag = introduction(config)
     env = {key: value for key, value in config["env"].items() if key not in ("name", "threads", "plot_range")}
@@ -214,8 +202,8 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
         backbone=config["agent"]["backbone"]["name"],
         skills=f"{dim} dimensions, {agent.objective.prior}" if dim else "none of its own",
         seed=config["seed"],
-        **{key: told.get(key, 0) for key in ("epoch", "env_steps", "gradient_steps")},
-        versions=", ".join(f"{name} {version}" for name, version in told.get("versions", {}).items()),
+        **{key: about.get(key, 0) for key in ("epoch", "env_steps", "gradient_steps")},
+        versions=", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
         results="\n".join(["| measure | value |", "|---|---|", *rows]) if rows else "Not evaluated.",
         more="\nfrom csf.hierarchy import SkillVectorEnv" if config.get("skills") else "",
         over=OVER_SKILLS.format(hold=config["hold"]) if config.get("skills") else "",
@@ -227,15 +215,32 @@ def card(agent: Agent, told: Mapping[str, Any], results: Mapping[str, float], li
 
 
 def introduction(config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What the policy is: a title, a few sentences, and its tag."""
+    """Return title, description and tag of the policy."""
     method = config["agent"]["name"]
     reward = "trained on the task's own reward"
     if skills := config.get("skills"):
-        chosen = f"Every {config['hold']} steps it chooses which of the frozen skills in `{KEPT}` acts"
+        chosen = f"Every {config['hold']} steps it chooses one of the frozen skills in `{KEPT}`"
         return f"Controller over skills of {skills}", f"{chosen}; {reward}.", "hierarchical-reinforcement-learning"
     if method == "task":
-        return "Policy from scratch", f"A policy of the observation alone, {reward}.", "continuous-control"
+        return "Policy from scratch", f"A policy without skills, {reward}.", "continuous-control"
     module = sys.modules[objectives[method].__module__].__doc__ or ""
     title, _, how = module.partition("\n")[0].partition(": ")
-    what = "A repertoire of skills that was learned without reward: a policy of observation and skill."
+    what = "A policy of observation and skill: a repertoire of skills that was learned without reward."
     return title, f"{what} {how[:1].upper()}{how[1:]}", "unsupervised-skill-discovery"
+
+
+def main() -> None:
+    """Parse the arguments and export; user errors print one line."""
+    words = sys.argv[1:]
+    try:
+        if {"-h", "--help"} & set(words):
+            defaults = compose.settings(Settings, "export", [], PLACES)
+            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
+        else:
+            run(compose.settings(Settings, "export", words, PLACES))
+    except CsfError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Pretrained skills in a controller's run: where they come from, the copy that the run keeps, and worlds over them."""
+"""Pretrained skills in a controller's run: finds and copies them, and builds worlds whose actions are skills."""
 
 from __future__ import annotations
 
@@ -24,33 +24,37 @@ from csf.types import Worlds
 from csf.worlds import base_of, make_worlds
 
 KEPT = "skills.safetensors"  # in the folder of a controller's run
-SHOWN = 3  # runs that were not taken, by their names
+SHOWN = 3  # maximum number of other runs that are listed
 
 
 class Skills(NamedTuple):
     """A frozen agent whose skills are a controller's actions."""
 
     agent: Agent
-    about: Mapping[str, Any]  # what its file says of itself
-    cp_path: str  # the file that the controller's run was started with
-    kept: bool  # whether the run has its own copy
+    about: Mapping[str, Any]  # metadata of its file
+    cp_path: str  # file that the controller's run was started with
+    kept: bool  # whether the agent was read from the run's own copy
 
 
 def prepared(tree: Any, overrides: Sequence[str]) -> tuple[Config, Skills | None]:
-    """The configuration of a job, from the tree that Hydra composed of these overrides, and the skills that it uses.
+    """Return the configuration of a job and the skills that it uses.
 
-    A run that has the folder which earlier versions gave to this configuration is continued there.
+    If a run of this configuration exists under the name that earlier versions gave it, it is resumed there.
+
+    Args:
+        tree: tree that Hydra composed.
+        overrides: the overrides of the job.
 
     Raises:
-        ConfigError: a key, a type or a value that is not accepted.
-        CheckpointError: there are no such skills.
+        ConfigError: if a key, type or value is not accepted.
+        CheckpointError: if the skills cannot be found or used.
     """
     cfg = compose.build(tree)
     former = compose.former_name(tree, overrides)
     if former != cfg.run_name and read_config(cfg.exp_dir / cfg.run_name) is None:
         kept = read_config(cfg.exp_dir / former)
         if kept is not None and (found := _under(former, kept, cfg, overrides)):
-            sys.stderr.write(f"continuing {cfg.exp_dir / former}: the name that an earlier version gave to this run\n")
+            sys.stderr.write(f"resuming {cfg.exp_dir / former}: the name of this run in an earlier version\n")
             return found
     return with_skills(cfg, overrides)
 
@@ -58,9 +62,9 @@ def prepared(tree: Any, overrides: Sequence[str]) -> tuple[Config, Skills | None
 def _under(
     name: str, kept: Mapping[str, Any], cfg: Config, overrides: Sequence[str]
 ) -> tuple[Config, Skills | None] | None:
-    """A job under another name, if the run of that name has the job's configuration."""
+    """Return the job under another name; None if the run of that name has another configuration."""
     cfg = dataclasses.replace(cfg, run_name=name, tree=cfg.tree | {"run_name": name})
-    loose = {"cp_path", "agent"} if cfg.skills else set()  # which the skills decide
+    loose = {"cp_path", "agent"} if cfg.skills else set()  # determined by the skills
     if differences(*({key: value for key, value in each.items() if key not in loose} for each in (kept, cfg.tree))):
         return None
     found = with_skills(cfg, overrides)
@@ -68,12 +72,12 @@ def _under(
 
 
 def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills | None]:
-    """Resolve the skills that a job uses: its configuration with the file that has them, and the skills.
+    """Find the skills of a job; returns its configuration with the path of their file, and the skills.
 
-    One-hot skills select a backbone with one-hot actions, unless the job names a backbone itself.
+    One-hot skills select a backbone with one-hot actions, unless an override chooses the backbone.
 
     Raises:
-        CheckpointError: there are no such skills.
+        CheckpointError: if the skills cannot be found or used.
     """
     if cfg.skills is None:
         return cfg, None
@@ -87,15 +91,15 @@ def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills |
     sys.stderr.write(f"skills of {cfg.skills} on {env} after epoch {skills.about['epoch']}: {cp_path}\n")
     if others:
         names = ", ".join(str(run_of(path)) for path in others[:SHOWN]) + (", ..." if others[SHOWN:] else "")
-        sys.stderr.write(f"passed over: {names} ({len(others)} in all; cp_path= chooses another)\n")
+        sys.stderr.write(f"other runs: {names} ({len(others)} in all; select one with cp_path=)\n")
     return compose.build(tree), skills
 
 
 def skills_of(config: Mapping[str, Any], folder: Path) -> Skills | None:
-    """The skills that a run in `folder` with this plain configuration uses; None if it uses none.
+    """Return the skills that a run in `folder` with this plain configuration uses; None if it uses none.
 
     Raises:
-        CheckpointError: the skills are not there, or cannot be used.
+        CheckpointError: if the skills cannot be found or used.
     """
     if config.get("skills") is None:
         return None
@@ -103,16 +107,16 @@ def skills_of(config: Mapping[str, Any], folder: Path) -> Skills | None:
 
 
 def worlds_of(config: Mapping[str, Any], count: int, skills: Skills | None, device: torch.device) -> Worlds:
-    """N worlds of a run, with skills as their actions if it uses skills.
+    """Build the worlds of a run, whose actions are skills if the run uses skills.
 
     Args:
-        config: plain, as a run and its checkpoints keep it.
-        count: N.
-        skills: of the run.
-        device: where the agent computes that has the skills.
+        config: plain configuration of the run.
+        count: number of worlds.
+        skills: skills of the run.
+        device: device of the agent with the skills.
 
     Raises:
-        ConfigError: an environment or a setting that is not accepted, or skills that do not fit.
+        ConfigError: if the environment or a setting is not accepted, or the skills do not fit the environment.
     """
     worlds = make_worlds(config["env"], count)
     if skills is None:
@@ -124,36 +128,36 @@ def worlds_of(config: Mapping[str, Any], count: int, skills: Skills | None, devi
 
 
 def filmed(config: Mapping[str, Any], skills: Skills | None, device: torch.device) -> Callable[[int], Worlds]:
-    """Makes N worlds of a run that take pictures."""
+    """Return a function that builds N worlds of a run that can be rendered."""
     return lambda count: worlds_of(
         {**config, "env": {**config["env"], "render_mode": "rgb_array"}}, count, skills, device
     )
 
 
 def keep(folder: Path, skills: Skills | None) -> None:
-    """Copy the skills of a run into its folder, once: their own run may delete the file when it prunes old policies.
+    """Copy the skills of a run into its folder, once: the original may be deleted by its run as an old policy.
 
     Raises:
-        CheckpointError: the copy cannot be written.
+        CheckpointError: if the copy cannot be written.
     """
     if skills is not None and not skills.kept:
         policy.save(folder / KEPT, skills.agent, {**skills.about, "cp_path": skills.cp_path})
 
 
 def _source(folder: Path, cfg: Config, method: str, env: str) -> tuple[str, list[Path]]:
-    """The file that a run takes its skills from, and those of other runs that were not taken.
+    """Return the file that a run loads its skills from, and the files of other runs that match.
 
-    It is the one that the run was started with, unless `cp_path` names another. Without either, a run with the
-    method's plain settings is preferred, and among them one with the same seed.
+    It is the file that the run was started with, unless `cp_path` names another. Without either, runs without changed
+    settings are preferred, then runs with the same seed, then the most recently written one.
 
     Args:
-        folder: of the run, which need not exist.
-        cfg: of the run.
-        method: name of the agent that has the skills.
+        folder: folder of the run, which may not exist.
+        cfg: configuration of the run.
+        method: name of the agent with the skills.
         env: name of the environment on which it was trained.
 
     Raises:
-        CheckpointError: there is no such file.
+        CheckpointError: if there is no such file.
     """
     began = (read_config(folder) or {}).get("cp_path")
     if began and (cfg.cp_path is None or _names(cfg.cp_path, began)):
@@ -168,19 +172,19 @@ def _open(folder: Path, cp_path: str, method: str, env: str) -> Skills:
     """Read the skills, from the run's own copy if there is one.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or of another method, environment or format.
+        CheckpointError: if there is no such file, it is damaged, or has another method, environment or format.
     """
     about, agent, kept = _kept(folder, cp_path) or (*open_newest(cp_path)[1:], False)
     name, id = agent.objective.cfg.name, agent.spec.id
     if name != method:
-        raise CheckpointError(f"{cp_path} is of agent={name}; accepted here: {method}, as skills={method} says")
+        raise CheckpointError(f"{cp_path} was trained with agent={name}; accepted: {method} (skills={method})")
     if id != env:
-        raise CheckpointError(f"{cp_path} is of env={id}; accepted here: {env}")
+        raise CheckpointError(f"{cp_path} was trained with env={id}; accepted: {env}")
     return Skills(agent, about, cp_path, kept)
 
 
 def _kept(folder: Path, cp_path: str) -> tuple[dict[str, Any], Agent, bool] | None:
-    """The run's own copy, if it is of these skills."""
+    """Read the run's own copy; None if there is none, or it has other skills."""
     copy = folder / KEPT
     if not copy.is_file():
         return None
@@ -189,7 +193,7 @@ def _kept(folder: Path, cp_path: str) -> tuple[dict[str, Any], Agent, bool] | No
 
 
 def _names(cp_path: str, file: str) -> bool:
-    """Whether a path or a pattern names a file or a folder around it."""
+    """Whether a path or a pattern matches a file or a folder that contains it."""
     named, whole = Path(cp_path).expanduser().resolve(), Path(file).resolve()
-    by_letter = named in (whole, *whole.parents)  # a run whose name has [8,8] in it is no pattern
-    return by_letter or fnmatch(str(whole), str(named)) or fnmatch(str(whole), f"{named}/*")
+    literally = named in (whole, *whole.parents)  # a run name may contain [8,8], which is not a pattern
+    return literally or fnmatch(str(whole), str(named)) or fnmatch(str(whole), f"{named}/*")

@@ -1,4 +1,4 @@
-"""Entry point and composition root: python -m csf.train agent=csf env=ant task=pretrain key=value ..."""
+"""Entry point of csf train: builds a run from its configuration and trains it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from csf.agents import Agent, Objective
 from csf.backbones import Backbone
 from csf.config import compose, overrides
 from csf.config import help as usage
-from csf.config.schema import Config, completed, told
+from csf.config.schema import Config, completed, describe_added
 from csf.core import signals
 from csf.core.device import pick_device, use_threads
 from csf.core.precision import has_instructions
@@ -42,12 +42,12 @@ from csf.trainer import Counters, Schedule, Trainer
 from csf.types import Stateful
 from csf.worlds import describe
 
-EVAL_SEED = 1_000_003  # keeps evaluation apart from the training of every seed that anyone uses
+EVAL_SEED = 1_000_003  # offset to the seed: evaluation and training use different random numbers
 MAX_EVAL_WORLDS = 64
 
 
 def run(cfg: Config, skills: Skills | None = None) -> int:
-    """Train one run from where its folder says it is; returns the exit code."""
+    """Train one run, resuming from its newest checkpoint if there is one; returns the exit code."""
     device = pick_device(cfg.device)
     use_threads(cfg.threads)
     with Run(cfg, device, skills) as whole:
@@ -55,11 +55,11 @@ def run(cfg: Config, skills: Skills | None = None) -> int:
 
 
 class Run:
-    """A run's parts, made from its configuration and put where its newest checkpoint left them."""
+    """The parts of a run, built from its configuration and restored from its newest checkpoint."""
 
     def __init__(self, cfg: Config, device: torch.device, skills: Skills | None = None) -> None:
         self.cfg, self.device = cfg, device
-        self.opened = ExitStack()  # what must be closed, also when a later part cannot be made
+        self.opened = ExitStack()  # resources to close, also if building a later part fails
         try:
             self._make(cfg, device, skills)
         except BaseException:
@@ -82,8 +82,8 @@ class Run:
         self._check_batch_size()
         learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
-        self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
-        self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
+        self.versions = checkpoint.provenance()  # of the running code, even if another version is checked out later
+        self.dir = RunDir(folder, cfg.tree)  # last, so that invalid settings leave no folder behind
         self.opened.callback(self.dir.close)
         pretrained.keep(folder, skills)
         sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
@@ -104,7 +104,7 @@ class Run:
         )
 
     def _check_batch_size(self) -> None:
-        """Refuse batches that are too small for the method or the backbone."""
+        """Check that batches are large enough for the method and the backbone."""
         size, cfg = self.cfg.task.batch_size, self.cfg
         parts: dict[str, Objective | Backbone] = {
             f"agent={cfg.agent.name}": self.agent.objective,
@@ -115,7 +115,7 @@ class Run:
                 raise ConfigError(f"task.batch_size is {size}; {name} as set takes at least {part.least_batch}")
 
     def train(self) -> int:
-        """Resume if there is something to resume, train, and say how to go on or where the results are."""
+        """Resume or start training, and print where the results are; returns the exit code."""
         try:
             return self._train(self.dir.path)
         except OSError as error:
@@ -143,25 +143,27 @@ class Run:
         return 0
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, or start over what left none."""
+        """Restore the newest checkpoint; without one, move earlier logs away and start."""
         found = checkpoint.latest(self.dir.checkpoints)
         if found is None:
             if (aside := self.logger.start_over()) is not None:
-                say(f"{self.dir.checkpoints} has no checkpoint: training starts over; earlier rows are kept in {aside}")
+                say(
+                    f"{self.dir.checkpoints} has no checkpoint: training restarts; earlier results are moved to {aside}"
+                )
             say(f"starting {self.dir.path}")
             return
         path, state = found
         kept, added = completed(state["config"])
         if added:
-            say(told(added, path))
+            say(describe_added(added, path))
         if changed := differences(kept, self.cfg.tree):
-            raise CheckpointError(f"{path} is of a run with another configuration: {changed}")
+            raise CheckpointError(f"{path} belongs to a run with another configuration: {changed}")
         checkpoint.restore(state, self.parts, self.device)
         self.trainer.results.update(state["results"])
-        say(f"going on after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
+        say(f"resuming after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
 
     def save(self, results: dict[str, float]) -> None:
-        """Policy and full state, then forget what is too old."""
+        """Save the policy and the full checkpoint, then delete old ones."""
         facts = {
             "epoch": self.counters.epoch,
             "env_steps": self.counters.env_steps,
@@ -172,20 +174,20 @@ class Run:
             "versions": self.versions,
         }
         folder, epoch = self.dir.checkpoints, self.counters.epoch
-        # The policy first: a run that is killed in between does this epoch again, and lacks neither file.
+        # The policy first: a run that is killed in between repeats this epoch and then writes both files.
         policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts, self.cfg.task.keep_critics)
         checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device)
         checkpoint.prune(folder)
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:
-        """Save what led to a number that is not finite; checkpoints stay as they were."""
+        """Save the agent and the evidence of a non-finite number to failure.pt; checkpoints are unchanged."""
         path = self.dir.path / "failure.pt"
         kept = {"error": str(error), "agent": self.agent.full_state(), **error.evidence}
         try:
             files.write(path, lambda file: torch.save(kept, file))
         except CheckpointError as lost:
             return NonFiniteError(f"{error}; {lost}", error.evidence)
-        return NonFiniteError(f"{error}; what led to it is in {path}", error.evidence)
+        return NonFiniteError(f"{error}; saved for debugging: {path}", error.evidence)
 
     def __enter__(self) -> Run:
         return self
@@ -195,7 +197,7 @@ class Run:
 
 
 def say(text: str) -> None:
-    """Tell the user."""
+    """Print a message to stderr."""
     sys.stderr.write(text + "\n")
 
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Everything that must hold before a change lands: lint, types, scripts, tests. Arguments go to pytest:
+# Runs all checks that a change must pass: lint, types, scripts, tests. Arguments are passed to pytest:
 #   sh scripts/test.sh -m 'not slow'      sh scripts/test.sh tests/test_scripts.py
-#   sh scripts/test.sh -m long            the tests that take minutes, which are left out otherwise
-# Without arguments, and unless PYTHON is set, the tests of OTHER also run on another Python of this machine: the newest,
-# or the oldest if the newest runs everything.
+#   sh scripts/test.sh -m long            the tests that take minutes, which are excluded otherwise
+# Without arguments, and if PYTHON is not set, the tests in OTHER also run on a second Python of this machine: the newest
+# one, or the oldest if the newest runs all tests.
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/.."
@@ -19,8 +19,8 @@ named=${PYTHON:-}
 tools=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("scripts"))')
 find scripts -name '*.sh' -exec "$tools/shellcheck" --shell=sh --external-sources {} +
 
-# What only Debian has: a browser for the page of a report, and what pictures are drawn with. Tests that miss them are
-# skipped, so CI has them.
+# A browser for reports and the libraries that render pictures come from Debian packages. Tests that need them are skipped
+# without them, so CI installs them.
 lacking=''
 command -v chromium >/dev/null || lacking=chromium
 ldconfig -p 2>/dev/null | grep -q 'libEGL\.so' || lacking="$lacking libegl1 libopengl0 libgl1-mesa-dri"
@@ -30,7 +30,7 @@ if [ -n "$lacking" ] && [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt
     { apt-get update && apt-get install -y --no-install-recommends $lacking; } >&2 </dev/null || :
 fi
 
-# One thread for each of the two workers: small tensors gain nothing from more, and fight over the cores.
+# One thread for each of the two workers: more are not faster with small tensors and compete for the cores.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 run_tests() {
@@ -39,7 +39,7 @@ run_tests() {
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
-# [versions, in order] -> sets csf_base to the first Python of this machine, if it is not of the version of PYTHON.
+# [versions, in order] -> sets csf_base to the first Python on this machine; true if its version differs from PYTHON's.
 find_other() {
     csf_find_base "$@" || return 1
     other=$(version_of "$csf_base")
@@ -61,11 +61,11 @@ run_tests
 if [ -n "$named" ]; then
     csf_say "PYTHON is set, so no other Python is tested"
 elif find_other 3.13 3.12 3.11 || find_other 3.11 3.12 3.13; then
-    csf_say "on Python $other as well: $OTHER"
+    csf_say "testing on Python $other as well: $OTHER"
     csf_venv=.venv-$other
     csf_use_venv
     # shellcheck disable=SC2086  # a list of files
     run_tests -m 'not slow' $OTHER
 else
-    csf_say "this machine has no other Python that csf runs on, so only $(version_of "$PYTHON") was tested"
+    csf_say "this machine has no other supported Python, so only $(version_of "$PYTHON") was tested"
 fi

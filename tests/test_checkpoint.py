@@ -269,7 +269,7 @@ def test_a_damaged_one_gives_way_to_the_one_before(
     assert found[1]["epoch"] == 3
     (record,) = caplog.records
     assert str(bad) in record.getMessage()
-    assert record.getMessage().endswith("trying the one before")
+    assert record.getMessage().endswith("trying the previous checkpoint")
 
 
 def test_if_none_can_be_read_the_run_is_not_begun_anew(tmp_path: Path) -> None:

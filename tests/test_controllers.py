@@ -125,7 +125,7 @@ def test_skills_of_the_same_seed_are_preferred_and_the_others_named(
         assert resolved(tmp_path, f"seed={seed}").cp_path == str(path)
         said = capsys.readouterr().err
         assert f": {path}\n" in said
-        assert f"passed over: {other.parents[1]} (1 in all; cp_path= chooses another)\n" in said
+        assert f"other runs: {other.parents[1]} (1 in all; select one with cp_path=)\n" in said
 
 
 def test_cp_path_names_a_file_a_folder_or_a_pattern(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_run_is_continued_under_the_name_that_an_earlier_version_gave_it(
     cfg, skills = prepare(words)
     assert (cfg.run_name, cfg.cp_path) == (old, str(path))
     assert skills is not None
-    assert f"continuing {folder}: the name that an earlier version gave to this run\n" in capsys.readouterr().err
+    assert f"resuming {folder}: the name of this run in an earlier version\n" in capsys.readouterr().err
     with Run(cfg, torch.device("cpu"), skills) as whole:
         assert whole.train() == 0
     assert checkpoint.found(folder / "checkpoints", checkpoint.FULL).keys() == {3, 6}
@@ -371,7 +371,7 @@ def test_a_controller_is_exported_with_its_skills(tmp_path: Path) -> None:
         assert str(tmp_path).encode() not in file.read_bytes(), file  # no path of the author's machine
     evaluated = read(tmp_path / "hub/policy.safetensors")[0]["config"]
     assert worlds_of(evaluated, 1, skills_of(evaluated, tmp_path / "hub"), torch.device("cpu")).max_steps == 4
-    assert "Every 10 steps it chooses which of the frozen skills in `skills.safetensors` acts; trained on" in card
+    assert "Every 10 steps it chooses one of the frozen skills in `skills.safetensors`; trained on" in card
     assert "| skills | none of its own |" in card
     assert "without reward" not in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
@@ -395,7 +395,7 @@ def test_the_card_of_a_baseline_promises_no_skills(tmp_path: Path) -> None:
     export(str(folder), tmp_path / "hub", "mit", video=False)
     card = (tmp_path / "hub/README.md").read_text()
     assert "# Policy from scratch on point_two_goals" in card
-    assert "A policy of the observation alone, trained on the task's own reward." in card
+    assert "A policy without skills, trained on the task's own reward." in card
     assert "unsupervised" not in card
     assert "skills.safetensors" not in card
 
@@ -408,8 +408,8 @@ def test_the_card_of_a_baseline_promises_no_skills(tmp_path: Path) -> None:
     [
         (["skills=visr"], r"no run of agent=visr on env=point under .*/ has a policy file; .*cp_path="),
         (["cp_path=/nowhere"], r"cp_path=/nowhere: no such file or folder; accepted: "),
-        (["cp_path={csf}", "skills=metra"], r"policy_000007.* is of agent=csf; accepted here: metra"),
-        (["cp_path={ant}"], r"policy_000007.* is of env=ant; accepted here: point$"),
+        (["cp_path={csf}", "skills=metra"], r"policy_000007.* was trained with agent=csf; accepted: metra"),
+        (["cp_path={ant}"], r"policy_000007.* was trained with env=ant; accepted: point$"),
         (["cp_path={text}"], r"text\.safetensors is not a policy file of this program"),
         (["cp_path={format}"], r"format\.safetensors has format 99; this version reads 1"),
     ],

@@ -117,7 +117,7 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: p
     assert "accepted: RUN_OR_FILE, or method=METHOD env=ENV" in refusal(monkeypatch)
     assert "accepted: RUN_OR_FILE" in refusal(monkeypatch, "method=csf")
     assert "cp_path=ant: no such file or folder" in refusal(monkeypatch, "ant")
-    assert "'b' is one too many; accepted: CP_PATH [KEY=VALUE ...], --help" in refusal(monkeypatch, "a", "b")
+    assert "unexpected argument 'b'; accepted: CP_PATH [KEY=VALUE ...], --help" in refusal(monkeypatch, "a", "b")
     assert refusal(monkeypatch, "--goals=3") == "error: --goals=3 is not understood; accepted: goals=VALUE"
     assert refusal(monkeypatch, "--no-video") == "error: --no-video is not understood; accepted: video=false"
     assert refusal(monkeypatch, "-x") == "error: -x is not understood; accepted: key=value, --help"
@@ -126,9 +126,9 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: p
     assert "goals: Value 'many'" in refusal(monkeypatch, f"cp_path={run}", "goals=many")
     assert "no such file or folder" in refusal(monkeypatch, f"cp_path={tmp_path}/nowhere")
     words = [f"cp_path={run}", "method=metra", "env=point"]
-    assert refusal(monkeypatch, *words).endswith(" is of agent=csf; accepted here: metra, as method=metra says")
+    assert refusal(monkeypatch, *words).endswith(" was trained with agent=csf; accepted: metra (method=metra)")
     words = [f"cp_path={run}", "method=csf", "env=ant"]
-    assert refusal(monkeypatch, *words).endswith(" is of env=point; accepted here: ant, as env=ant says")
+    assert refusal(monkeypatch, *words).endswith(" was trained with env=point; accepted: ant (env=ant)")
     assert "agent=metra on env=point" in refusal(monkeypatch, "method=metra", "env=point", f"exp_dir={run.parent}")
 
 
@@ -204,7 +204,7 @@ def test_results_of_a_policy_on_the_hub_need_a_folder(
     policy_file = run / "checkpoints/policy_000002.safetensors"
     monkeypatch.setattr(hub, "download", lambda *_: policy_file)
     assert refusal(monkeypatch, "hf://me/point", *FEW) == (
-        "error: where to write the results of hf://me/point? accepted: out=DIR"
+        "error: the results of hf://me/point need a folder; accepted: out=DIR"
     )
     command(monkeypatch, "hf://me/point", *FEW, f"out={tmp_path}/out")
     assert (tmp_path / "out/eval_000002.json").is_file()
@@ -214,7 +214,7 @@ def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     command(monkeypatch, "--help")
     said = capsys.readouterr().out
     assert "  goals=200 " in said
-    assert "of zero-shot goal reaching" in said
+    assert "number of episodes for zero-shot goal reaching" in said
     assert "  out=null " in said
 
 
@@ -259,5 +259,5 @@ def test_a_path_is_taken_as_it_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     for path in ("*", "[a]*", "{a: b", "${foo}", "a: b #c", "1e3", "x" * 300):
         assert refusal(monkeypatch, f"cp_path={path}").startswith(f"error: cp_path={path}: no such file or folder; ")
-    assert refusal(monkeypatch, "cp_path=").startswith("error: which checkpoint? accepted: ")
+    assert refusal(monkeypatch, "cp_path=").startswith("error: no checkpoint is given; accepted: ")
     assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith("error: seed is 4294967296; an integer of ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -19,6 +20,7 @@ from runs import different, train
 import csf
 from csf import evaluate, export
 from csf.errors import SamplerError
+from csf.io.load import EXPORTED as FILE
 from csf.io.load import read
 
 
@@ -40,6 +42,21 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> str:
         command(monkeypatch, *words)
     assert "\n" not in str(ended.value)
     return str(ended.value)
+
+
+def test_the_module_and_the_command_export(run: Path, tmp_path: Path) -> None:
+    for i, words in enumerate((["csf.export"], ["csf", "export"])):
+        line = [sys.executable, "-m", *words, str(run), str(tmp_path / str(i)), "video=false"]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert {path.name for path in (tmp_path / str(i)).iterdir()} == {"README.md", "config.yaml", FILE}
+
+
+def test_nothing_follows_the_call_of_main() -> None:
+    """What follows `if __name__ == "__main__"` is not defined yet when main runs."""
+    for file in [*ROOT.glob("csf/**/*.py"), *ROOT.glob("tests/benchmark/*.py")]:
+        for node in ast.parse(file.read_text()).body[:-1]:
+            assert not (isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"), file
 
 
 @pytest.mark.parametrize("file", ["", "checkpoints/policy_000002.safetensors", "checkpoints/epoch_000002.pt"])
@@ -101,7 +118,7 @@ def test_an_evaluation_that_is_damaged_is_told_in_one_line(
     for number, content in enumerate(("{", "[]", '{"checkpoint": "policy_000002.safetensors"}')):
         (copy / "checkpoints/eval.json").write_text(content)
         message = refusal(monkeypatch, copy, tmp_path / f"hub{number}", "video=false")
-        assert message.startswith(f"error: {copy}/checkpoints/eval.json is not what csf.evaluate writes; run it again")
+        assert message.startswith(f"error: {copy}/checkpoints/eval.json is not a result of csf evaluate; run it again")
 
 
 def test_a_video_that_fails_leaves_the_folder_as_it_was(
@@ -133,7 +150,7 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: p
     assert message == f"error: {tmp_path}/full is not empty; accepted: a new or an empty folder"
     assert (tmp_path / "full/mine").read_text() == "mine"
     message = refusal(monkeypatch, run, tmp_path / "full/mine/below", "video=false")
-    assert message == f"error: cannot make {tmp_path}/full/mine/below: Not a directory"
+    assert message == f"error: cannot create {tmp_path}/full/mine/below: Not a directory"
     assert "no such file or folder" in refusal(monkeypatch, tmp_path / "nowhere", tmp_path / "hub", "video=false")
     assert not (tmp_path / "hub").exists()
 
@@ -226,7 +243,7 @@ def test_critics_that_a_run_keeps_are_exported(tmp_path: Path, monkeypatch: pyte
 
 def test_no_run_or_no_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in ([], [run], [f"folder={tmp_path}/hub"]):
-        assert refusal(monkeypatch, *words).startswith("error: export which run to which folder? accepted: RUN")
+        assert refusal(monkeypatch, *words).startswith("error: a run and a folder are required; accepted: RUN")
     message = refusal(monkeypatch, run, tmp_path / "hub", "--no-video")
     assert message == "error: --no-video is not understood; accepted: video=false"
 

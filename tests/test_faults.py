@@ -193,7 +193,7 @@ def test_a_run_whose_checkpoints_were_deleted_keeps_its_rows_aside(tmp_path: Pat
     shutil.rmtree(folder / "checkpoints")
     child = train(folder, "task.epochs=2")
     assert child.wait() == 0, child.said
-    assert f"no checkpoint: training starts over; earlier rows are kept in {folder}/earlier_1\n" in child.said
+    assert f"no checkpoint: training restarts; earlier results are moved to {folder}/earlier_1\n" in child.said
     assert rows(folder / "earlier_1") == before
     assert [row["epoch"] for row in rows(folder)] == [0, 1, 2]
 
@@ -227,7 +227,7 @@ def test_a_loss_that_explodes_is_named_and_its_evidence_kept(tmp_path: Path) -> 
     folder = tmp_path / "run"
     message = error_of(train(folder, "task.epochs=9", "task.save_every=1", "agent.lr=1e30"))
     told = re.fullmatch(
-        r"error: ((loss/\w+) is (nan|-?inf) at update (\d) in epoch 2); what led to it is in (.*)", message
+        r"error: ((loss/\w+) is (nan|-?inf) at update (\d) in epoch 2); saved for debugging: (.*)", message
     )
     assert told, message
     name, update = told[2], int(told[4])
@@ -269,7 +269,7 @@ def spoil(whole: entry.Run, monkeypatch: pytest.MonkeyPatch, name: str, value: f
 def test_every_metric_is_watched(name: str, value: float, whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(whole, monkeypatch, name, value, after=4)  # epochs 2 and 3 take three steps each
     with pytest.raises(
-        NonFiniteError, match=rf"^{name} is {value} at update 1 in epoch 3; what led to it is in .*/run/"
+        NonFiniteError, match=rf"^{name} is {value} at update 1 in epoch 3; saved for debugging: .*/run/"
     ):
         whole.train()
     assert reached(whole.dir.path) == 2
@@ -306,7 +306,7 @@ class Evaluator:
 
 def test_an_evaluation_that_is_not_finite_is_named(whole: entry.Run) -> None:
     whole.trainer.evaluators = [Evaluator(whole.counters)]
-    with pytest.raises(NonFiniteError, match=r"^eval/coverage is nan in epoch 4; what led to it is in "):
+    with pytest.raises(NonFiniteError, match=r"^eval/coverage is nan in epoch 4; saved for debugging: "):
         whole.train()
     assert (whole.dir.path / "failure.pt").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -128,6 +129,14 @@ def modules() -> Iterator[tuple[str, str, str]]:
         words = file.relative_to(ROOT).with_suffix("").parts
         package = ".".join(words[:-1])
         yield file.read_text(), package if words[-1] == "__init__" else ".".join(words), package
+
+
+def test_contributing_has_this_table() -> None:
+    text = (ROOT / ".github/CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| `(csf[\w.]*)` \| (.*) \|$", text, re.MULTILINE)
+    written = {part: {f"csf.{name}" for name in re.findall(r"`([\w.]+)`", allowed)} for part, allowed in rows}
+    assert written == {part: below - LEAVES for part, below in BELOW.items() if part not in {"envs", *LEAVES}}
+    assert all(f"`{name}`" in text for name in LEAVES | TOP)
 
 
 def test_imports_point_down() -> None:

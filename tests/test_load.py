@@ -116,7 +116,7 @@ def test_a_file_tells_of_itself_without_its_weights(kind: str, tmp_path: Path) -
 def test_a_file_that_does_not_say_what_made_it_is_refused(config: Any, tmp_path: Path) -> None:
     path = tmp_path / "policy.safetensors"
     policy.save(path, make("csf"), facts("csf") | {"config": config})
-    with pytest.raises(CheckpointError, match=rf"^{path} does not say by which agent and on which environment"):
+    with pytest.raises(CheckpointError, match=rf"^{path} does not name its agent and environment"):
         read(path)
 
 
@@ -219,7 +219,7 @@ def test_the_newest_run_is_sought_by_what_its_files_say(tmp_path: Path) -> None:
 def test_the_newest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
     message = (
         rf"^no run of agent=csf on env=ant under {tmp_path}/ has a policy file; "
-        "train one: python -m csf.train agent=csf env=ant, or name one with cp_path=$"
+        "train one: csf train agent=csf env=ant, or select one with cp_path=$"
     )
     with pytest.raises(CheckpointError, match=message):
         choose(tmp_path, "csf", "ant")

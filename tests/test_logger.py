@@ -188,7 +188,7 @@ def test_a_file_that_lost_its_end_is_cut_to_whole_records_and_that_is_said(
     again = Logger(tmp_path)
     again.load_full_state(state)
     (record,) = caplog.records
-    assert f"{file} has lost its end: cut to whole records" in record.getMessage()
+    assert f"{file} is incomplete: truncated to whole records" in record.getMessage()
     again.open("disabled", "name", {})
     again.write(row(3), {})
     again.close()
@@ -207,7 +207,7 @@ def test_what_is_removed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     more = (tmp_path / "metrics.jsonl").stat().st_size - size
     Logger(tmp_path).load_full_state(state)
     said = [record.getMessage() for record in caplog.records]
-    assert f"{tmp_path}/metrics.jsonl: {more} bytes from after the checkpoint are removed" in said
+    assert f"{tmp_path}/metrics.jsonl: {more} bytes written after the checkpoint are removed" in said
     assert len(said) == 2
 
 

@@ -349,8 +349,8 @@ def test_a_broken_row_is_named(tmp_path: Path, line: str, reason: str) -> None:
     ("name", "content", "reason"),
     [
         ("metrics.jsonl", b"", "metrics.jsonl has no rows"),
-        ("config.yaml", b"{", "config.yaml is not readable as yaml"),
-        ("config.yaml", b"\xff\xfe\x00", "config.yaml is not readable as yaml"),
+        ("config.yaml", b"{", "config.yaml is not valid yaml"),
+        ("config.yaml", b"\xff\xfe\x00", "config.yaml is not valid yaml"),
         ("config.yaml", b"seed: 1", "it lacks agent.name, agent.backbone.name, env.name"),
         (
             "config.yaml",

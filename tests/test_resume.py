@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_costs_an_interval_only(whole: Path, tmp_path: Path
     done = train(folder, *BUDGET)
     assert done.wait() == 0, done.said
     assert f"{newest} is not a whole checkpoint of this program" in done.said
-    assert f"going on after epoch 8 of {EPOCHS} from {newest.with_name('epoch_000008.pt')}" in done.said
+    assert f"resuming after epoch 8 of {EPOCHS} from {newest.with_name('epoch_000008.pt')}" in done.said
     assert_same_end(folder, whole)
 
 
@@ -237,7 +237,7 @@ def test_a_finished_run_says_so_and_can_be_extended(whole: Path, tmp_path: Path)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     longer = train(folder, *BUDGET)
     assert longer.wait() == 0, longer.said
-    assert f"going on after epoch 20 of {EPOCHS}" in longer.said
+    assert f"resuming after epoch 20 of {EPOCHS}" in longer.said
     assert different(final(folder), final(whole)) == []
     assert without_evaluation(folder) == without_evaluation(whole)
 

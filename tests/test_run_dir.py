@@ -62,7 +62,8 @@ def test_another_configuration_is_refused_and_nothing_overwritten(override: str,
     with pytest.raises(RunDirError) as raised:
         RunDir(tmp_path, tree_of(override))
     assert str(raised.value) == (
-        f"{tmp_path} holds a run with another configuration: {said}. Give its values, or another run_name or exp_dir"
+        f"{tmp_path} holds a run with another configuration: {said}; "
+        "accepted: its values, or another run_name or exp_dir"
     )
     assert contents(tmp_path) == before
 
@@ -112,7 +113,7 @@ def test_a_config_that_is_none_is_refused_in_one_line(
     content: bytes, read: Callable[[Path], object], tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(RunDirError, match=r"config\.yaml is not .*; mend it, or give another run_name$") as raised:
+    with pytest.raises(RunDirError, match=r"config\.yaml is not .*; repair it, or set another run_name$") as raised:
         read(tmp_path)
     assert len(str(raised.value).splitlines()) == 1
     assert (tmp_path / "config.yaml").read_bytes() == content
@@ -170,7 +171,7 @@ def test_a_file_system_without_locks_is_told_and_used(
     (record,) = caplog.records
     assert record.getMessage() == (
         f"{tmp_path}/run is on a file system without locks ({os.strerror(number)}): "
-        "nothing keeps a second process out of it"
+        "a second process can write to it at the same time"
     )
 
 

@@ -68,7 +68,7 @@ def test_an_evaluations_script_says_what_to_train_first(script: str, tmp_path: P
     env = Path(script).stem
     done = sh(ROOT / script, "csf", f"exp_dir={tmp_path}", PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
-    train = f"train one: python -m csf.train agent=csf env={env}, or name one with cp_path="
+    train = f"train one: csf train agent=csf env={env}, or select one with cp_path="
     assert done.stderr == f"error: no run of agent=csf on env={env} under {tmp_path}/ has a policy file; {train}\n"
 
 

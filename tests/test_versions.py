@@ -20,7 +20,7 @@ from csf.backbones import backbones
 from csf.config import schema
 from csf.config.compose import check
 from csf.config.ranges import Before
-from csf.config.schema import completed, made
+from csf.config.schema import completed, from_section
 from csf.config.values import typed
 from csf.errors import CheckpointError, CsfError
 from csf.io import checkpoint, load, policy
@@ -65,7 +65,7 @@ def test_a_file_of_an_earlier_version_has_the_value_from_before_the_setting(
     with caplog.at_level(logging.WARNING):
         agent = load.load(path)
     assert agent.objective.cfg.novel == 0.5
-    assert caplog.messages == [f"agent.novel is not in {path}; its value before it existed is used: 0.5"]
+    assert caplog.messages == [f"agent.novel is missing in {path}, which predates it; using 0.5"]
 
 
 @pytest.mark.parametrize("kind", ["policy", "checkpoint"])
@@ -80,7 +80,7 @@ def test_a_setting_that_never_declared_its_value_before_is_named() -> None:
     node = dataclasses.asdict(make("csf").objective.cfg)
     del node["features"]
     with pytest.raises(CsfError, match=r"^agent\.features is missing$"):
-        made(CSFConfig, node, "agent")
+        from_section(CSFConfig, node, "agent")
 
 
 def test_a_runs_configuration_is_completed_when_it_is_entered(
@@ -97,7 +97,7 @@ def test_a_runs_configuration_is_completed_when_it_is_entered(
     caplog.clear()
     RunDir(tmp_path, now).close()
     file = tmp_path / "config.yaml"
-    said = [f"{key} is not in {file}; its value before it existed is used: {value}" for key, value in ADDED]
+    said = [f"{key} is missing in {file}, which predates it; using {value}" for key, value in ADDED]
     assert caplog.messages == ["; ".join(said)]
     assert yaml.safe_load(file.read_text()) == now
     caplog.clear()
@@ -136,7 +136,7 @@ def test_metras_runs_from_before_its_constraint_could_be_chosen_are_continued_wi
     assert yaml.safe_load(file.read_text()) == tree
     caplog.clear()
     assert run(check([*words, "task.epochs=2"])) == 0
-    line = "agent.constraint is not in {}; its value before it existed is used: sum"
+    line = "agent.constraint is missing in {}, which predates it; using sum"
     assert caplog.messages == [line.format(file)]
     assert line.format(full) in capsys.readouterr().err.splitlines()
 

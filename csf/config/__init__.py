@@ -1,1 +1,1 @@
-"""Configuration: yaml composed by Hydra, checked, and turned into frozen dataclasses."""
+"""Configuration: Hydra composes yaml files, which are validated and converted to frozen dataclasses."""

@@ -1,4 +1,4 @@
-"""The border to Hydra: the tree that it composes becomes frozen dataclasses, every key, type and value checked."""
+"""Interface to Hydra: converts the composed tree to frozen dataclasses and validates every key, type and value."""
 
 from __future__ import annotations
 
@@ -31,28 +31,29 @@ from csf.io.run_dir import MAY_CHANGE, flat
 from csf.registry import UnknownName
 
 _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
-CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel ships the folder inside the package
+CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel has the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "env", "task")
 PRESETS = ("preset", "preset/all_envs")
-NOT_NAMED = MAY_CHANGE | {"seed", "cp_path"}  # what a run's name does not spell out; cp_path has a short form
+NOT_NAMED = MAY_CHANGE | {"seed", "cp_path"}  # left out of a run's name; cp_path is added there in a short form
 
 
 def register_resolvers() -> None:
-    """Teach OmegaConf what the yaml files use."""
+    """Register the resolvers that the yaml files use."""
     OmegaConf.register_new_resolver("pad", lambda number: f"{int(number):03d}", replace=True)
     OmegaConf.register_new_resolver("variant", _variant, replace=True)
 
 
 def _variant(words: Sequence[str], *, _root_: DictConfig) -> str:
-    """The part of a run's name that tells its settings: see `names.variant`."""
+    """Return the part of a run's name that lists its changed settings; see `names.variant`."""
     return names.variant(_changed([*words], _root_))
 
 
 def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
-    """The settings in overrides that differ from what the groups in them compose, by path.
+    """Return the overridden settings that differ from the values of the chosen groups, by path.
 
-    Left out is what the run's name tells anyhow, such as ${env.name}, and what may change when a run is resumed.
+    Settings that the run's name contains anyway, such as ${env.name}, and those that may change when a run is resumed
+    are left out.
     """
     parsed = [*zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True)]
     chosen = {key_of(each): word for word, each in parsed if key_of(each) in (*GROUPS, *PRESETS)}
@@ -68,17 +69,17 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
         changed |= {
             leaf: new.get(leaf)
             for leaf in {**new, **old}
-            if _differ(new.get(leaf), old.get(leaf)) and not _is_told(leaf, tree)
+            if _differ(new.get(leaf), old.get(leaf)) and not _is_in_name(leaf, tree)
         }
-    lenders = [each.value() for _, each in parsed if key_of(each) == "cp_path" and each.value()]
-    if lenders:
-        changed["cp_path"] = names.lender(str(lenders[-1]), Path(tree.exp_dir), str(tree.skills))
+    paths = [each.value() for _, each in parsed if key_of(each) == "cp_path" and each.value()]
+    if paths:
+        changed["cp_path"] = names.skills_run(str(paths[-1]), Path(tree.exp_dir), str(tree.skills))
     return changed
 
 
 @lru_cache(maxsize=64)
 def _composed(groups: tuple[str, ...]) -> DictConfig:
-    """The tree that groups compose, without any other override."""
+    """Compose the tree of the given groups, without any other override."""
     return recompose(groups, [])
 
 
@@ -87,7 +88,7 @@ def _plain(groups: tuple[str, ...]) -> Any:
 
 
 def _leaves(tree: DictConfig, key: str) -> dict[str, Any]:
-    """The values at and below a key by path; an argument of the environment that is not given has its default."""
+    """Return the values at and below a key, by path; unset arguments of the environment have their default."""
     node = OmegaConf.select(tree, key)
     value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if value is None and key.startswith("env.") and (accepted := worlds.settings_of(str(tree.env.name))):
@@ -100,27 +101,27 @@ def _differ(one: Any, other: Any) -> bool:
     return bool(one != other) or isinstance(one, bool) != isinstance(other, bool)
 
 
-def _is_told(key: str, tree: DictConfig) -> bool:
+def _is_in_name(key: str, tree: DictConfig) -> bool:
     raw: Any = OmegaConf.to_container(OmegaConf.masked_copy(tree, "run_name"), resolve=False)
     return key in NOT_NAMED or f"${{{key}}}" in raw["run_name"]
 
 
 def former_name(tree: DictConfig, words: Sequence[str]) -> str:
-    """The name that earlier versions gave to a run: all overrides of the agent, as written, and no others."""
-    told: dict[str, str] = {}
+    """Return the run name of earlier versions: all overrides of the agent as written, and no others."""
+    named: dict[str, str] = {}
     for each in OverridesParser.create().parse_overrides(list(words)):
         if (key := key_of(each)).startswith(("agent.", "agent/")):
-            told[key[len("agent.") :]] = each.get_value_element_as_str()
+            named[key[len("agent.") :]] = each.get_value_element_as_str()
     former = tree.copy()
-    former.variant = "".join(f"-{key}={value}" for key, value in sorted(told.items()))
+    former.variant = "".join(f"-{key}={value}" for key, value in sorted(named.items()))
     return str(former.run_name)
 
 
 def check(overrides: Sequence[str]) -> Config:
-    """Compose and check without running.
+    """Compose and validate a configuration without running it.
 
     Raises:
-        ConfigError: one line that names the key and what is accepted.
+        ConfigError: if a key, type or value is not accepted; one line names the key and the accepted values.
     """
     register_resolvers()
     overrides = literal(overrides)
@@ -137,10 +138,10 @@ def check(overrides: Sequence[str]) -> Config:
 
 
 def points(words: Sequence[str]) -> Iterator[Config]:
-    """Configurations of a sweep, checked: every value of each setting but the seed, with the others' first values.
+    """Yield validated configurations of a sweep: each value of each setting except the seed, the others at their first.
 
     Raises:
-        ConfigError: one line that names the key and what is accepted.
+        ConfigError: if a key, type or value is not accepted; one line names the key and the accepted values.
     """
     expanded = [found for word in words if (found := values(word, choices))]
     firsts = [found[0] for found in expanded]
@@ -151,14 +152,14 @@ def points(words: Sequence[str]) -> Iterator[Config]:
 
 
 def recompose(overrides: Sequence[str], chosen: Sequence[str]) -> DictConfig:
-    """The tree of the job that runs, with groups chosen besides those it names; they do not change its folder."""
+    """Compose the tree of the current job with additional groups, which do not change its folder."""
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", [*literal(overrides), *chosen])
 
 
 def _explain(message: str, overrides: Sequence[str] = ()) -> str:
-    """What Hydra says in several lines as one line of ours, without its advice to add a misspelt key."""
+    """Shorten a message of Hydra to one line, without its advice to add a misspelt key."""
     if (unknown := re.search(r"Could not find '(.+)/([^/']+)'", message)) and choices(unknown[1]):
         group, name = unknown.groups()
         return not_accepted(f"{group}={name}", name, choices(group))
@@ -171,7 +172,7 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
 
 
 def _check_choices(overrides: Sequence[str]) -> None:
-    """Hydra takes other things than names for a choice, and fails on them; an optional group it leaves out."""
+    """Validate chosen groups: Hydra fails on values that are not names, and ignores unknown optional groups."""
     for word in overrides:
         group, sign, name = word.partition("=")
         if sign and not group:
@@ -181,12 +182,12 @@ def _check_choices(overrides: Sequence[str]) -> None:
 
 
 def choices(group: str) -> list[str]:
-    """What may be chosen in a group: the yaml files of its folder."""
+    """Return the choices of a group, which are the yaml files in its folder."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
 def keys(section: str, overrides: Sequence[str]) -> list[str]:
-    """What may be set in a section of the configuration, under the groups that the overrides choose."""
+    """Return the keys of a section of the configuration, for the groups that the overrides choose."""
     groups = [word for word in overrides if word.partition("=")[0] in GROUPS]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         tree = compose("train", groups)
@@ -195,10 +196,10 @@ def keys(section: str, overrides: Sequence[str]) -> list[str]:
 
 
 def build(tree: DictConfig) -> Config:
-    """From the composed tree to frozen dataclasses.
+    """Convert a composed tree to frozen dataclasses.
 
     Raises:
-        ConfigError: a key, a type or a value that is not accepted, by its full path.
+        ConfigError: if a key, type or value is not accepted; the message has its full path.
     """
     try:
         plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
@@ -229,13 +230,13 @@ def build(tree: DictConfig) -> Config:
 
 
 def environment(name: str) -> type:
-    """A dataclass of all that the section "env" accepts for an environment of this package; else of the least."""
+    """Return a dataclass of the section "env"; for environments of other packages it has the common keys only."""
     arguments = [(setting.name, setting.type) for setting in (worlds.settings_of(name) or {}).values()]
     return dataclasses.make_dataclass("Environment", arguments, bases=(Environment,), frozen=True)
 
 
 def _environment(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The section "env", checked; what only repeats a default of the constructor and is in no yaml file is left out."""
+    """Validate the section "env"; drop values that equal the constructor's default and are in no yaml file."""
     accepted = worlds.settings_of(str(node["name"]))
     if accepted is None:  # of another package
         typed(Environment, {key: node.get(key) for key in ("name", "plot_range")}, "env")
@@ -247,22 +248,22 @@ def _environment(node: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache
 def _listed(env: str) -> frozenset[str]:
-    """The settings that an environment's yaml file has."""
+    """Return the keys of an environment's yaml file."""
     file = CONFIGS / f"env/{env}.yaml"
     return frozenset(yaml.safe_load(file.read_text())) if file.is_file() else frozenset(("name", "plot_range"))
 
 
 def settings(cls: type, name: str, words: Sequence[str], places: Sequence[str]) -> Any:
-    """A frozen dataclass from configs/<name>.yaml and arguments, for entry points without groups.
+    """Build a frozen dataclass from configs/<name>.yaml and command-line arguments, for entry points without groups.
 
     Args:
         cls: the dataclass.
-        name: of the yaml file with its defaults.
-        words: arguments, key=value or a value by position; a path may have "=" in it, a key consists of letters.
-        places: the keys that values by position belong to, in order; a key of many values takes all that are left.
+        name: name of the yaml file with the defaults.
+        words: arguments, each key=value or positional; a path may contain "=", a key is an identifier.
+        places: keys of the positional arguments, in order; a key whose value is a list takes all that remain.
 
     Raises:
-        ConfigError: one line that names the argument and what is accepted.
+        ConfigError: if an argument is not accepted; one line names it and what is accepted.
     """
     plain: dict[str, Any] = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     many = {key for key, value in plain.items() if isinstance(value, list)}
@@ -273,12 +274,14 @@ def settings(cls: type, name: str, words: Sequence[str], places: Sequence[str]) 
             raise ConfigError(f"{word} is not understood; accepted: {_instead(key, plain)}")
         if not sign or not key.isidentifier():
             if not free:
-                raise ConfigError(f"{word!r} is one too many; accepted: {_synopsis(places)} [KEY=VALUE ...], --help")
+                raise ConfigError(
+                    f"unexpected argument {word!r}; accepted: {_synopsis(places)} [KEY=VALUE ...], --help"
+                )
             key, value = free[0] if free[0] in many else free.pop(0), word
         if key in many:
             plain[key] = [*plain[key], value]
         else:
-            plain[key] = None if value in ("", "null") else value  # as it is: paths are full of what means more in yaml
+            plain[key] = None if value in ("", "null") else value  # not yaml: paths may contain its symbols
     return typed(cls, plain, "")
 
 
@@ -287,7 +290,7 @@ def _synopsis(places: Sequence[str]) -> str:
 
 
 def _instead(flag: str, accepted: Mapping[str, Any]) -> str:
-    """What is written in place of a flag such as --title or --no-video."""
+    """Return the key=value form of a flag such as --title or --no-video."""
     word = flag.lstrip("-")
     if word in accepted:
         return f"{word}=VALUE"
@@ -297,18 +300,18 @@ def _instead(flag: str, accepted: Mapping[str, Any]) -> str:
 
 
 def _check_values(config: Config) -> None:
-    """What a type cannot say."""
+    """Check constraints between settings."""
     task = config.task
     if task.min_replay_size > task.replay_size:
         raise ConfigError(
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
-            "nothing would ever be learned"
+            "the agent would never be updated"
         )
     _check_skills(config)
 
 
 def _check_skills(config: Config) -> None:
-    """Skills as actions are chosen with all that belongs to them, or not at all."""
+    """Check that skills, cp_path and hold are set together."""
     if config.skills is None:
         for key in ("cp_path", "hold"):
             if (value := getattr(config, key)) is not None:

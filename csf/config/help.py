@@ -1,4 +1,4 @@
-"""The text of --help: the groups, and every key that the chosen ones accept."""
+"""Builds the text of --help: the groups, and every key of the chosen ones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from csf.config.compose import CONFIGS, GROUPS, choices
 from csf.config.schema import Config, Environment, General
 
 HEAD = """\
-Train an agent: python -m csf.train [GROUP=CHOICE ...] [KEY=VALUE ...]
+Train an agent.
 
-The same command resumes a run that was stopped. Options:
-  -m                    train once for each point of a sweep: -m 'seed=range(0,8)' agent=csf,metra
+usage: csf train [GROUP=CHOICE ...] [KEY=VALUE ...]   (or python -m csf.train)
+
+The same command resumes a run that was stopped.
+
+Options:
+  -m                    train one run for each point of a sweep: -m 'seed=range(0,8)' agent=csf,metra
   --cfg job             print the configuration and exit
   --help agent=CHOICE   print this text for another method
   --version             print versions
 
-exp_dir, run_name and cp_path are taken as they are written, commas included; -m "cp_path=choice(RUN,RUN)" sweeps.
-The run's name has the settings that differ from what the chosen groups set.
+The values of exp_dir, run_name and cp_path are taken literally, including commas; to sweep over them, use
+-m "cp_path=choice(RUN,RUN)". The run's name contains the settings that differ from the chosen groups.
 
 Groups (choices are files in {folder}):
 {groups}
@@ -32,7 +36,7 @@ Keys, with their values for the chosen groups:
 
 
 def text(cfg: Config) -> str:
-    """Usage, with the values of a configuration."""
+    """Return the text of --help with the values of a configuration."""
     return HEAD.format(folder=CONFIGS, groups="\n".join(_groups()), keys="\n".join(_keys(cfg)))
 
 
@@ -42,7 +46,7 @@ def _groups() -> Iterator[str]:
 
 
 def lines(settings: Any, prefix: str = "") -> Iterator[str]:
-    """One line for every field of a dataclass but its name: key, value and the comment behind the field."""
+    """Yield one line per field of a dataclass except its name: key, value and the comment at the field."""
     comments = _comments(type(settings))
     for field in fields(settings):
         if field.name != "name":
@@ -68,7 +72,7 @@ def _line(key: str, value: object, comment: str) -> str:
 
 
 def _comments(cls: type) -> dict[str, str]:
-    """The comments behind the fields in the source, which are the one place where their meaning is written."""
+    """Read the comments at the fields from the source, the only place where their meaning is documented."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):
         pairs = re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(base), re.MULTILINE)

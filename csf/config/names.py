@@ -1,4 +1,4 @@
-"""What a run's folder is called: the settings of its command that differ from what the chosen groups set."""
+"""Names of run folders, which list the settings that differ from the chosen groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Bytes of a run's settings in the name of a folder: file systems take 255, of which the method has a part.
+# Maximum length of the settings in a folder's name, in bytes: file systems allow 255, including the method's name.
 LIMIT = 200
 DIGEST = 10  # hexadecimal digits
 
@@ -17,7 +17,7 @@ CHECKPOINT = re.compile(r"(?:policy|epoch)_0*(\d+)\.\w+")
 
 
 def variant(changed: Mapping[str, Any]) -> str:
-    """'-lr=0.001-task.batch_size=16': changed settings of the agent by their short names, others in full.
+    """Format changed settings, the agent's by their short names: "-lr=0.001-task.batch_size=16".
 
     Args:
         changed: values by path, such as "agent.lr".
@@ -29,7 +29,7 @@ def variant(changed: Mapping[str, Any]) -> str:
 
 
 def shortened(text: str) -> str:
-    """The text; if it is longer than `LIMIT`, its beginning with a hash of the whole."""
+    """Return the text; if it is longer than `LIMIT`, its beginning and a hash of the whole text."""
     whole = text.encode()
     if len(whole) <= LIMIT:
         return text
@@ -37,11 +37,11 @@ def shortened(text: str) -> str:
     return f"{whole[: LIMIT - DIGEST - 1].decode(errors='ignore')}-{digest}"
 
 
-def lender(cp_path: str, exp_dir: Path, method: str) -> str:
-    """'sd000@100': the run that `cp_path` names and, if it names a file, the epoch.
+def skills_run(cp_path: str, exp_dir: Path, method: str) -> str:
+    """Return a short name of the run that `cp_path` names, with the epoch if it names a file: "sd000@100".
 
-    A run elsewhere than `exp_dir`/pretrain/ENVIRONMENT/`method` gets a hash of its path besides, so that runs of the
-    same seed are told apart. Nothing is looked up: the name must not change when the lender trains on.
+    If the run is not in `exp_dir`/pretrain/ENVIRONMENT/`method`, a hash of its path is added, so that runs with the
+    same seed have different names. Only the path is used: the name must not change when that run trains further.
     """
     path = Path(os.path.abspath(os.path.expanduser(cp_path)))
     file = CHECKPOINT.fullmatch(path.name)
@@ -51,12 +51,12 @@ def lender(cp_path: str, exp_dir: Path, method: str) -> str:
     epoch = f"@{file[1]}" if file else ""
     if re.fullmatch(rf"pretrain/[^/]+/{re.escape(method)}/[^/]+", place):
         return run.name + epoch
-    name = re.sub(r"[*?]", "_", run.name)  # of a pattern
+    name = re.sub(r"[*?]", "_", run.name)  # wildcards of a pattern
     return f"{name}{epoch}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:DIGEST]}"
 
 
 def _spelt(value: Any) -> str:
-    """A value as the command line takes it, without the characters that separate folders."""
+    """Format a value as on the command line, with slashes replaced."""
     if isinstance(value, list):
         return f"[{','.join(map(_spelt, value))}]"
     words = {None: "null", True: "true", False: "false"}

@@ -1,4 +1,4 @@
-"""The words of a command line: names and paths as they are written, and what a word of a sweep stands for."""
+"""Command-line overrides: quotes names and paths literally, and expands the values of a sweep."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hydra.errors import HydraException
 
 from csf.errors import ConfigError
 
-PATHS = ("cp_path", "exp_dir", "run_name")  # settings that are taken as they are written
+PATHS = ("cp_path", "exp_dir", "run_name")  # settings that are taken literally
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 
 
 def literal(words: Sequence[str], sweep: bool = False) -> list[str]:
-    """Overrides as Hydra takes them.
+    """Quote overrides for Hydra.
 
-    Paths and names are what they are: 1e5, a comma or a quotation mark means nothing in them, and ~ is the home
-    folder. Left to Hydra are values in quotes, and in a sweep cp_path='choice(a,b)'. Arguments of the environment need
-    no +, though no yaml file lists them.
+    Paths and names are literal: 1e5, commas and quotation marks have no special meaning, and ~ is the home folder.
+    Values in quotes and, in a sweep, cp_path='choice(a,b)' are left to Hydra. Arguments of the environment need no +,
+    although no yaml file lists them.
 
     Raises:
-        ConfigError: a word is not UTF-8, or a name is empty.
+        ConfigError: if an override is not UTF-8, or a name is empty.
     """
     return [_literal(word, sweep) for word in words]
 
@@ -52,19 +52,19 @@ def _literal(word: str, sweep: bool) -> str:
 
 
 def key_of(override: Override) -> str:
-    """The key or the group that an override is of."""
+    """Return the key or the group of an override."""
     return override.get_key_element().lstrip("+~")
 
 
 def values(word: str, choices: Callable[[str], Sequence[str]]) -> list[str]:
-    """The overrides that a word of a sweep stands for; none of what another sweeper than Hydra's own expands.
+    """Expand an override of a sweep to single overrides; empty for syntax that only other sweepers expand.
 
     Args:
         word: an override.
-        choices: names of the files in a group, for glob(*).
+        choices: returns the names of the files in a group, for glob(*).
 
     Raises:
-        ConfigError: the word is not an override.
+        ConfigError: if `word` is not an override.
     """
     try:
         override = OverridesParser.create().parse_override(word)
@@ -80,5 +80,5 @@ def values(word: str, choices: Callable[[str], Sequence[str]]) -> list[str]:
 
 
 def not_understood(word: str) -> str:
-    """What is said of a word that Hydra's parser does not take."""
-    return f"{word!r} is not understood; accepted: key=value, with quotes around a value that has punctuation"
+    """Return the message for a word that Hydra's parser refuses."""
+    return f"{word!r} is not understood; accepted: key=value, with quotes around values with punctuation"

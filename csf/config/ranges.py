@@ -1,4 +1,4 @@
-"""What the type of a setting says besides its kind: the numbers that it accepts, and its value before it existed."""
+"""Annotations of settings: accepted ranges, and values for files that predate a setting."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Before:
-    """What the program did before a setting existed, as a value of it: `Annotated[bool, Before(False)]`.
+    """The value of a setting for files that were written before it existed: `Annotated[bool, Before(False)]`.
 
-    Every setting that is added to a released program declares one, which may differ from the value in configs/. It
-    stands in where a file of an earlier version lacks the setting, so that files of all versions stay readable.
+    Every setting that is added after a release declares one. It reproduces the earlier behavior, may differ from the
+    value in configs/, and keeps files of earlier versions readable.
     """
 
     value: Any
@@ -20,7 +20,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of numbers; `above` leaves its lower end out."""
+    """An interval of numbers; with `above`, its lower end is excluded."""
 
     low: float
     high: float = float("inf")
@@ -38,7 +38,7 @@ class Range:
 
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
-Seed = Annotated[int, Range(0, 2**32 - 1)]  # PyTorch takes more, but seeds of other things are sums with this one
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # PyTorch accepts more, but other seeds are sums with this one
 Positive = Annotated[float, Range(0, above=True)]
 NotNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

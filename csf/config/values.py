@@ -1,4 +1,4 @@
-"""Plain trees as frozen dataclasses: every key, type and range checked."""
+"""Converts plain trees to frozen dataclasses and validates every key, type and range."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from csf.registry import nearest
 
 
 def typed(cls: type, node: dict[str, Any], where: str) -> Any:
-    """A frozen dataclass from a plain tree.
+    """Build a frozen dataclass from a plain tree.
 
     Raises:
-        ConfigError: a key that the class has not, a value of another type, or not among those accepted.
+        ConfigError: if a key is unknown or missing, or a value has the wrong type or is out of range.
     """
     values = checked(cls, node, where)
     prefix = f"{where}." if where else ""
@@ -33,15 +33,15 @@ def typed(cls: type, node: dict[str, Any], where: str) -> Any:
 
 
 def checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a plain tree as a dataclass types them; what the tree lacks is left out.
+    """Convert the values of a plain tree to the types of a dataclass; fields that the tree lacks are left out.
 
     Raises:
-        ConfigError: as `typed`.
+        ConfigError: as `typed`, except for missing keys.
     """
     prefix = f"{where}." if where else ""
     hints = {field.name: get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
     accepted = {key: get_args(hint) for key, hint in hints.items() if get_origin(hint) is Literal}
-    # OmegaConf checks types and knows no Literal, so it sees text there.
+    # OmegaConf checks types, but does not support Literal: it checks that these are strings.
     fields = [(key, str if key in accepted else hint) for key, hint in hints.items() if key in node]
     schema = OmegaConf.structured(dataclasses.make_dataclass(cls.__name__, fields))
     try:
@@ -62,7 +62,7 @@ def checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _within(key: str, value: Any, hint: Any) -> None:
-    """Check a number, or each of a list of numbers, against the range in its type."""
+    """Check that a number, or each number of a list, is in the range of its type."""
     if isinstance(value, list):
         for each in value:
             _within(key, each, get_args(hint)[0])
@@ -75,15 +75,15 @@ def _within(key: str, value: Any, hint: Any) -> None:
 
 
 def one_of(key: str, value: str, accepted: Sequence[str]) -> None:
-    """Refuse a value that is not among those accepted.
+    """Check that a value is one of those accepted.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: if it is not.
     """
     if value not in accepted:
         raise ConfigError(f"{key} is {value!r}; accepted: {', '.join(accepted)}{nearest(value, accepted)}")
 
 
 def not_accepted(what: str, word: str, accepted: Sequence[str]) -> str:
-    """What is said of a name that is not known, with the nearest that is."""
+    """Return the message for an unknown name, with the accepted names and the nearest of them."""
     return f"{what} is not known; accepted: {', '.join(accepted)}{nearest(word, accepted)}"

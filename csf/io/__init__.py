@@ -1,1 +1,1 @@
-"""What a run leaves on disk."""
+"""Reads and writes the files of runs."""

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on, in one file that loads without running code."""
+"""Full checkpoints: one file with everything that a run needs to resume, which loads without executing code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
-KEEP = 2  # full states; the older one stands in if the newer is damaged
-KEEP_POLICY_EVERY = 1000  # epochs; policies of other epochs are kept as `milestones` says, or beside their full state
-# Epochs, each 1.4 times the one before: 1, 2, 3, 4, 6, 8, 11, 16, ... They look back at how skills emerged.
+KEEP = 2  # full checkpoints; the older one is used if the newer is damaged
+KEEP_POLICY_EVERY = 1000  # epochs; other policies are kept if `milestones` has their epoch, or with a full checkpoint
+# Epochs, each about 1.4 times the previous: 1, 2, 3, 4, 6, 8, 11, 16, ... Their policies show how skills emerged.
 MARKS = sorted({round(2 ** (k / 2)) for k in range(64)})
 
 
 def provenance() -> dict[str, str]:
-    """Versions of what computes, and the commit of the code where it can be known."""
+    """Return the versions of Python and the main packages, and the commit of the code if it is in a git repository."""
     versions = {"csf": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "gymnasium", "mujoco"):
         try:
@@ -42,18 +42,18 @@ def provenance() -> dict[str, str]:
     folder = Path(__file__).parents[2]
     if (folder / ".git").exists():
         command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        with suppress(OSError, subprocess.CalledProcessError):  # no git here, or not a folder that it trusts
+        with suppress(OSError, subprocess.CalledProcessError):  # git is not installed, or refuses the folder
             versions["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return versions
 
 
 def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any], device: torch.device) -> None:
-    """Write the full state of all parts, the random states and plain `facts`, whole or not at all.
+    """Write the full state of all parts, the random states and plain `facts` atomically.
 
-    Random states are those of the CPU and of the run's `device`.
+    The random states are those of the CPU and of the run's `device`.
 
     Raises:
-        CheckpointError: the file cannot be written; what was there before is untouched.
+        CheckpointError: if the file cannot be written; an earlier file is unchanged.
     """
     rng: dict[str, Any] = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
@@ -63,20 +63,20 @@ def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any], de
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a full state; no code in it can run.
+    """Read a full checkpoint without executing code from it.
 
     Raises:
-        CheckpointError: no such file, a damaged or foreign one, or another format.
+        CheckpointError: if there is no such file, it is damaged or of another program, or has another format.
     """
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))) or "none"
         raise CheckpointError(f"no checkpoint {path}; in that folder: {there}")
     try:
         with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # PyTorch does not compare checksums
+            if damaged := archive.testzip():  # PyTorch does not verify checksums
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes from anywhere can fail anyhow
+    except Exception as error:  # arbitrary bytes can raise any error
         foreign = isinstance(error, UnpicklingError)
         reason = "it holds more than tensors and plain data" if foreign else files.reason_of(error)[:120]
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({reason})") from error
@@ -87,17 +87,17 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest full state in a run's folder that can be read, if there is any.
+    """Return the newest full checkpoint in a folder that can be read; None if there are no checkpoints.
 
     Raises:
-        CheckpointError: there are checkpoints, and none can be read.
+        CheckpointError: if there are checkpoints, but none can be read.
     """
     errors = []
     for path in reversed(found(folder, FULL).values()):
         try:
             return path, load(path)
         except CheckpointError as error:
-            log.warning("%s; trying the one before", error)
+            log.warning("%s; trying the previous checkpoint", error)
             errors.append(str(error))
     if errors:
         raise CheckpointError(f"no checkpoint in {folder} can be read: {errors[0]}")
@@ -105,19 +105,19 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: torch.device) -> None:
-    """Put loaded state into the parts, and the random states into the generators of the CPU and of `device`."""
+    """Restore the parts and the random states of the CPU and of `device` from a loaded state."""
     for name, part in parts.items():
         part.load_full_state(state["parts"][name])
     rng = state["rng"]
     torch.set_rng_state(rng["torch"])
     if device.type == "cuda" and "cuda" in rng:
         saved = rng["cuda"]
-        # Older checkpoints list the states of all devices that were visible; a run has always used the first.
+        # Older checkpoints have a list with the states of all visible devices; runs have always used the first.
         torch.cuda.set_rng_state(saved[0] if isinstance(saved, list) else saved, device)
 
 
 def prune(folder: Path) -> None:
-    """Delete older full states, policies that are neither beside one nor milestones, and abandoned partial files."""
+    """Delete old full checkpoints, old policies except milestones, and abandoned partial files."""
     full, policies = found(folder, FULL), found(folder, POLICY)
     kept = set(list(full)[-KEEP:])
     old = [path for epoch, path in full.items() if epoch not in kept]
@@ -128,10 +128,10 @@ def prune(folder: Path) -> None:
 
 
 def milestones(epochs: Iterable[int]) -> set[int]:
-    """Of the epochs that were saved, those whose policies are kept for good.
+    """Return the saved epochs whose policies are never deleted.
 
-    Every thousandth, and the first at or after each of `MARKS`. An epoch that is chosen stays chosen when later ones
-    are saved, whatever the length of the run.
+    These are every thousandth epoch and the first saved epoch at or after each of `MARKS`. Saving later epochs does
+    not change the earlier choices.
     """
     saved = sorted(epochs)
     after = (bisect_left(saved, mark) for mark in MARKS)
@@ -139,17 +139,17 @@ def milestones(epochs: Iterable[int]) -> set[int]:
 
 
 def found(folder: Path, kind: str) -> dict[int, Path]:
-    """Files of a kind (`FULL`, `POLICY`) by their epoch, oldest first; a name that is not ours is passed over."""
+    """Return the files of a kind (`FULL`, `POLICY`) by epoch, oldest first; other names are ignored."""
     before, after = kind.split("{:06d}")
     names = {path.name.removeprefix(before).removesuffix(after): path for path in folder.glob(pattern(kind))}
     return dict(sorted((int(name), path) for name, path in names.items() if name.isdecimal()))
 
 
 def evaluation(epoch: int | None) -> str:
-    """What the names of the files begin with that hold an evaluation of an epoch, beside its checkpoint."""
+    """Return the stem of the names of an epoch's evaluation files."""
     return "eval" if epoch is None else f"eval_{epoch:06d}"
 
 
 def pattern(kind: str) -> str:
-    """The pattern that the names of a kind of file match."""
+    """Return the glob pattern of a kind of file (`FULL`, `POLICY`)."""
     return kind.replace("{:06d}", "*")

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, found through links, with names that every library can open."""
+"""Files on disk: atomic writes, search through symbolic links, and valid names."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import IO
 
 from csf.errors import CheckpointError, ConfigError
 
-PARTIAL = ".partial"  # in the name of a file that is not whole yet, behind the machine and the process that write it
-QUIET = 3600.0  # seconds without a write, after which a partial file of another machine counts as abandoned
+PARTIAL = ".partial"  # suffix of files being written, after the machine's name and the process id
+QUIET = 3600.0  # seconds without a write until a partial file of another machine counts as abandoned
 
 
 def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
-    """Have `dump` write a file, whole or not at all.
+    """Write a file atomically with `dump`.
 
     Raises:
-        CheckpointError: the file cannot be written; what was there before is untouched.
+        CheckpointError: if the file cannot be written; an earlier file is unchanged.
     """
     try:
         with replacing(path) as partial, partial.open("wb") as file:
@@ -35,21 +35,21 @@ def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to, beside `path`; at the end the file takes the place of `path`, on an error it is deleted."""
+    """Yield a path to write to, next to `path`; the file replaces `path` at the end, and is deleted on an error."""
     partial = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
-        os.replace(partial, path)  # a killed process leaves the previous file whole
+        os.replace(partial, path)  # atomic: a killed process leaves the previous file
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def abandoned(folder: Path) -> list[Path]:
-    """Partial files in a folder that nobody is writing any more.
+    """Return the partial files in a folder that no process writes any more.
 
-    Their process was on this machine and has ended, or it is this one. A process on another machine, or in another
-    container, cannot be seen from here: its files count once they have not been written to for an hour.
+    The process ran on this machine and has ended, or is the current one. Processes on other machines or in other
+    containers cannot be checked: their files count as abandoned if they were not written to for an hour.
     """
     found = []
     for path in [*folder.glob(f"*{PARTIAL}"), *folder.glob(f"*{PARTIAL}.webm")]:
@@ -60,7 +60,7 @@ def abandoned(folder: Path) -> list[Path]:
 
 
 def _is_written(partial: Path) -> bool:
-    """Whether the process that a partial file's name tells of is another one that may still run."""
+    """Whether the process in a partial file's name is another one that may still be running."""
     named = re.search(rf"\.{re.escape(platform.node())}\.(\d+){re.escape(PARTIAL)}", partial.name)
     if named is None:
         return time.time() - partial.stat().st_mtime < QUIET
@@ -70,19 +70,19 @@ def _is_written(partial: Path) -> bool:
         os.kill(int(named[1]), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it belongs to another user
+    except PermissionError:  # the process belongs to another user
         return True
     return True
 
 
 def walk(folder: Path, pattern: str) -> list[Path]:
-    """Files below a folder whose name matches, in order; links to folders are followed, each folder once."""
+    """Return the sorted files below a folder whose name matches; follows links, and visits each folder once."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
         try:
             place = os.stat(here)
-        except OSError:  # deleted meanwhile
+        except OSError:  # deleted in the meantime
             folders.clear()
             continue
         if (place.st_dev, place.st_ino) in seen:
@@ -95,10 +95,10 @@ def walk(folder: Path, pattern: str) -> list[Path]:
 
 
 def check_name(path: Path) -> Path:
-    """Refuse a path that is not UTF-8, which libraries cannot open: OpenCV ends the whole process. Returns the path.
+    """Return the path if it is valid UTF-8. Libraries cannot open other paths, and OpenCV aborts the process.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: if it is not valid UTF-8.
     """
     try:
         str(path.absolute()).encode()
@@ -111,7 +111,7 @@ def check_name(path: Path) -> Path:
 
 
 def reason_of(error: BaseException) -> str:
-    """One line: what the system said, which PyTorch's writer hides behind an error of its own."""
+    """Return one line: the operating system's reason, which PyTorch's writer hides in the error's context, if any."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.strerror:

@@ -1,4 +1,4 @@
-"""Folders of policies on the Hugging Face hub: download and upload. The package huggingface_hub is optional."""
+"""Downloads and uploads exported folders of the Hugging Face hub, with the optional package huggingface_hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csf.errors import CheckpointError, MissingDependency
 from csf.io import files
 
 PREFIX = "hf://"
-FILES = ("*.safetensors", "config.yaml", "eval*.json")  # of a folder on the hub, all that is downloaded
+FILES = ("*.safetensors", "config.yaml", "eval*.json")  # the only files that are downloaded
 NAME = r"[\w.-]+/[\w.-]+"
 
 
@@ -20,12 +20,12 @@ def download(address: str, policy: str) -> Path:
 
     Args:
         address: hf://USER/NAME, or hf://USER/NAME@REVISION.
-        policy: the name of the policy file.
+        policy: name of the policy file.
 
     Raises:
-        CheckpointError: another address, a folder that cannot be downloaded or has no policy, or a file in it that
-            is a link to elsewhere.
-        MissingDependency: huggingface_hub is not installed.
+        CheckpointError: if the address is malformed, the folder cannot be downloaded or has no policy, or a file in
+            it links out of the folder.
+        MissingDependency: if huggingface_hub is not installed.
     """
     named = re.fullmatch(rf"{PREFIX}({NAME})(?:@([\w./-]+))?", address)
     if named is None:
@@ -33,26 +33,26 @@ def download(address: str, policy: str) -> Path:
     client = _client(address)
     try:
         folder = Path(client.snapshot_download(named[1], revision=named[2], allow_patterns=list(FILES)))
-    except Exception as error:  # of the network, the hub or the disk
+    except Exception as error:  # network, hub or disk
         raise CheckpointError(f"cannot download {address}: {files.reason_of(error)}") from error
     for path in files.walk(folder, "*"):
         _check_inside(path, folder)
     if not (folder / policy).is_file():
-        raise CheckpointError(f"{address} has no {policy}, which csf.export writes")
+        raise CheckpointError(f"{address} has no {policy}; accepted: a folder that csf export wrote")
     return folder / policy
 
 
 def upload(folder: Path, names: Sequence[str], target: str) -> str:
-    """Upload files of a folder to the hub, where it is made if it is not there; returns its address on the web.
+    """Upload files of a folder to a repository on the hub, which is created if needed, and return its web address.
 
     Args:
-        folder: where the files are.
-        names: of the files; nothing else is sent.
+        folder: folder of the files.
+        names: names of the files; no others are sent.
         target: USER/NAME.
 
     Raises:
-        CheckpointError: it cannot be uploaded.
-        MissingDependency: huggingface_hub is not installed.
+        CheckpointError: if the upload fails.
+        MissingDependency: if huggingface_hub is not installed.
     """
     client = _client(f"push={target}")
     try:
@@ -64,18 +64,18 @@ def upload(folder: Path, names: Sequence[str], target: str) -> str:
             allow_patterns=list(names),
             commit_message="Policy of csf",
         )
-    except Exception as error:  # of the network or the hub
+    except Exception as error:  # network or hub
         reason = files.reason_of(error)
         raise CheckpointError(f"cannot upload {folder} to {target}: {reason}. To log in: hf auth login") from error
     return f"https://huggingface.co/{target}"
 
 
 def check_target(target: str) -> None:
-    """Refuse what cannot be pushed to, before anything is made.
+    """Check a target before any file is written.
 
     Raises:
-        CheckpointError: it is not USER/NAME.
-        MissingDependency: huggingface_hub is not installed.
+        CheckpointError: if it is not USER/NAME.
+        MissingDependency: if huggingface_hub is not installed.
     """
     if not re.fullmatch(NAME, target):
         raise CheckpointError(f"push={target} is not understood; accepted: push=USER/NAME")
@@ -91,8 +91,8 @@ def _client(what: str) -> Any:
 
 
 def _check_inside(path: Path, folder: Path) -> None:
-    """Refuse a link out of the folder; in the hub's cache, files are links to REPOSITORY/blobs."""
+    """Refuse links out of the folder; in the hub's cache, files are links to REPOSITORY/blobs."""
     cached = folder.parent.name == "snapshots"
     allowed = [folder.resolve(), *([folder.parents[1].resolve() / "blobs"] if cached else [])]
     if not any(path.resolve().is_relative_to(place) for place in allowed):
-        raise CheckpointError(f"{path} is a link out of the downloaded folder, to {path.resolve()}: it is not read")
+        raise CheckpointError(f"{path} is a link out of the downloaded folder, to {path.resolve()}; it is not read")

@@ -1,4 +1,4 @@
-"""Finds and loads what training leaves: an agent, or what a file says of itself."""
+"""Finds and loads policy files and full checkpoints."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from csf.errors import CheckpointError
 from csf.io import checkpoint, files, hub, policy
 
 FULL = Path(checkpoint.FULL).suffix
-EXPORTED = "policy.safetensors"  # in a folder that csf.export made
+EXPORTED = "policy.safetensors"  # in a folder that csf export wrote
 TRIES = 5
 
 
 def load(cp_path: str | Path, device: torch.device | str = "cpu") -> Agent:
-    """A trained agent, ready to act; no code in the file can run, and neither Hydra nor the environment is needed.
+    """Load a trained agent without executing code from the file. Neither Hydra nor the environment is needed.
 
-    The agent has `act(obs, skill)`, `sample_skills(n)`, `goal_skill(obs, goal)` and `spec`, what it knows of its
-    environment. Observations are as the environment of this package gives them: vectors [N, O] float32, normalized
-    where `spec.obs_mean` and `spec.obs_std` say so, images [N, H, W, C] uint8, or both in a dict {"image", "vector"}.
+    The agent has `act(obs, skill)`, `sample_skills(n)`, `goal_skill(obs, goal)` and `spec`, the description of its
+    environment. Observations are as returned by this package's environments: vectors [N, O] float32, normalized by
+    `spec.obs_mean` and `spec.obs_std` if these are set, images [N, H, W, C] uint8, or a dict {"image", "vector"}.
 
     Args:
-        cp_path: a run's folder, a policy file, a full checkpoint, a pattern, or hf://USER/NAME: see
+        cp_path: a run's folder, a policy file, a full checkpoint, a pattern, or hf://USER/NAME; see
             `csf.io.load.find`.
-        device: where the agent computes.
+        device: device of the agent.
 
     Raises:
-        CheckpointError: no such file, a damaged or foreign one, or another format.
+        CheckpointError: if there is no such file, it is damaged or of another program, or has another format.
     """
     return open_newest(cp_path, device)[2]
 
 
 def open_newest(cp_path: str | Path, device: torch.device | str = "cpu") -> tuple[Path, dict[str, Any], Agent]:
-    """The file that a path or a pattern names, what it says of itself, and its agent.
+    """Return the file that a path or a pattern names, its metadata, and its agent.
 
-    A run that is training deletes old policies: if the file is gone before it is opened, the newest is found again.
+    A run that is training deletes old policies: if the file is deleted before it is opened, the search is repeated.
 
     Raises:
         CheckpointError: as `load`.
@@ -56,45 +56,47 @@ def open_newest(cp_path: str | Path, device: torch.device | str = "cpu") -> tupl
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any], Agent]:
-    """What a policy file or a full checkpoint says of itself, and its agent, from one pass over the file.
+    """Read the metadata and the agent of a policy file or a full checkpoint, in one pass over the file.
 
     Raises:
         CheckpointError: as `load`.
     """
     if path.suffix != FULL:
-        told, agent = policy.load(path)
+        about, agent = policy.load(path)
     else:
         state = checkpoint.load(path)
-        told = {key: value for key, value in state.items() if key not in ("parts", "rng")}
-        policy.check_origin(path, told)
+        about = {key: value for key, value in state.items() if key not in ("parts", "rng")}
+        policy.check_origin(path, about)
         try:
             agent = policy.rebuild(path, state)
             agent.load_state_dict(state["parts"]["agent"]["modules"])
         except policy.MISFITS as error:
             raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
-    return told, agent.eval().to(device)
+    return about, agent.eval().to(device)
 
 
 ACCEPTED = "accepted: a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME"
 
 
 def find(cp_path: str | Path) -> Path:
-    """The policy file or full checkpoint that a path or a pattern names.
+    """Return the policy file or full checkpoint that a path or a pattern names.
 
     Args:
-        cp_path: such a file; a folder, of which the run last written is taken, and of it the latest epoch, as a policy
-            file if there is one; a folder that `csf.export` made; hf://USER/NAME, such a folder on the Hugging Face
-            hub, which is downloaded; or a pattern with *, ? or [] for files and folders, of which the last written
-            counts.
+        cp_path: one of:
+            a policy file or a full checkpoint;
+            a folder with one or more runs: the latest epoch of the most recently written run, preferably a policy;
+            a folder that `csf export` wrote;
+            hf://USER/NAME: such a folder on the Hugging Face hub, which is downloaded;
+            a pattern with *, ? or [] that matches any of these: the most recently written match.
 
     Raises:
-        CheckpointError: there is no such file.
-        MissingDependency: the hub is named, and its package is not installed.
+        CheckpointError: if there is no such file.
+        MissingDependency: if huggingface_hub is needed and not installed.
     """
     if str(cp_path).startswith(hub.PREFIX):
         return hub.download(str(cp_path), EXPORTED)
     named = files.check_name(Path(cp_path).expanduser())
-    # Not Path.exists, which raises where a name is too long or a folder may not be entered.
+    # Path.exists raises if a name is too long or a folder is not accessible; os.path.exists does not.
     matches = [named] if os.path.exists(named) else [Path(match) for match in glob.glob(str(named), recursive=True)]
     if not matches:
         raise CheckpointError(f"cp_path={cp_path}: no such file or folder; {ACCEPTED}")
@@ -105,23 +107,23 @@ def find(cp_path: str | Path) -> Path:
 
 
 def choose(exp_dir: Path, method: str, env: str, seed: int | None = None) -> tuple[Path, list[Path]]:
-    """The latest policy file of a run of a method on an environment under `exp_dir`, and those of the other such runs.
+    """Choose a run of a method on an environment; return its latest policy file, and those of the other such runs.
 
     Args:
-        exp_dir: where to look.
+        exp_dir: folder to search.
         method: name of the agent.
         env: name of the environment.
-        seed: a run with the method's plain settings is preferred, among them one with this seed, then the one last
-            written; None: only the time counts.
+        seed: prefer runs without changed settings, then runs with this seed, then the most recently written one;
+            None: the most recently written run.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: if there is no such run.
     """
     made = [(path, config) for path in _runs(exp_dir, checkpoint.POLICY) if (config := _config_of(path, method, env))]
     if not made:
         raise CheckpointError(
             f"no run of agent={method} on env={env} under {exp_dir}/ has a policy file; "
-            f"train one: python -m csf.train agent={method} env={env}, or name one with cp_path="
+            f"train one: csf train agent={method} env={env}, or select one with cp_path="
         )
     if seed is not None:
         made.sort(key=lambda each: (bool(each[1].get("variant")), each[1].get("seed") != seed))  # stable
@@ -130,7 +132,7 @@ def choose(exp_dir: Path, method: str, env: str, seed: int | None = None) -> tup
 
 
 def run_of(path: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to, or the checkpoint's own if it was put elsewhere."""
+    """Return the run's folder of a checkpoint, or the checkpoint's folder if it was moved elsewhere."""
     return path.parent.parent if path.parent.name == "checkpoints" else path.parent
 
 
@@ -146,7 +148,7 @@ def _newest_in(path: Path) -> Path | None:
 
 
 def _runs(folder: Path, kind: str) -> list[Path]:
-    """The file of the latest epoch in every folder below that has such files; the one last written comes first."""
+    """Return the file of the latest epoch of every folder below that has files of this kind, last written first."""
     parents = {path.parent for path in files.walk(folder, checkpoint.pattern(kind))}
     latest = [list(found.values())[-1] for parent in parents if (found := checkpoint.found(parent, kind))]
     return sorted(latest, key=_written, reverse=True)
@@ -155,12 +157,12 @@ def _runs(folder: Path, kind: str) -> list[Path]:
 def _written(path: Path) -> tuple[int, str]:
     try:
         return path.stat().st_mtime_ns, str(path)
-    except OSError:  # deleted meanwhile
+    except OSError:  # deleted in the meantime
         return 0, str(path)
 
 
 def _config_of(path: Path, method: str, env: str) -> dict[str, Any] | None:
-    """The configuration in a policy file; None if it is of another method or environment, damaged or foreign."""
+    """Return the configuration in a policy file; None if its method or environment differs, or it cannot be read."""
     try:
         config: dict[str, Any] = policy.describe(path)["config"]
         return config if (config["agent"]["name"], config["env"]["name"]) == (method, env) else None

@@ -1,4 +1,4 @@
-"""Numbers and pictures of a run: metrics.jsonl, plots/, TensorBoard, and W&B on request."""
+"""Logs the metrics and pictures of a run to metrics.jsonl, plots/, TensorBoard and, optionally, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from csf.errors import ConfigError, MissingDependency
 from csf.io import files
 
 WandbMode = Literal["disabled", "offline", "online"]
-FILM = 100  # frames
+FILM = 100  # maximum number of frames of a GIF
 ROWS = "metrics.jsonl"
 
 log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Somewhere that rows and pictures go."""
+    """A destination of rows and pictures."""
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
-        """Take one epoch's row, which has "epoch", and pictures [H, W, 3] uint8, and leave nothing in memory."""
+        """Write the row of an epoch, with the key "epoch", and pictures [H, W, 3] uint8, without buffering."""
         ...
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         ...
 
 
 class JsonLines:
-    """A JSON object per epoch in metrics.jsonl, pictures as plots/<name>_<epoch>.png; new keys may come at any time."""
+    """One JSON object per epoch in metrics.jsonl, pictures in plots/<name>_<epoch>.png; rows may differ in keys."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / ROWS).open("a", buffering=1)
@@ -55,14 +55,14 @@ class JsonLines:
             (self._plots / f"{name}_{row['epoch']:06d}.png").write_bytes(png(image))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._file.close()
 
 
 class TensorBoard:
     """An event file in the run's folder, written in the caller's thread.
 
-    PyTorch's `SummaryWriter` writes in a thread of its own, which on a full disk ends in a traceback of its own.
+    PyTorch's `SummaryWriter` writes in a separate thread, whose errors, such as a full disk, cannot be caught here.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,13 +70,13 @@ class TensorBoard:
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
-        # TensorBoard reads the files of a folder in the order of their names.
+        # TensorBoard reads the files of a folder in alphabetical order.
         self._file = (folder / f"events.out.tfevents.{time.time():010.0f}.{platform.node()}.{os.getpid()}").open("ab")
         self._records, self._event, self._summary = RecordWriter(self._file), Event, Summary
         self._add(file_version="brain.Event:2")
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
-        """Scalars, and pictures [H, W, 3] or films [T, H, W, 3], at the step of the row's epoch."""
+        """Write scalars, and pictures [H, W, 3] or films [T, H, W, 3], at the step of the row's epoch."""
         value = self._summary.Value
         values = [value(tag=name, simple_value=number) for name, number in row.items() if name != "epoch"]
         for name, image in images.items():
@@ -91,12 +91,12 @@ class TensorBoard:
         self._file.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._file.close()
 
 
 class Wandb:
-    """Weights & Biases; the run keeps its identity when it goes on."""
+    """Weights & Biases; a resumed run keeps its id."""
 
     def __init__(self, folder: Path, mode: WandbMode, name: str, config: Mapping[str, Any]) -> None:
         try:
@@ -130,50 +130,50 @@ class Wandb:
 
 
 def _cannot_start(mode: WandbMode, error: Exception) -> ConfigError:
-    """No key, no network or no home folder: wandb raises errors of many libraries, also when it is imported."""
+    """Convert an error of wandb, which raises those of many libraries: no key, no network, no home folder."""
     reason = files.reason_of(error).rstrip(".")
     return ConfigError(f"wandb={mode} cannot start: {reason}; accepted: disabled, offline, online")
 
 
 def _identity(folder: Path) -> str:
-    """The name by which Weights & Biases knows the run; a file that does not hold one is replaced, and that is said."""
+    """Return the run's id on Weights & Biases from .wandb_id; a missing or invalid file is replaced, with a warning."""
     file = folder / ".wandb_id"
     name = file.read_text(errors="replace").strip() if file.exists() else None
     if name is None or not re.fullmatch(r"[\w-]{1,128}", name):
         if name is not None:
-            log.warning("%s holds no name of a run: the run continues under a new one", file)
+            log.warning("%s has no valid run id; a new one is used", file)
         name = uuid.uuid4().hex[:8]
         files.write(file, lambda target, name=name: target.write(name.encode()))  # type: ignore[misc]
     return name
 
 
 class Logger:
-    """Hands rows to all sinks; a checkpoint holds how long the files were, so that a resumed run cuts them back."""
+    """Writes rows to all sinks; its state holds the lengths of the files, to which a resumed run truncates them."""
 
     def __init__(self, folder: Path) -> None:
-        """Open no file yet: `open` does, once it is known where the run goes on."""
+        """Set the run's folder; files are opened by `open`, after the run was restored."""
         self.folder = folder
         self.sinks: list[Sink] = []
 
     def open(self, mode: WandbMode, name: str, config: Mapping[str, Any]) -> None:
-        """Start writing behind what is there."""
+        """Open the sinks for appending."""
         self.sinks = [JsonLines(self.folder), TensorBoard(self.folder)]
         if mode != "disabled":
             self.sinks.append(Wandb(self.folder, mode, name, config))
 
     def write(self, row: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
-        """One epoch's numbers, with "epoch" among them, and its pictures."""
+        """Write the row of an epoch, with the key "epoch", and its pictures [H, W, 3] uint8."""
         for sink in self.sinks:
             sink.write(row, images)
 
     def full_state(self) -> dict[str, Any]:
-        """Length in bytes of every growing file."""
+        """Return the length in bytes of metrics.jsonl and every event file."""
         return {"lengths": {path.name: path.stat().st_size for path in self._files()}}
 
     def load_full_state(self, state: dict[str, Any]) -> None:
-        """Cut the files back to the lengths they had, and to whole records; rows of later epochs are written again.
+        """Truncate the files to their lengths at the checkpoint and to whole records.
 
-        After a crash of the machine a file may be shorter than it was, or end in zeros.
+        After a crash of the machine, a file may be shorter than at the checkpoint, or end in zeros.
         """
         lengths = state["lengths"]
         for path in self._files():
@@ -184,14 +184,14 @@ class Logger:
             whole = (_whole_rows if path.name == ROWS else _whole_events)(path, min(size, expected))
             os.truncate(path, whole)
             if whole < expected:
-                log.warning("%s has lost its end: cut to whole records, %d of %d bytes", path, whole, expected)
+                log.warning("%s is incomplete: truncated to whole records, %d of %d bytes", path, whole, expected)
             elif whole < size:
-                log.warning("%s: %d bytes from after the checkpoint are removed", path, size - whole)
+                log.warning("%s: %d bytes written after the checkpoint are removed", path, size - whole)
 
     def start_over(self) -> Path | None:
-        """Move what a run without a checkpoint has left into a folder earlier_<n>, and return that folder.
+        """Move the logs of a run without a checkpoint to a new folder earlier_<n> and return it.
 
-        Where no row has been written, what is left is deleted, and None is returned.
+        If no row was written, delete the logs and return None.
         """
         rows, plots = self.folder / ROWS, self.folder / "plots"
         if not rows.is_file() or not _whole_rows(rows, rows.stat().st_size):
@@ -201,14 +201,14 @@ class Logger:
         numbers = (n for n in itertools.count(1) if not (self.folder / f"earlier_{n}").exists())
         aside = self.folder / f"earlier_{next(numbers)}"
         aside.mkdir()
-        # Rows last: if the process is killed in between, the next one moves the rest.
+        # metrics.jsonl last: if the process is killed in between, the next one moves the rest.
         for path in reversed([*self._files(), *self.folder.glob(".wandb_id"), plots]):
             path.rename(aside / path.name)
         plots.mkdir()
         return aside
 
     def close(self) -> None:
-        """Close every sink; what could not be written has been told by `write`."""
+        """Close every sink; errors are ignored here, since `write` has raised them."""
         for sink in self.sinks:
             with suppress(OSError):
                 sink.close()
@@ -219,7 +219,7 @@ class Logger:
 
 
 def _whole_rows(path: Path, size: int) -> int:
-    """The length of the whole rows among the first `size` bytes of metrics.jsonl; the end alone is looked at."""
+    """Return the length of the complete rows in the first `size` bytes of metrics.jsonl; only the last is parsed."""
     with path.open("rb") as file:
         content = file.read(size)
     while content:
@@ -228,17 +228,17 @@ def _whole_rows(path: Path, size: int) -> int:
         try:
             if isinstance(json.loads(last), dict):
                 break
-        except ValueError:  # also of bytes that are not text
+        except ValueError:  # includes bytes that are not UTF-8
             pass
         content = content[: len(content) - len(last)]
     return len(content)
 
 
 def _whole_events(path: Path, size: int) -> int:
-    """The length of the whole records among the first `size` bytes of a file of events.
+    """Return the length of the complete records in the first `size` bytes of an event file.
 
-    A record is its length (8 bytes), the checksum of the length (4), the content, and its checksum (4). The checksum
-    of the last content is compared; those before it were followed by a record, and comparing them would take long.
+    A record is its length (8 bytes), the checksum of the length (4), the content, and its checksum (4). Only the last
+    content is verified: earlier ones are followed by a record, and verifying all would be slow.
     """
     from tensorboard.summary.writer.record_writer import masked_crc32c
 
@@ -260,7 +260,7 @@ def _whole_events(path: Path, size: int) -> int:
 
 
 def png(image: np.ndarray) -> bytes:
-    """[H, W, 3] uint8 as the content of a PNG file."""
+    """Encode a picture [H, W, 3] uint8 as PNG."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -269,9 +269,9 @@ def png(image: np.ndarray) -> bytes:
 
 
 def gif(frames: np.ndarray, seconds: float = 10.0) -> bytes:
-    """[T, H, W, 3] uint8 as the content of a GIF file, which is how TensorBoard plays films.
+    """Encode a film [T, H, W, 3] uint8 as GIF, which TensorBoard can play.
 
-    It has half the width and height and at most `FILM` frames, and takes so many seconds: GIF files are large.
+    To limit its size, it has half the width and height and at most `FILM` frames; it plays for `seconds`.
     """
     from PIL import Image
 

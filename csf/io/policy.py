@@ -1,4 +1,4 @@
-"""A policy file on its own: one safetensors file whose header says in JSON what it is, so that loading runs no code."""
+"""Policy files: safetensors files with a JSON header that describes the agent, which load without executing code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from csf.agents import Agent, objectives
 from csf.backbones import backbones
-from csf.config.schema import completed, made, told
+from csf.config.schema import completed, describe_added, from_section
 from csf.errors import CheckpointError
 from csf.io import files
 from csf.io.checkpoint import FORMAT
@@ -24,22 +24,22 @@ from csf.types import EnvSpec
 
 log = logging.getLogger(__name__)
 
-HEADER = "csf"  # the key of the JSON document among the file's metadata
-# How state of another version fails to become an agent.
+HEADER = "csf"  # key of the JSON document in the file's metadata
+# Errors when the state of another version does not fit the agent.
 MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = False) -> None:
-    """Write what acting takes, without optimizers.
+    """Write the modules that acting needs, without optimizers.
 
     Args:
-        path: of the file.
-        agent: whose policy it is.
-        facts: "config" and plain data, for the header.
-        critics: whether to write the critics and all else that the agent is made of, for adaptation.
+        path: path of the file.
+        agent: agent to save.
+        facts: plain data for the header, including "config".
+        critics: whether to write all modules, including the critics, for fine-tuning.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: if the file cannot be written.
     """
     state = agent.state_dict() if critics else agent.policy_state()
     tensors = {name: value.contiguous().cpu() for name, value in state.items()}
@@ -54,10 +54,10 @@ def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = Fal
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What the header of a policy file says: format, spec, prior, config, results, versions, critics.
+    """Return the header of a policy file: format, spec, prior, config, results, versions, critics.
 
     Raises:
-        CheckpointError: no such file, or not one of this program's.
+        CheckpointError: if there is no such file, or it is not a policy file of this program.
     """
     with _opened(path) as (about, _):
         return about
@@ -65,7 +65,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
-    """A policy file's header, and the file, which is opened once: its own run may delete it meanwhile."""
+    """Open a policy file once, since its run may delete it at any time; yields its header and the file."""
     files.check_name(path)
     if not path.is_file():
         raise CheckpointError(f"no policy file {path}")
@@ -84,16 +84,16 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 def load(path: Path) -> tuple[dict[str, Any], Agent]:
-    """The header of a policy file, and its agent; modules that the file lacks, such as critics, are newly initialized.
+    """Load the header of a policy file and its agent; modules missing in the file, such as critics, are reinitialized.
 
     Raises:
-        CheckpointError: no such file, a damaged or foreign one, or another format.
+        CheckpointError: if there is no such file, it is damaged or of another program, or has another format.
     """
     with _opened(path) as (about, file):
         check_origin(path, about)
         try:
             agent = rebuild(path, about)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             found = agent.load_state_dict(tensors, strict=False)
         except (safetensors.SafetensorError, *MISFITS) as error:
             raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
@@ -104,36 +104,40 @@ def load(path: Path) -> tuple[dict[str, Any], Agent]:
 
 
 def check_origin(path: Path, about: Mapping[str, Any]) -> None:
-    """Refuse a file that does not say by which agent and on which environment it was made.
+    """Check that a header names the agent and the environment.
 
     Raises:
-        CheckpointError: it does not.
+        CheckpointError: if it does not.
     """
     try:
         about["config"]["agent"]["name"], about["config"]["env"]["name"]
     except (LookupError, TypeError) as error:
-        raise CheckpointError(f"{path} does not say by which agent and on which environment it was made") from error
+        raise CheckpointError(f"{path} does not name its agent and environment") from error
 
 
 def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
-    """A new agent of the configuration and the environment that a checkpoint at `path` tells of.
+    """Build a new agent from the configuration and the environment's spec in a checkpoint.
 
-    Settings that the file lacks since they were added later have their value from before; a warning names them.
-    PyTorch's random state is restored after initial values have been drawn.
+    Settings that were added after the file was written have their `Before` values; a warning lists them. PyTorch's
+    random state is left unchanged.
+
+    Args:
+        path: path of the checkpoint, for messages.
+        about: header of a policy file, or a full checkpoint.
 
     Raises:
-        Exception: one of `MISFITS`; a ConfigError names settings that the file lacks or this version does not have.
+        Exception: one of `MISFITS`; a ConfigError names settings that are missing in the file or unknown here.
     """
     config, added = completed({"agent": about["config"]["agent"]})
     if added:
-        log.warning(told(added, path))
+        log.warning(describe_added(added, path))
     plain = dict(config["agent"])
     backbone = plain.pop("backbone")
-    objective_cfg = made(objectives[plain["name"]].Config, plain, "agent")
-    backbone_cfg = made(backbones[backbone["name"]].Config, backbone, "agent.backbone")
+    objective_cfg = from_section(objectives[plain["name"]].Config, plain, "agent")
+    backbone_cfg = from_section(backbones[backbone["name"]].Config, backbone, "agent.backbone")
     spec: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()
     }
-    device = torch.get_default_device()  # on which modules are made
+    device = torch.get_default_device()  # modules are created there
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         return Agent(objective_cfg, backbone_cfg, EnvSpec(**spec))

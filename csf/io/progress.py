@@ -1,4 +1,4 @@
-"""One line that tells how far a run is, how fast, and how well."""
+"""A progress line with epoch, speed and metrics of a run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-LOG_EVERY = 30.0  # seconds between lines when nobody watches a terminal
-SHOWN = {  # what the line says of the newest row that has it
+LOG_EVERY = 30.0  # seconds between lines if the output is not a terminal
+SHOWN = {  # metrics in the line, each from the latest row that has it
     "eval/coverage": "coverage",
     "loss/representation": "phi",
     "loss/critic": "critic",
@@ -18,10 +18,10 @@ SHOWN = {  # what the line says of the newest row that has it
 
 
 class Progress:
-    """A tqdm line on a terminal; in a file, a plain line every half minute."""
+    """A tqdm line on a terminal; a plain line every half minute elsewhere."""
 
     def __init__(self, epochs: int, first: int, known: Mapping[str, float], file: TextIO | None = None) -> None:
-        """Start at epoch `first` of `epochs` with what is `known` of the epochs before."""
+        """Start at epoch `first` of `epochs`, with the metrics `known` from earlier epochs."""
         self.file = file or sys.stderr
         self.live = self.file.isatty()
         self.bar = tqdm(
@@ -30,14 +30,14 @@ class Progress:
             file=self.file if self.live else _Lines(self.file),
             bar_format="epoch {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
             mininterval=0.2 if self.live else LOG_EVERY,
-            delay=1e-3,  # the first line comes with the first row
+            delay=1e-3,  # print the first line with the first row
             smoothing=0.1,
             dynamic_ncols=self.live,
         )
         self.known = dict(known)
 
     def update(self, row: Mapping[str, float]) -> None:
-        """Take the row of an epoch that has just ended."""
+        """Show the row of the epoch that has just ended."""
         text = self._text(row)
         self.known.update(row)
         self.bar.set_postfix_str(text, refresh=False)
@@ -54,9 +54,9 @@ class Progress:
         return " | ".join(parts)
 
     def close(self) -> None:
-        """Leave the last line standing."""
+        """Print the last line and close."""
         self.bar.refresh()
-        self.bar.leave = self.live  # as a line it has been written already
+        self.bar.leave = self.live  # in a file, it has been written already
         self.bar.close()
 
 
@@ -65,7 +65,7 @@ def _digits(speed: float) -> str:
 
 
 class _Lines:
-    """Turns tqdm's carriage returns into lines."""
+    """Converts tqdm's carriage returns to lines."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file

@@ -1,4 +1,4 @@
-"""A run's folder: made once, owned by one process at a time, and never mixed with another configuration."""
+"""The folder of a run, which is locked by one process at a time and belongs to one configuration."""
 
 from __future__ import annotations
 
@@ -13,31 +13,29 @@ from typing import Any
 
 import yaml
 
-from csf.config.schema import completed, told
+from csf.config.schema import completed, describe_added
 from csf.errors import RunDirError
 from csf.io import files
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
-
-# What may change when a run is resumed: how long and how often, where it computes, and how it is logged.
+# Settings that may change when a run is resumed: budget, intervals, device, threads and logging.
 MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "threads", "env.threads", "wandb"}
-MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # a folder may be moved
-MAY_CHANGE |= {"task.keep_critics"}  # what is saved beside the policy
+MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # the folder may be moved
+MAY_CHANGE |= {"task.keep_critics"}  # affects saved files only
 CONFIG = "config.yaml"
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # of flock on Lustre and some NFS
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # errors of flock on Lustre and some NFS
 
 
 class RunDir:
     """`exp/<run name>` with config.yaml, metrics.jsonl, TensorBoard events, plots/ and checkpoints/."""
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
-        """Make or enter the folder of a run with this plain configuration.
+        """Create or open the folder of a run with this plain configuration.
 
         Raises:
-            RunDirError: the folder cannot be written, is in use, or holds a run with another configuration.
-            ConfigError: its path is not UTF-8.
+            RunDirError: if the folder cannot be written, is in use, or holds a run with another configuration.
+            ConfigError: if its path is not UTF-8.
         """
         self.path = files.check_name(path)
         self.plots, self.checkpoints = path / "plots", path / "checkpoints"
@@ -53,7 +51,7 @@ class RunDir:
             raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
 
     def _own(self) -> int:
-        """Hold the folder until the process ends, however it ends."""
+        """Lock the folder until the process ends, in whatever way, and return the lock's descriptor."""
         lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,36 +64,36 @@ class RunDir:
                 os.close(lock)
                 raise
             log.warning(
-                "%s is on a file system without locks (%s): nothing keeps a second process out of it",
+                "%s is on a file system without locks (%s): a second process can write to it at the same time",
                 self.path,
                 error.strerror,
             )
         return lock
 
     def _agree(self, config: Mapping[str, Any]) -> None:
-        """Refuse another configuration; else write this one."""
+        """Write the configuration, unless the folder holds a run with another one."""
         file = self.path / CONFIG
         kept, added = _read(self.path)
         if added:
-            log.warning(told(added, file))
+            log.warning(describe_added(added, file))
         if kept is not None and (found := differences(kept, config)):
             raise RunDirError(
-                f"{self.path} holds a run with another configuration: {found}. "
-                "Give its values, or another run_name or exp_dir"
+                f"{self.path} holds a run with another configuration: {found}; "
+                "accepted: its values, or another run_name or exp_dir"
             )
         with files.replacing(file) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
     def close(self) -> None:
-        """Let another process in."""
+        """Release the lock."""
         os.close(self._lock)
 
 
 def check_place(path: Path) -> None:
-    """Refuse a folder that could not be made or written, without making it.
+    """Check that a folder can be created and written, without creating it.
 
     Raises:
-        RunDirError: it could not.
+        RunDirError: if it cannot.
     """
     place = path.absolute()
     try:
@@ -114,32 +112,32 @@ def check_place(path: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of the run in a folder, with settings that were added since; None if there is no run.
+    """Return the configuration of the run in a folder, completed by settings added since; None if there is no run.
 
     Raises:
-        RunDirError: the file is there and cannot be read.
+        RunDirError: if the file exists and cannot be read.
     """
     return _read(folder)[0]
 
 
 def _read(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """The configuration of the run in a folder, and what its file lacks of it."""
+    """Return the configuration of the run in a folder, and the settings that were missing in its file."""
     file = folder / CONFIG
     try:
         config = yaml.safe_load(file.read_text())
     except FileNotFoundError:
         return None, {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunDirError(f"{file} is not readable as yaml; mend it, or give another run_name") from error
+        raise RunDirError(f"{file} is not valid yaml; repair it, or set another run_name") from error
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error
     if not isinstance(config, dict):
-        raise RunDirError(f"{file} is not the configuration of a run; mend it, or give another run_name")
+        raise RunDirError(f"{file} is not the configuration of a run; repair it, or set another run_name")
     return completed(config)
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings by their path: {"agent.lr": 1e-4}."""
+    """Return the leaves of nested mappings by path: {"agent.lr": 1e-4}."""
     if not isinstance(tree, Mapping):
         return {path: tree}
     leaves = (flat(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items())
@@ -147,9 +145,9 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """What a run may not change between two plain configurations, as text; empty if nothing differs.
+    """Describe the differences between two plain configurations that a run may not have; empty if there are none.
 
-    A setting that is null may be absent.
+    Settings that are null and missing settings are equal.
     """
     old, new = flat(kept), flat(config)
     found = []

@@ -16,7 +16,9 @@ from csf.report import page
 from csf.report.load import read
 
 HEAD = """\
-One HTML page of a run, or of a comparison of several: python -m csf.report RUN [RUN ...] [KEY=VALUE ...]
+Write an HTML page about one run, or comparing several.
+
+usage: csf report RUN [RUN ...] [KEY=VALUE ...]   (or python -m csf.report)
 
 The page needs no other file and no network. Of one run: what it is, how healthy it is, what it reached, its skills
 and its curves; of several: their scores over seeds at equal budgets, with intervals, and their curves.

@@ -1,8 +1,9 @@
 #!/bin/sh
-# HalfCheetahGoal with skills as actions.
-#   sh scripts/hierarchical_control/half_cheetah_goal.sh csf          csf, metra, diayn, dads, cic, visr; cp_path=... names their run
-#   sh scripts/hierarchical_control/half_cheetah_goal.sh scratch      the same task by SAC on the environment's own actions
-# Anything after the method overrides: seed=1
+# Trains a controller on HalfCheetahGoal whose actions are skills.
+#   sh scripts/hierarchical_control/half_cheetah_goal.sh csf          the skills' method: csf, metra, diayn, dads, cic or visr
+#   sh scripts/hierarchical_control/half_cheetah_goal.sh csf cp_path=RUN_OR_FILE
+#   sh scripts/hierarchical_control/half_cheetah_goal.sh scratch      SAC on the same task, without skills
+# Arguments after the method override settings: seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../.."

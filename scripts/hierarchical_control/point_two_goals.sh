@@ -1,8 +1,10 @@
 #!/bin/sh
-# Two goals in the plane with skills as actions: half a minute, after scripts/pretrain/csf/csf_point.sh.
-#   sh scripts/hierarchical_control/point_two_goals.sh csf          csf, metra, diayn, dads, cic, visr; cp_path=... names their run
-#   sh scripts/hierarchical_control/point_two_goals.sh scratch      the same task by SAC on the environment's own actions
-# Anything after the method overrides: seed=1
+# Trains a controller on PointTwoGoals whose actions are skills. It takes half a minute; first train the skills with
+# scripts/pretrain/csf/csf_point.sh.
+#   sh scripts/hierarchical_control/point_two_goals.sh csf          the skills' method: csf, metra, diayn, dads, cic or visr
+#   sh scripts/hierarchical_control/point_two_goals.sh csf cp_path=RUN_OR_FILE
+#   sh scripts/hierarchical_control/point_two_goals.sh scratch      SAC on the same task, without skills
+# Arguments after the method override settings: seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../.."

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# Trains a controller on ENVIRONMENT: with the settings OVER_SKILLS over the skills of the method that is the first
-# argument, or with the settings FROM_SCRATCH. The other arguments override.
-# Source it from the root of the repository, with the launch script's arguments.
+# Trains a controller on ENVIRONMENT. The first argument is a method, whose skills are used with the settings OVER_SKILLS,
+# or "scratch", for the settings FROM_SCRATCH. The other arguments override settings.
+# Source this file from the root of the repository, with the launch script's arguments.
 
 METHODS='csf metra diayn dads cic visr scratch'
 . scripts/lib/method.sh

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# Sets METHOD to the first argument of a launch script, and takes it away; refuses what is not among METHODS.
-# Source it from the root of the repository.
+# Sets METHOD to the first argument of a launch script and removes that argument; fails if it is not one of METHODS.
+# Source this file from the root of the repository.
 
 METHODS=${METHODS:-csf metra diayn dads cic visr}
 METHOD=''

@@ -1,13 +1,13 @@
 # shellcheck shell=sh
-# Sets and exports PYTHON, an interpreter that has the packages of requirements.txt; makes .venv if there is none.
-# Source it from the root of the repository. The first of these is used:
-#   1. PYTHON, if it is set and has the packages, in whatever versions. If it lacks them, .venv is made with it
-#      (.venv-3.12 if it is a Python 3.12 and .venv belongs to another version)
-#   2. .venv, if it was installed from the present requirements
+# Sets and exports PYTHON, an interpreter with the packages of requirements.txt; creates .venv if needed.
+# Source this file from the root of the repository. The first of these is used:
+#   1. PYTHON, if it is set and has the packages, in any version. If it lacks some, it creates .venv
+#      (.venv-3.12 if it is a Python 3.12 and .venv has another version)
+#   2. .venv, if it was installed from the current requirements
 #   3. the active environment, if it has every pinned version
-#   4. .venv, made or completed with pip
-# The environments that this file makes have the command csf as well.
-# CSF_REQUIREMENTS lists the files to install, CSF_MODULES what PYTHON must have; scripts/test.sh adds to both.
+#   4. .venv, created or completed with pip
+# The environments that this file creates also have the command csf.
+# CSF_REQUIREMENTS lists the files to install, CSF_MODULES the modules that PYTHON must have; scripts/test.sh adds to both.
 
 CSF_REQUIREMENTS=${CSF_REQUIREMENTS:-requirements.txt}
 CSF_MODULES="torch numpy gymnasium mujoco hydra tensorboard matplotlib cv2 safetensors tqdm${CSF_MODULES:+ $CSF_MODULES}"
@@ -15,7 +15,7 @@ CSF_IMAGES=scripts/lib/requirements-images.txt
 
 csf_venv=.venv csf_base='' csf_no_venv=''
 
-# All messages go to stderr: stdout belongs to the program that the script starts.
+# Messages go to stderr, since stdout is for the output of the program that the script starts.
 csf_say() { printf 'csf: %s\n' "$*" >&2; }
 
 csf_fail() {
@@ -23,10 +23,10 @@ csf_fail() {
     exit 1
 }
 
-# A stamp is a copy of a file, put into the environment only after all that the file asks for was installed.
+# A stamp is a copy of a requirements file in the environment, written after everything in the file was installed.
 csf_stamp() {
     case $1 in
-        requirements.txt) csf_copy=$csf_venv/csf-requirements.txt ;; # no subprocess on the path that every run takes
+        requirements.txt) csf_copy=$csf_venv/csf-requirements.txt ;; # avoids a subprocess, since every run does this
         *) csf_copy=$csf_venv/csf-$(printf '%s' "$1" | tr / -) ;;
     esac
 }
@@ -36,7 +36,7 @@ csf_has_stamp() {
     cmp -s "$1" "$csf_copy"
 }
 
-# The command csf leads to the folder that it was installed from, so a copy of the folder needs its own.
+# The command csf runs the code of the folder that it was installed from, so a copy of the folder must reinstall it.
 csf_has_command() {
     csf_place=''
     [ ! -r "$csf_venv/csf-place" ] || IFS= read -r csf_place <"$csf_venv/csf-place" || return 1
@@ -51,7 +51,7 @@ csf_venv_is_current() {
     csf_has_command
 }
 
-# [python, requirements files] -> true if it is 3.11 to 3.13 and has every version that they pin for it.
+# [python, requirements files] -> true if it is Python 3.11 to 3.13 and has every pinned version.
 csf_has_pins() {
     csf_python=$1
     shift
@@ -62,7 +62,7 @@ from importlib.metadata import version
 if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)):
     sys.exit(1)
 for path in sys.argv[1:]:
-    from packaging.requirements import Requirement  # TensorBoard and Matplotlib need it, so it is there
+    from packaging.requirements import Requirement  # a dependency of TensorBoard and Matplotlib
 
     for line in open(path, encoding="utf-8"):
         line = line.partition("#")[0].strip()
@@ -74,10 +74,10 @@ for path in sys.argv[1:]:
 ' "$@" >/dev/null 2>&1
 }
 
-# [python] -> sets csf_base to the interpreter that makes environments for it, or csf_no_venv if it lacks ensurepip.
-# It runs python: a shim of a version manager is on the PATH whether or not there is a Python behind it.
+# [python] -> sets csf_base to the interpreter that creates environments for it, or csf_no_venv if it lacks ensurepip.
+# It runs python, since a version manager's shim may be on the PATH without a Python behind it.
 csf_ask_base() {
-    # Inside an environment the answer is the Python that it was made from, which outlives it.
+    # In a virtual environment, this is its base Python, which exists after the environment is deleted.
     csf_answer=$("$1" -c '
 import importlib.util as u, sys
 able = all(u.find_spec(name) for name in ("venv", "ensurepip"))
@@ -91,11 +91,11 @@ if sys.version_info[:2] in ((3, 11), (3, 12), (3, 13)):
     [ -n "$csf_base" ]
 }
 
-# [versions, in order] -> as csf_ask_base, of the first of these Pythons that this machine has.
+# [versions, in order] -> as csf_ask_base, for the first of these Pythons on this machine.
 csf_find_base() {
     csf_base='' csf_no_venv=''
     for csf_version in "$@"; do
-        # pyenv puts on the PATH only the versions that are active.
+        # pyenv has only the active versions on the PATH.
         for csf_name in "python$csf_version" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$csf_version".*/bin/python; do
             if csf_ask_base "$csf_name"; then
                 return
@@ -126,12 +126,12 @@ csf_need_base() {
         "and none is one. Install one, or name it: PYTHON=/path/to/python sh ..."
 }
 
-# The lock is a symbolic link to host:pid: it is made with its content in one step, on shared file systems too.
+# The lock is a symbolic link to host:pid, which is created with its content atomically, also on shared file systems.
 csf_lock() {
     csf_told='' csf_interrupted='' csf_tries=0
     until ln -s "$(uname -n):$$" "$csf_venv.lock" 2>/dev/null; do
         csf_holder=$(readlink "$csf_venv.lock") || {
-            csf_tries=$((csf_tries + 1)) # once or twice, it was released in between
+            csf_tries=$((csf_tries + 1)) # it was released between the two commands
             [ "$csf_tries" -lt 5 ] || csf_fail "cannot make $PWD/$csf_venv.lock, so $csf_venv can't be made there" \
                 "either; set PYTHON to a Python that has requirements.txt"
             continue
@@ -149,7 +149,7 @@ csf_lock() {
     done
 }
 
-# The process is gone (only its own host can tell), or an hour has passed.
+# The process has ended (which only its own host can check), or an hour has passed.
 csf_lock_is_stale() {
     case $csf_holder in
         "$(uname -n):"*) kill -0 "${csf_holder##*:}" 2>/dev/null || return 0 ;;
@@ -159,7 +159,7 @@ csf_lock_is_stale() {
 
 csf_unlock() { rm -f "$csf_venv.lock"; }
 
-# [what, arguments of pip install] in the environment; fails with what could not be installed.
+# [name, arguments of pip install] -> installs into the environment; on failure, names what could not be installed.
 csf_pip() {
     csf_what=$1
     shift
@@ -169,11 +169,11 @@ csf_pip() {
     }
 }
 
-# Whatever kills this leaves the lock behind, and who finds such a lock starts the environment anew: pip takes a
-# half-unpacked package for an installed one.
+# If this is killed, the lock remains, and the next call recreates the environment: pip would consider a partly unpacked
+# package as installed.
 csf_install() {
     csf_lock
-    if csf_venv_is_current; then # the other installation made it
+    if csf_venv_is_current; then # another installation has completed it
         csf_unlock
         return
     fi
@@ -212,7 +212,7 @@ csf_install_requirements() {
     csf_say "installed"
 }
 
-# Needs no network: setuptools, which builds it, is among the requirements.
+# Needs no network: setuptools, which builds it, is one of the requirements.
 csf_install_command() {
     rm -f "$csf_venv/csf-place"
     csf_pip "the command csf" --quiet --no-deps --no-build-isolation --editable .
@@ -221,8 +221,8 @@ csf_install_command() {
     pwd -P >"$csf_venv/csf-place"
 }
 
-# Image environments need three packages for their model files only. Without their dependencies, some of which have no
-# wheels for every Python and others of which ask for another MuJoCo, they install everywhere.
+# Image environments need only the model files of three packages. These are installed without their dependencies, some of
+# which have no wheels for every Python or require another MuJoCo.
 csf_need_images() {
     if [ "$PYTHON" != "$PWD/$csf_venv/bin/python" ]; then
         csf_has_modules dm_control gymnasium_robotics metaworld || csf_fail "PYTHON=$PYTHON lacks the model files of" \
@@ -238,7 +238,7 @@ csf_need_images() {
     csf_unlock
 }
 
-# [modules] -> 0 if PYTHON can find all of them, 3 if not, 4 if it is older than 3.11; another code: it does not run.
+# [modules] -> 0 if PYTHON finds all of them, 3 if not, 4 if it is older than 3.11; other codes: it does not run.
 csf_has_modules() {
     "$PYTHON" -c '
 import importlib.util as u, sys

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Zero-shot goal reaching and state coverage of skills on HalfCheetah.
-#   sh scripts/zero_shot/half_cheetah.sh csf          csf, metra, diayn, dads, cic, visr: the newest run of that method
+# Measures zero-shot goal reaching and state coverage of skills on HalfCheetah.
+#   sh scripts/zero_shot/half_cheetah.sh csf          newest run of csf, metra, diayn, dads, cic or visr
 #   sh scripts/zero_shot/half_cheetah.sh csf cp_path=RUN_OR_FILE
-# Anything after the method overrides: goals=50
+# Arguments after the method override settings: goals=50
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../.."

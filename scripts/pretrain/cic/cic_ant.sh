@@ -1,5 +1,5 @@
 #!/bin/sh
-# CIC, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/cic/cic_ant.sh seed=1
+# Pretrains CIC on Ant. Arguments override settings: sh scripts/pretrain/cic/cic_ant.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# CIC, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/cic/cic_half_cheetah.sh seed=1
+# Pretrains CIC on HalfCheetah. Arguments override settings: sh scripts/pretrain/cic/cic_half_cheetah.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# CSF, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/csf/csf_ant.sh seed=1
+# Pretrains CSF on Ant. Arguments override settings: sh scripts/pretrain/csf/csf_ant.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# CSF, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/csf/csf_half_cheetah.sh seed=1
+# Pretrains CSF on HalfCheetah. Arguments override settings: sh scripts/pretrain/csf/csf_half_cheetah.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

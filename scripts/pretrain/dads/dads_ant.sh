@@ -1,5 +1,5 @@
 #!/bin/sh
-# DADS, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/dads/dads_ant.sh seed=1
+# Pretrains DADS on Ant. Arguments override settings: sh scripts/pretrain/dads/dads_ant.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

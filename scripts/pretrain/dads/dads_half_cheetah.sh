@@ -1,5 +1,5 @@
 #!/bin/sh
-# DADS, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/dads/dads_half_cheetah.sh seed=1
+# Pretrains DADS on HalfCheetah. Arguments override settings: sh scripts/pretrain/dads/dads_half_cheetah.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

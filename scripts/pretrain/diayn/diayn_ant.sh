@@ -1,5 +1,5 @@
 #!/bin/sh
-# DIAYN, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/diayn/diayn_ant.sh seed=1
+# Pretrains DIAYN on Ant. Arguments override settings: sh scripts/pretrain/diayn/diayn_ant.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# DIAYN, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/diayn/diayn_half_cheetah.sh seed=1
+# Pretrains DIAYN on HalfCheetah. Arguments override settings: sh scripts/pretrain/diayn/diayn_half_cheetah.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

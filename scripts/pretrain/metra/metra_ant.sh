@@ -1,5 +1,5 @@
 #!/bin/sh
-# METRA, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/metra/metra_ant.sh seed=1
+# Pretrains METRA on Ant. Arguments override settings: sh scripts/pretrain/metra/metra_ant.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

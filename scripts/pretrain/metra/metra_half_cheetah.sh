@@ -1,5 +1,5 @@
 #!/bin/sh
-# METRA, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/metra/metra_half_cheetah.sh seed=1
+# Pretrains METRA on HalfCheetah. Arguments override settings: sh scripts/pretrain/metra/metra_half_cheetah.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# VISR, pretraining on Ant. Anything after the script's name overrides: sh scripts/pretrain/visr/visr_ant.sh seed=1
+# Pretrains VISR on Ant. Arguments override settings: sh scripts/pretrain/visr/visr_ant.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

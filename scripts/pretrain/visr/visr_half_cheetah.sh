@@ -1,5 +1,5 @@
 #!/bin/sh
-# VISR, pretraining on HalfCheetah. Anything after the script's name overrides: sh scripts/pretrain/visr/visr_half_cheetah.sh seed=1
+# Pretrains VISR on HalfCheetah. Arguments override settings: sh scripts/pretrain/visr/visr_half_cheetah.sh seed=1
 set -eu
 unset CDPATH
 cd "$(dirname "$0")/../../.."

@@ -1,0 +1,155 @@
+"""The documentation: its commands compose or parse, and its pictures exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_scripts import fake, sh
+
+from csf import evaluate, export
+from csf.config import compose
+from csf.errors import ConfigError
+from csf.report import __main__ as report
+
+PAGES = sorted([ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+TOOLS = {
+    "evaluate": (evaluate.Settings, ("cp_path",)),
+    "export": (export.Settings, export.PLACES),
+    "report": (report.Settings, report.PLACES),
+}
+# Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
+INLINE = r"`((?:sh scripts/|csf (?:train|evaluate|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
+
+
+def commands(text: str) -> list[str]:
+    """The commands in a page's sh blocks and in its running text."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    found += re.findall(INLINE, re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    return [line for line in found if line.strip() and not line.startswith("#")]
+
+
+def check(line: str, tmp_path: Path) -> None:
+    """Compose or parse one command.
+
+    Raises:
+        AssertionError: if a file, a program or an option does not exist.
+        ConfigError: if an argument is not accepted.
+    """
+    for placeholder, value in PLACEHOLDERS.items():
+        line = line.replace(placeholder, value)
+    for part in line.split("&&"):
+        words = shlex.split(part, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words.pop(0)
+        check_words(words, tmp_path)
+
+
+def check_words(words: list[str], tmp_path: Path) -> None:
+    program, *rest = words
+    if program == "sh" and rest[0] == "scripts/test.sh":
+        check_pytest(rest[1:])
+    elif program == "sh":
+        python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\\n" "$@"')
+        done = sh(ROOT / rest[0], *rest[1:], PYTHON=str(python))
+        assert done.returncode == 0, done.stderr
+        _, module, *settings = done.stdout.splitlines()
+        check_entry(module, settings)
+    elif program in ("csf", ".venv/bin/csf"):
+        check_entry(f"csf.{rest[0]}", rest[1:])
+    elif program in ("python", ".venv/bin/python") and rest[0] == "-m":
+        check_entry(rest[1], rest[2:])
+    elif program in ("python", ".venv/bin/python"):
+        assert (ROOT / rest[0]).is_file(), words
+    else:
+        assert program in ("pip", "tensorboard", "git", "pre-commit"), f"{words} is not checked"
+
+
+def check_pytest(words: list[str]) -> None:
+    for key, word in zip(["", *words], words, strict=False):
+        if key == "-m":
+            assert word.removeprefix("not ") in ("slow", "long"), words
+        elif word != "-m":
+            assert (ROOT / word).is_file(), words
+
+
+def check_entry(module: str, words: list[str]) -> None:
+    """Parse the arguments of an entry point."""
+    name = module.removeprefix("csf.")
+    if name == "train":
+        settings = [word for word in words if not word.startswith("-")]
+        assert list(compose.points(settings)) if "-m" in words else compose.check(settings)
+    else:
+        cls, places = TOOLS[name]
+        compose.settings(cls, name, [word for word in words if word != "--help"], places)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_composes_or_parses(page: Path, tmp_path: Path) -> None:
+    for line in commands(page.read_text()):
+        try:
+            check(line, tmp_path)
+        except (AssertionError, ConfigError, KeyError) as error:
+            pytest.fail(f"{page.name}: {line}: {error}")
+
+
+def test_commands_are_found() -> None:
+    found = commands((ROOT / "README.md").read_text())
+    assert found[0].startswith("sh scripts/pretrain/csf/csf_ant.sh")
+    assert any("csf export" in line for line in found)
+    assert any("task.eval_every" in line for line in commands((ROOT / "docs/results.md").read_text()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sh scripts/pretrain/csf/csf_any.sh",
+        "sh scripts/pretrain/csf/csf_ant.sh task.epoch=3",
+        "sh scripts/pretrain/csf/csf_ant.sh task=quik",
+        "sh scripts/hierarchical_control/ant_multi_goal.sh cfs",
+        "sh scripts/zero_shot/ant.sh csf goal=3",
+        "sh scripts/zero_shot/ant.sh csf && sh scripts/zero_shot/ant.sh",
+        "csf train env=moon",
+        "csf train -m agent=csf,metro",
+        "csf evaluate RUN goals=x",
+        ".venv/bin/csf report --title X",
+        "python -m csf.export RUN DIR FILE",
+        "sh scripts/test.sh tests/test_nothing.py",
+        "sh scripts/test.sh -m slowly",
+        "python tests/benchmark/none.py",
+        "csv export",
+    ],
+)
+def test_a_wrong_command_is_found(line: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, ConfigError, KeyError)):
+        check(line, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pictures_exist(page: Path) -> None:
+    for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
+        assert (page.parent / name).is_file(), name
+
+
+def test_the_readme_has_one_picture() -> None:
+    assert len(re.findall(r"!\[", (ROOT / "README.md").read_text())) == 1
+
+
+@pytest.mark.parametrize("name", ["train", *TOOLS])
+def test_help_names_the_command_and_the_module_once(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from csf import train
+
+    main = {"train": train.main, "evaluate": evaluate.main, "export": export.main, "report": report.main}[name]
+    monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
+    main()
+    text = capsys.readouterr().out
+    assert f"\nusage: csf {name} " in text
+    assert text.count(f"python -m csf.{name}") == 1
