@@ -190,7 +190,7 @@ def test_worlds_that_take_no_pictures() -> None:
         record(agent, sampler, worlds.render, video_skills(agent, 0), 0)
     assert str(error.value) == (
         "the environment test takes no pictures: "
-        "render_mode is None; make the environment with render_mode='rgb_array' to take pictures"
+        "render_mode is None; create the environment with render_mode='rgb_array' to render it"
     )
 
 
