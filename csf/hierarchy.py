@@ -225,7 +225,7 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
     """Check that observations and actions of the worlds match those that the agent was trained with.
 
     For a task, `base` is the environment whose skills are accepted, and `goal_dim` the number of columns that it
-    appends to the vector, or adds as a vector next to the image. Other environments accept skills trained on themselves.
+    appends to the vector, or adds as a vector next to the image. Other environments accept their own skills.
 
     Raises:
         ValueError: the agent has no skills, or was trained with other observations or actions.
