@@ -462,7 +462,7 @@ def test_command_says_what_it_wrote_and_errors_in_one_line(tmp_path: Path) -> No
     assert "  title=null " in command("--help", cwd=tmp_path).stdout
     failed = command("sd000", "nowhere", cwd=tmp_path)
     assert failed.returncode == 1
-    assert re.fullmatch(r"error: no run /.*/nowhere; a run is a folder such as .*\n", failed.stderr)
+    assert re.fullmatch(r"error: /.*/nowhere is not a folder; a run is a folder such as .*\n", failed.stderr)
 
 
 def test_other_refusals(tmp_path: Path) -> None:
