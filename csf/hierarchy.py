@@ -1,6 +1,6 @@
-"""Skills as actions: worlds in which a frozen agent acts and a controller says with which skill.
+"""Environments whose actions are skills: a controller chooses skills, and a frozen agent executes them.
 
-Source: the hierarchical controller of the CSF paper (arXiv 2412.08021), for a batch of worlds at once.
+Source: the hierarchical controller of the CSF paper (arXiv 2412.08021), vectorized over worlds.
 """
 
 from __future__ import annotations
@@ -28,29 +28,30 @@ Step = tuple[SomeObs, Array, Array, Array, dict[str, Any]]
 
 
 class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
-    """N worlds behind Gymnasium's vector interface, without autoreset; a step holds a skill for `hold` steps of theirs.
+    """N worlds with Gymnasium's vector interface, without autoreset; each step holds a skill for `hold` world steps.
 
-    Observations are those of the worlds. The agent sees the part that it was trained on, which is the image where there
-    is one, and as many of the vector's first columns; it takes its mode. A step's reward is the sum over the steps
-    below; it ends early where the episode does, and its infos are those of the last step below, with `action_norm` [N],
-    the length of the controller's choice, and `world_steps` [N], the number of steps of the worlds that it lasted.
+    Observations are those of the worlds. The agent acts deterministically on the part of them that it was trained on:
+    the image, if there is one, and the leading columns of the vector. A step ends early if the episode does. Its reward
+    is the sum over its world steps. Its infos are those of its last world step, together with `action_norm` [N], the
+    norm of the controller's action, and `world_steps` [N], the number of world steps taken.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
 
     def __init__(self, worlds: Worlds, agent: Agent, hold: int = 25) -> None:
-        """Take over the worlds.
+        """Take ownership of the worlds.
 
         Args:
-            worlds: those on which the agent was trained, or a task that adds columns to what they show.
-            agent: whose skills are the actions; it is not trained here.
-            hold: steps of the worlds for which a skill is held.
+            worlds: the environment on which the agent was trained, or a task that appends columns to its observations.
+            agent: executes the skills; it is not trained.
+            hold: number of world steps for which a skill is held.
 
         Raises:
-            ValueError: the agent has no skills, was trained on other worlds, or `hold` is not a positive integer.
+            ValueError: the agent has no skills or was trained on another environment, or `hold` is not a positive
+                integer.
         """
         if isinstance(hold, bool) or not isinstance(hold, int) or hold < 1:
-            raise ValueError(f"hold is {hold!r}; an integer of at least 1 is accepted")
+            raise ValueError(f"hold is {hold!r}; accepted: an integer of at least 1")
         check_fit(worlds, agent)
         self.metadata = {**worlds.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.worlds, self.agent, self.hold = worlds, agent.eval(), hold
@@ -64,28 +65,29 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         space: gymnasium.Space[Any] = action_space(self.prior, self.skill_dim)
         self.single_action_space, self.action_space = space, batch_space(space, self.num_envs)
-        self.watch: Callable[[], None] | None = None  # called before every step of the worlds, such as to film it
+        self.watch: Callable[[], None] | None = None  # called before every world step, for example to record a video
         self._obs: ObsArray | None = None
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[SomeObs, dict[str, Any]]:
-        """Start new episodes, with the seeds and options of the worlds."""
+        """Start new episodes; `seed` and `options` are passed to the worlds."""
         obs, infos = self.worlds.reset(seed=seed, options=options)
         self._obs = obs
         return map_obs(np.copy, obs), infos
 
     def step(self, actions: Array) -> Step:
-        """Hold skills for `hold` steps.
+        """Hold one skill per world for `hold` world steps.
 
         Args:
-            actions: [N, Z], of one-hot skills also their indices [N].
+            actions: [N, Z]; one-hot skills may also be given as indices [N].
 
         Returns:
-            As the worlds do. A world whose episode ends waits, as it ended, for those whose episodes go on.
+            Observations, rewards, terminated, truncated and infos, as returned by the worlds. Results of a world whose
+            episode has ended are those of its last step, while the other worlds continue.
 
         Raises:
-            ActionError: actions of another shape, or that are not finite.
+            ActionError: actions have another shape or are not finite.
         """
         if self._obs is None:
             raise ResetNeeded("call reset() first")
@@ -103,10 +105,10 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
                 self.watch()
             below = self.worlds.step(self._act(obs, skill))
             taken += alive
-            obs = map_obs(lambda new, old: _where(alive, new, old), below[0], obs)  # noqa: B023
+            obs = map_obs(lambda new, old: _update_rows(alive, new, old), below[0], obs)  # noqa: B023
             reward = reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
-            infos = {name: _where(alive, rows, infos.get(name)) for name, rows in below[4].items()}
+            infos = {name: _update_rows(alive, rows, infos.get(name)) for name, rows in below[4].items()}
             lost = lost | infos["diverged"]
         self._obs = obs
         for name, values in (("action_norm", np.linalg.norm(chosen, axis=1)), ("world_steps", taken)):
@@ -115,7 +117,7 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
 
     @property
     def goal_names(self) -> tuple[str, ...]:
-        """The names that `goal_at` accepts."""
+        """Names accepted by `goal_at`."""
         return self.worlds.goal_names
 
     @property
@@ -124,59 +126,59 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
         return self.worlds.has_goals
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[SomeObs, Array]:
-        """Goals of the worlds, as observations [n, *O] and as places [n, C]."""
+        """Draw goals of the worlds, as observations [n, *O] and positions [n, C]."""
         return self.worlds.goals(n, rng)
 
     def goal_at(self, goal: Any) -> tuple[SomeObs, Array]:
-        """The goal of the worlds that is asked for by name or place."""
+        """Return a goal of the worlds given by name or position."""
         return self.worlds.goal_at(goal)
 
     def measure(self, coord: Array, length: Array) -> dict[str, float]:
-        """What the worlds measure; nothing if skills are held, since the coordinates in between are not known."""
+        """Return the metrics of the worlds; empty if hold > 1, as coordinates between decisions are unknown."""
         return self.worlds.measure(coord, length) if self.hold == 1 else {}
 
     def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
-        """What the worlds say of goals, from the coordinates at the ends of the holds."""
+        """Return the success metrics of the worlds, from the coordinates after each step of this environment."""
         return self.worlds.success(coord, length, place)
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError("SkillVectorEnv cannot be copied or pickled; make another one of new worlds and the agent")
+        raise TypeError("SkillVectorEnv cannot be copied or pickled; create another one from new worlds and the agent")
 
     def render(self) -> tuple[Array, ...]:
-        """A picture [H, W, 3] uint8 of every world, if the worlds take pictures."""
+        """Render every world as an image [H, W, 3] uint8, if the worlds were created with a render mode."""
         return tuple(self.worlds.render())
 
     def close_extras(self, **_: Any) -> None:
-        """Release the worlds."""
+        """Close the worlds."""
         self.worlds.close()
 
     def _act(self, obs: ObsArray, skill: torch.Tensor) -> Array:
-        """[N, *O], [N, Z] -> the agent's actions [N, A]."""
+        """[N, *O], [N, Z] -> the agent's deterministic actions [N, A]."""
         seen = obs_tensor(visible(obs, self.agent.spec), skill.device)
         return self.agent.act(seen, skill, True).cpu().numpy()
 
 
-def _where(alive: Array, new: Any, old: Any) -> Any:
-    """Rows of living worlds as they are now, those of others as they were."""
+def _update_rows(alive: Array, new: Any, old: Any) -> Any:
+    """Take the rows of worlds that are alive from `new`, and the other rows from `old`."""
     if old is None or alive.all() or not isinstance(new, np.ndarray) or np.shape(old) != new.shape:
         return new
     return np.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-REACH = 1.5  # of Gaussian and box skills in every dimension, as in the CSF paper's released program
-TINY = 1e-12  # keeps the direction of no choice at all finite
+REACH = 1.5  # scale from actions to Gaussian and box skills, as in the CSF paper's released program
+TINY = 1e-12  # avoids division by zero for an action of zeros
 
 
 def action_space(prior: Prior, dim: int) -> Box | Discrete[np.int64]:
-    """The actions that stand for skills of this law, Z = dim: an index of one-hot skills, else [-1, 1]^Z."""
+    """Return the action space for skills of dimension Z: Discrete for one-hot skills, otherwise [-1, 1]^Z."""
     return Discrete(dim) if prior == "one_hot" else Box(-1.0, 1.0, (dim,), np.float32)
 
 
 def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.float32]:
-    """Actions as rows [N, Z] float32: they already are, or are indices [N] of one-hot skills.
+    """Convert actions, rows [N, Z] or indices [N] of one-hot skills, to rows [N, Z] float32.
 
     Raises:
-        ActionError: a shape, a number that is not finite, or an index that is not accepted.
+        ActionError: the shape or an index is not accepted, or a number is not finite.
     """
     given = np.asarray(actions)
     shapes = "an index or a one-hot row" if prior == "one_hot" else "a row"
@@ -193,7 +195,7 @@ def choices(actions: Any, num_envs: int, prior: Prior, dim: int) -> NDArray[np.f
 
 
 def skills(rows: NDArray[np.float32], prior: Prior) -> NDArray[np.float32]:
-    """[N, Z] choices -> [N, Z] skills: the direction on the sphere, the largest of one-hot, else `REACH` times it."""
+    """Convert rows [N, Z] to skills [N, Z]: normalized (sphere), argmax (one-hot), or scaled by `REACH` (others)."""
     if prior == "one_hot":
         return np.eye(rows.shape[1], dtype=np.float32)[rows.argmax(1)]
     if prior == "sphere":
@@ -202,7 +204,7 @@ def skills(rows: NDArray[np.float32], prior: Prior) -> NDArray[np.float32]:
 
 
 def visible(obs: ObsArray, spec: EnvSpec) -> ObsArray:
-    """The part of observations [N, *O] that an agent was trained on: without the columns that a task adds."""
+    """Return the part of observations [N, *O] that an agent was trained on, without the columns appended by a task."""
     if isinstance(obs, dict):
         image, vector = obs["image"], obs["vector"][:, : spec.vector_dim]
         return {"image": image, "vector": vector} if spec.vector_dim else image
@@ -210,7 +212,7 @@ def visible(obs: ObsArray, spec: EnvSpec) -> ObsArray:
 
 
 def _trained_on(space: gymnasium.Space[Any], added: int, spec: EnvSpec) -> EnvSpec:
-    """The specification with the observations of a space, less the columns that a task adds to its vectors."""
+    """Return `spec` with the observations of `space`, without the `added` columns that a task appends."""
     if isinstance(space, Dict):
         image, columns = tuple(space["image"].shape or ()), (space["vector"].shape or (0,))[0] - added
         return dataclasses.replace(spec, obs_shape=image, obs_dtype="uint8", vector_dim=columns)
@@ -220,19 +222,19 @@ def _trained_on(space: gymnasium.Space[Any], added: int, spec: EnvSpec) -> EnvSp
 
 
 def check_fit(worlds: Worlds, agent: Agent) -> None:
-    """Refuse worlds in which the agent would not see, or do, what it was trained with.
+    """Check that observations and actions of the worlds match those that the agent was trained with.
 
-    A task says by `base` whose skills fit, and by `goal_dim` how many columns it adds to their vectors, or puts as a
-    vector beside their images; other worlds take skills of their own.
+    For a task, `base` is the environment whose skills are accepted, and `goal_dim` the number of columns that it
+    appends to the vector, or adds as a vector next to the image. Other environments accept their own skills.
 
     Raises:
-        ValueError: the agent has no skills, or was trained on other observations or actions.
+        ValueError: the agent has no skills, or was trained with other observations or actions.
     """
     spec, base, added = agent.spec, getattr(worlds, "base", None), int(getattr(worlds, "goal_dim", 0))
     if not agent.objective.cfg.skill_dim:
-        raise ValueError(f"agent={agent.objective.cfg.name} has no skills that could be actions")
+        raise ValueError(f"agent={agent.objective.cfg.name} has no skills to use as actions")
     if base not in (None, spec.id):
-        raise ValueError(f"skills of environment {spec.id!r} do not fit; accepted here: those of {base!r}")
+        raise ValueError(f"skills of environment {spec.id!r} cannot be used here; accepted: skills of {base!r}")
     here = _trained_on(worlds.single_observation_space, added, spec)
     if here != spec:
         there = spec.obs_words()
@@ -243,20 +245,20 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
     for trained, now in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
         if trained != (None if now is None else tuple(map(float, now[:columns]))):
             raise ValueError(
-                "skills were trained on observations normalized otherwise; set normalizer as their run did"
+                "skills were trained with another normalization of observations; set normalizer as in their run"
             )
 
 
 class SkillEnv(gymnasium.Env[SomeObs, Any]):
-    """The only world of a `SkillVectorEnv`; its action is a row [Z], or the index of a one-hot skill."""
+    """A `SkillVectorEnv` of one world as a Gymnasium environment; actions are rows [Z] or indices of one-hot skills."""
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, worlds: Worlds, agent: Agent, hold: int = 25) -> None:
-        """Take over a batch of one world; the rest is as in `SkillVectorEnv`.
+        """Take ownership of a batch of one world; arguments are those of `SkillVectorEnv`.
 
         Raises:
-            ValueError: there is more than one world, or the agent's skills do not fit it.
+            ValueError: there is more than one world, or an error of `SkillVectorEnv`.
         """
         if worlds.num_envs != 1:
             raise ValueError(f"num_envs is {worlds.num_envs}; accepted: 1")
@@ -269,29 +271,29 @@ class SkillEnv(gymnasium.Env[SomeObs, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[SomeObs, dict[str, Any]]:
-        """Start a new episode; options are those of the worlds, whose arrays begin with their number, 1."""
+        """Start a new episode; arrays in `options`, which are passed to the worlds, have a leading axis of length 1."""
         super().reset(seed=seed)
         obs, infos = self.worlds.reset(seed=seed, options=options)
-        return map_obs(lambda rows: rows[0], obs), _first(infos)
+        return map_obs(lambda rows: rows[0], obs), _first_rows(infos)
 
     def step(self, action: Any) -> tuple[SomeObs, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Hold one skill: observation [*O], the sum of rewards, terminated, truncated, info."""
+        """Hold one skill; return observation [*O], sum of rewards, terminated, truncated and info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
         first = map_obs(lambda rows: rows[0], obs)
-        return first, float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+        return first, float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first_rows(infos)
 
     def render(self) -> Any:
-        """A picture of the world [H, W, 3] uint8, if it takes pictures."""
+        """Render the world as an image [H, W, 3] uint8, if it was created with a render mode."""
         return self.worlds.render()[0]
 
     def close(self) -> None:
-        """Release the world."""
+        """Close the world."""
         self.worlds.close()
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError("SkillEnv cannot be copied or pickled; make another one of a new world and the agent")
+        raise TypeError("SkillEnv cannot be copied or pickled; create another one from a new world and the agent")
 
 
-def _first(infos: dict[str, Any]) -> dict[str, Any]:
-    """The only rows of infos [1, ...], without Gymnasium's masks."""
+def _first_rows(infos: dict[str, Any]) -> dict[str, Any]:
+    """Return the first rows of infos [1, ...], without Gymnasium's masks."""
     return {key: rows[0] for key, rows in infos.items() if not key.startswith("_")}

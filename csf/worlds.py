@@ -1,4 +1,4 @@
-"""The one door to the package envs: batches of worlds, and what may be known of them."""
+"""Creates batches of worlds and describes them; the only module of csf that imports the package envs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:  # at run time only `_envs` imports it, which tells a user's p
 
 
 def _envs() -> ModuleType:
-    """The package envs that belongs to this csf.
+    """Import the package envs that is installed beside csf.
 
     Raises:
-        ConfigError: Python finds another module of that name first, such as a folder of the working directory.
+        ConfigError: Python finds another module named envs first, such as a folder of the working directory.
     """
     spec, home = find_spec("envs"), Path(__file__).resolve().parents[1]
     places = list(spec.submodule_search_locations or filter(None, [spec.origin])) if spec else []
     if not any(Path(place).resolve().parent == home for place in places):
         found = places[0] if places else "nothing"
         raise ConfigError(
-            f"Python finds {found} in place of {home / 'envs'}, which csf needs; accepted: another working directory "
-            f"or PYTHONPATH, or the command csf in place of python -m"
+            f"importing envs finds {found} instead of {home / 'envs'}; accepted: another working directory or "
+            f"PYTHONPATH, or the command csf instead of python -m"
         )
     import envs
 
@@ -38,12 +38,12 @@ def _envs() -> ModuleType:
 
 
 def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
-    """N worlds as a configuration's section env has them.
+    """Create N worlds from the section env of a configuration.
 
-    What the constructor of somebody else's environment raises is a bug there, and is passed on as it is.
+    Exceptions raised by the constructor of an environment of another package are not converted.
 
     Raises:
-        ConfigError: an environment, a setting or a value that is not accepted.
+        ConfigError: the environment, a setting or a value is not accepted.
         MissingDependency: the environment needs a package that is not installed.
     """
     settings = {key: value for key, value in env.items() if key not in ("name", "plot_range")}
@@ -58,17 +58,17 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the package envs refuses a setting or an action, or the simulation cannot continue.
+    """Return whether an exception means an invalid setting or action, or a simulation that cannot continue.
 
-    Any other exception is a bug in the environment, whose traceback is needed.
+    Any other exception is a bug in the environment, whose traceback should be shown.
     """
     return isinstance(error, _envs().WorldError)
 
 
 def settings_of(name: str) -> dict[str, Setting] | None:
-    """The settings that an environment accepts, by name; None where they are not known before it is made.
+    """Return the settings that an environment accepts, by name; None if they are unknown before it is created.
 
-    That is so of environments of other packages, and where MuJoCo cannot be imported: `make_worlds` then says why.
+    They are unknown for environments of other packages, and if MuJoCo cannot be imported, which `make_worlds` reports.
     """
     try:
         return cast(dict[str, Any], _envs().settings_of(name))
@@ -77,15 +77,15 @@ def settings_of(name: str) -> dict[str, Setting] | None:
 
 
 def base_of(env: Mapping[str, Any]) -> str:
-    """Name of the environment whose skills can be used in that of a section env; not a task's, it is its own."""
+    """Return the name of the environment whose skills can be used: a task's base, otherwise the environment itself."""
     return str(_envs().base_of(str(env["name"])))
 
 
 def describe(worlds: Worlds, name: str) -> EnvSpec:
-    """What may be known of an environment, from its attributes.
+    """Build the specification of an environment from its attributes.
 
     Raises:
-        ConfigError: it shows what is no observation here.
+        ConfigError: its observation space is not accepted.
     """
 
     def numbers(values: Any) -> tuple[float, ...] | None:
@@ -106,13 +106,13 @@ def describe(worlds: Worlds, name: str) -> EnvSpec:
         coverage_cell=float(worlds.coverage_cell),
         obs_mean=numbers(worlds.obs_mean),
         obs_std=numbers(worlds.obs_std),
-        hold=int(getattr(worlds, "hold", 1)),  # worlds whose actions are skills have it
+        hold=int(getattr(worlds, "hold", 1)),  # only defined by worlds whose actions are skills
         vector_dim=vector_dim,
     )
 
 
 def _kind(space: Any, name: str) -> tuple[tuple[int, ...], str, int]:
-    """Shape and type of the vector or the image that a space holds, and the length of the vector beside the image."""
+    """Return shape and type of the space's vector or image, and the length of the vector next to an image (or 0)."""
     if isinstance(space, Dict) and set(space.spaces) == {"image", "vector"}:
         image, vector = (_kind(space[key], name) for key in ("image", "vector"))
         if (image[1], vector[1]) == ("uint8", "float32") and vector[0][0]:
@@ -120,6 +120,6 @@ def _kind(space: Any, name: str) -> tuple[tuple[int, ...], str, int]:
     elif isinstance(space, Box) and (len(space.shape), str(space.dtype)) in ((1, "float32"), (3, "uint8")):
         return tuple(space.shape), str(space.dtype), 0
     raise ConfigError(
-        f"env={name} shows {space}; accepted: a Box of float32 vectors [O], a Box of uint8 images [H, W, C], "
-        f"or a Dict of both with the keys 'image' and 'vector'"
+        f"env={name} has observation space {space}; accepted: a Box of float32 vectors [O], a Box of uint8 images "
+        f"[H, W, C], or a Dict of both with the keys 'image' and 'vector'"
     )

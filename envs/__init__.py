@@ -1,4 +1,4 @@
-"""Environments in batches: `make_vec` makes them by name, and Gymnasium knows their ids."""
+"""Batched environments: `make_vec` creates them by name, and their ids are registered with Gymnasium."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from envs.wrappers import GymnasiumWorlds, adapted
 
 __all__ = ["Setting", "WorldError", "base_of", "make_vec", "settings_of"]
 
-# The module below `envs` and the stem of the class that make an environment.
+# Name -> module below `envs`, and stem of the class name.
 _MODULES = {
     "ant": ("ant", "Ant"),
     "half_cheetah": ("half_cheetah", "HalfCheetah"),
@@ -42,13 +42,13 @@ _MODULES = {
 }
 _IDS = {name: f"csf/{stem}-v0" for name, (_, stem) in _MODULES.items()}
 _CLASSES = {name: f"envs.{module}:{stem}VectorEnv" for name, (module, stem) in _MODULES.items()}
-# Of `gymnasium.make`, besides the arguments of the environment itself.
-_OF_MAKE = {"max_episode_steps", "render_mode", "disable_env_checker"}
-# Another MuJoCo is another world: its contacts and its integrator differ from the paper's.
+# Arguments of `gymnasium.make` itself, accepted besides those of the environment.
+_MAKE_ARGUMENTS = {"max_episode_steps", "render_mode", "disable_env_checker"}
+# Pinned because contacts and integrators differ between versions of MuJoCo, and so do results.
 _PINS = {"mujoco": "mujoco==3.17.0"}
 
 for _name, _id in _IDS.items():
-    # No max_episode_steps: the worlds count their own steps, and Gymnasium would truncate a second time.
+    # No max_episode_steps: the environments count their own steps, so Gymnasium must not truncate as well.
     gymnasium.register(
         _id,
         entry_point=f"envs.{_MODULES[_name][0]}:make_{_name}",
@@ -57,22 +57,23 @@ for _name, _id in _IDS.items():
 
 
 def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | GymnasiumWorlds:
-    """Makes a vector environment without autoreset, with the attributes that `envs.base.WorldsEnv` documents.
+    """Creates a vector environment without autoreset, with the attributes of `envs.base.WorldsEnv`.
 
     Args:
-        name: A world ("ant", "half_cheetah", "point"; seen in pictures: "quadruped", "humanoid", "kitchen",
-            "robobin"), a task on one of them ("ant_multi_goal", "half_cheetah_goal", "half_cheetah_hurdle",
-            "humanoid_goal", "point_two_goals", "quadruped_goal"), or any Gymnasium id, such as "Pendulum-v1".
+        name: An environment ("ant", "half_cheetah", "point"; with image observations: "quadruped", "humanoid",
+            "kitchen", "robobin"), a task on one of them ("ant_multi_goal", "half_cheetah_goal",
+            "half_cheetah_hurdle", "humanoid_goal", "point_two_goals", "quadruped_goal"), or any Gymnasium id, such as
+            "Pendulum-v1".
         num_envs: N, the number of worlds.
-        **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, instead of its limit.
+        **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, which replaces its time limit.
 
     Returns:
-        The environment; observations as `envs.base.WorldsEnv` describes them, actions [N, A] in [-1, 1].
+        The environment, with observations as described by `envs.base.WorldsEnv` and actions [N, A] in [-1, 1].
 
     Raises:
-        WorldError: If the name, a setting or a value is not accepted. What an environment of others raises itself
-            is passed on as it is.
-        DependencyNotInstalled: If a package is missing; the message has the command that installs it.
+        WorldError: If the name, a setting or a value is not accepted. Exceptions raised inside an environment of
+            another package are not converted.
+        DependencyNotInstalled: If a package is missing; the message contains the command that installs it.
     """
     own = {identifier: known for known, identifier in _IDS.items()}.get(name, name)
     try:
@@ -86,22 +87,22 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
             f"pip install {_PINS.get(package, package)}"
         ) from error
     except (AttributeError, RuntimeError) as error:
-        if not _is_of_mujocos_import(error):
+        if not _raised_by_mujoco_import(error):
             raise
-        # MuJoCo looks for the library that MUJOCO_GL names when it is imported.
+        # MuJoCo loads the library named by MUJOCO_GL when it is imported.
         raise WorldError(
-            f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')!r}, with which mujoco cannot be imported "
+            f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')!r}, which prevents mujoco from being imported "
             f"({str(error).splitlines()[0]}); unset it, or {PACKAGES}"
         ) from error
 
 
 def settings_of(name: str) -> dict[str, Setting]:
-    """The settings that `make_vec` accepts for an environment of this package, with type, default and description.
+    """Returns the settings that `make_vec` accepts for an environment of this package, by name.
 
-    Left out is what the program that uses the worlds chooses: `num_envs` and `render_mode`.
+    `num_envs` and `render_mode` are omitted: they are chosen by the calling program, not by a configuration.
 
     Raises:
-        WorldError: If there is no such environment.
+        WorldError: If the environment is unknown.
     """
     if name not in _CLASSES:
         raise WorldError(f"environment {name!r} is unknown; accepted: {', '.join(_CLASSES)}")
@@ -109,7 +110,7 @@ def settings_of(name: str) -> dict[str, Setting]:
 
 
 def base_of(name: str) -> str:
-    """Name of the environment on whose worlds a task is built; of any other environment, its own name."""
+    """Returns the name of the environment that a task is built on; for any other environment, its own name."""
     return str(getattr(load_env_creator(_CLASSES[name]), "base", name)) if name in _CLASSES else name
 
 
@@ -125,7 +126,7 @@ def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> Gymnasium
         settings["max_episode_steps"] = at_least("max_steps", settings.pop("max_steps"), 1)
     module, separator, identifier = name.rpartition(":")
     try:
-        if separator:  # "module:id" is an id that the module registers when it is imported
+        if separator:  # "module:id": importing the module registers the id
             _import(module)
         spec = gymnasium.spec(identifier)
     except Error as error:
@@ -137,7 +138,7 @@ def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> Gymnasium
     entry = spec.entry_point
     if entry is not None:
         creator = load_env_creator(entry) if isinstance(entry, str) else entry
-        _check_settings(name, creator, settings, _OF_MAKE)
+        _check_settings(name, creator, settings, _MAKE_ARGUMENTS)
     return GymnasiumWorlds(
         gymnasium.make_vec(
             identifier,
@@ -152,12 +153,12 @@ def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> Gymnasium
 
 def _import(module: str) -> None:
     if not all(word.isidentifier() for word in module.split(".")):
-        raise Error(f"{module!r} is not the name of a module")
+        raise Error(f"{module!r} is not a module name")
     importlib.import_module(module)
 
 
 def _check_settings(name: str, creator: Callable[..., Any], settings: dict[str, Any], more: set[str]) -> None:
-    """Refuses settings that are neither arguments of `creator` nor among `more`."""
+    """Raises WorldError if a setting is neither an argument of `creator` nor in `more`."""
     accepted = inspect.signature(creator).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
         return
@@ -168,6 +169,6 @@ def _check_settings(name: str, creator: Callable[..., Any], settings: dict[str, 
             raise WorldError(f"environment {name!r} has no setting {setting!r}; accepted: {', '.join(known)}")
 
 
-def _is_of_mujocos_import(error: Exception) -> bool:
+def _raised_by_mujoco_import(error: Exception) -> bool:
     frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return "mujoco" not in sys.modules and any(name.partition(".")[0] == "mujoco" for name in frames)

@@ -1,4 +1,4 @@
-"""Ant: a four-legged torso on an infinite plane; where it stands is what skills should cover."""
+"""Ant: a four-legged robot on an infinite plane. Its coordinates are x and y."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from envs.render import View
 from envs.single import one_world
 from envs.vector import MujocoVectorEnv, gymnasium_asset
 
-# Order: x, y, z, quaternion w x y z, (hip, ankle) 1 to 4, then the 14 velocities. The paper's preset.
+# The paper's preset. Order: x, y, z, quaternion w x y z, (hip, ankle) 1 to 4, then the 14 velocities.
 # fmt: off
 _MEAN = np.array(
     [
@@ -54,17 +54,18 @@ class AntVectorEnv(MujocoVectorEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds; see `MujocoVectorEnv` for the other arguments.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step the worlds; 0 chooses.
-            normalizer: "preset" or "off".
-            goal_range: R; goals are drawn from U(-R, R)^2.
-            contact_margin: "reference" for the contacts of the paper's engine, "as_is" for those of the file.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            threads: Number of threads that step the worlds; 0: one per usable core, at most N.
+            normalizer: Fixed normalization of observations, "preset" or "off".
+            goal_range: R in meters; goals are drawn from U(-R, R)^2.
+            contact_margin: "reference" for the contact margins of the paper's engine, "as_is" for those of the
+                model file.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -87,9 +88,9 @@ class AntVectorEnv(MujocoVectorEnv):
 
 
 def ant_model(contact_margin: str = "reference") -> mujoco.MjModel:
-    """Gymnasium's ant.xml, with margins halved under "reference".
+    """Compiles Gymnasium's ant.xml, with contact margins halved if `contact_margin` is "reference".
 
-    MuJoCo 3.5 made the margin of a pair the sum of its geoms' margins; it had been the larger of the two.
+    Since MuJoCo 3.5 the margin of a pair is the sum of its geoms' margins; before, it was the larger of the two.
 
     Raises:
         WorldError: If `contact_margin` is not accepted.

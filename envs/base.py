@@ -1,4 +1,4 @@
-"""What every vector environment here shares: seeds, step counters, action bounds and partial resets."""
+"""Base class of the vector environments: seeds, step counters, action bounds and partial resets."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ T = TypeVar("T")
 
 
 class NotCopied:
-    """Refuses to be copied or pickled, in one line instead of an error from deep inside."""
+    """Raises a TypeError with a clear message when copied or pickled."""
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} cannot be copied or pickled: its worlds belong to this process; "
-            "make another one from its name and settings, with envs.make_vec or gymnasium.make"
+            f"{type(self).__name__} cannot be copied or pickled; "
+            "create another one from its name and settings, with envs.make_vec or gymnasium.make"
         )
 
 
 class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
-    """N worlds behind Gymnasium's vector interface, without autoreset.
+    """N worlds with Gymnasium's vector interface, without autoreset.
 
-    A subclass says what a world is (the abstract methods); this class does what is the same for all of them.
-    Worlds never terminate. They are truncated from step `max_steps` on, until the caller resets them.
+    A subclass defines a world by implementing the abstract methods. Worlds never terminate. They are truncated at
+    step `max_steps` and at every later step until the caller resets them.
 
-    The observation of a world is a vector [O] float32, a picture [H, W, C] uint8, or both as a dictionary with the
+    The observation of a world is a vector [O] float32, an image [H, W, C] uint8, or a dictionary of both with the
     keys "image" and "vector"; `reset` and `step` return arrays [N, ...], or a dictionary of them.
 
     Attributes, besides those of `Measured`:
-        max_steps: Steps of an episode.
-        reset_options: Names of the options that `reset` takes.
-        obs_mean: [O] float64 that was subtracted from the vector, or None where it is not normalized.
-        obs_std: [O] float64 by which they were then divided, or None.
-        version: Version of the environment and of the engine below it.
+        max_steps: Number of steps per episode.
+        reset_options: Names of the options that `reset` accepts.
+        obs_mean: [O] float64, the mean that normalizes the vector, or None if it is not normalized.
+        obs_std: [O] float64, the standard deviation that normalizes the vector, or None.
+        version: Version of the environment and of its physics engine.
         generators: One NumPy generator per world.
-        render_mode: "rgb_array" if `render` may be called, else None.
-        render_size: Side of the pictures of `render` in pixels. Pictures that are observations do not depend on it.
+        render_mode: "rgb_array" if `render` is enabled, else None.
+        render_size: Height and width of the images of `render` in pixels. Image observations do not depend on it.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -71,16 +71,17 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Sets up spaces, counters and generators.
+        """Creates spaces, counters and generators.
 
         Args:
             num_envs: N, the number of worlds.
-            max_steps: Steps of an episode.
+            max_steps: Number of steps per episode.
             goal_range: R; goals are drawn from U(-R, R) in every coordinate.
-            observation_space: Of one world: Box float32 [O], Box uint8 [H, W, C], or Dict of "image" and "vector".
-            bounds: [A, 2] lowest and highest action of the world itself; [-1, 1] is mapped onto it.
-            render_mode: "rgb_array" if `render` will be called, else None.
-            render_size: Side of a picture in pixels.
+            observation_space: Space of one world: Box float32 [O], Box uint8 [H, W, C], or Dict of both with the
+                keys "image" and "vector".
+            bounds: [A, 2] lowest and highest action of the world; [-1, 1] is mapped onto this range.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -88,7 +89,7 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         self.num_envs = at_least("num_envs", num_envs, 1)
         self.max_steps = at_least("max_steps", max_steps, 1)
         if not isinstance(goal_range, int | float) or isinstance(goal_range, bool) or not 0 < goal_range < np.inf:
-            raise WorldError(f"goal_range is {goal_range!r}; a positive finite number is accepted")
+            raise WorldError(f"goal_range is {goal_range!r}; accepted: a positive finite number")
         self.goal_range = float(goal_range)
         self.render_mode = choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.render_size = at_least("render_size", render_size, 16)
@@ -103,11 +104,11 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
 
     @abstractmethod
     def _restart(self, ids: Array) -> None:
-        """Puts worlds `ids` [n] into fresh starts, each drawn from its own generator."""
+        """Resets worlds `ids` [n] to initial states, each drawn from the generator of its world."""
 
     @abstractmethod
     def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
-        """Puts worlds `ids` [n] into exact states, one array [n, ...] per part of the state."""
+        """Sets worlds `ids` [n] to exact states, given as one array [n, ...] per part of the state."""
 
     @abstractmethod
     def _advance(self, action: Array) -> Array:
@@ -115,28 +116,28 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
 
     @abstractmethod
     def _obs(self) -> Obs:
-        """Returns observations [N, ...], newly made."""
+        """Returns observations [N, ...] as new arrays."""
 
     @abstractmethod
     def _coord(self) -> Array:
-        """Returns coordinates [N, C] float64, newly made."""
+        """Returns coordinates [N, C] float64 as a new array."""
 
     @abstractmethod
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
-        """Takes pictures [H, W, 3] uint8 of all worlds; places [N, C] to be marked, or None."""
+        """Renders all worlds as images [H, W, 3] uint8, with the goals [N, C] marked unless `goal` is None."""
 
     def _reward(self, before: Array, after: Array, action: Array) -> Array:
-        """Coordinates before and after a step [N, C], actions [N, A] within bounds -> rewards [N] float64."""
+        """Returns rewards [N] float64 from coordinates before and after a step [N, C] and bounded actions [N, A]."""
         return np.zeros(self.num_envs)
 
     def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
-        """What worlds `ids` [n] do once they stand at the start of an episode, given the options of `reset`."""
+        """Hook: called when worlds `ids` [n] have been reset, with the options of `reset`."""
 
     def _after_step(self, reward: Array) -> None:
-        """What all worlds do once a step has been counted and rewarded [N], before they are observed."""
+        """Hook: called after every step with the rewards [N], before observations are read."""
 
     def _more_infos(self) -> dict[str, Array]:
-        """Infos [N, ...] besides `coord` and `diverged`, newly made, after a reset and after a step."""
+        """Returns infos [N, ...] of `reset` and `step` besides `coord` and `diverged`, as new arrays."""
         return {}
 
     def reset(
@@ -145,13 +146,13 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         """Starts new episodes.
 
         Args:
-            seed: None goes on with the worlds' generators; s gives world i the seed s + i; a sequence gives
-                one seed (or None) per world.
-            options: `reset_mask` [N] bool restarts these worlds only, as in Gymnasium's SyncVectorEnv;
-                `state`, a tuple of arrays [N, ...], puts worlds into exact states instead of drawing them.
+            seed: If None, the generators of the worlds are kept. An int s seeds world i with s + i. A sequence
+                contains one seed (or None) per world.
+            options: `reset_mask` [N] bool selects the worlds to reset, as in Gymnasium's SyncVectorEnv. `state`, a
+                tuple of arrays [N, ...], sets exact states instead of drawing them.
 
         Returns:
-            Observations [N, ...] and infos with `coord` [N, C] float64 of all worlds.
+            Observations [N, ...] and infos with `coord` [N, C] float64, both of all worlds.
 
         Raises:
             WorldError: If seeds, mask or state have the wrong shape, or an option is unknown.
@@ -179,12 +180,12 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         """Advances all worlds by one step.
 
         Args:
-            actions: [N, A]; [-1, 1] is mapped linearly onto the world's bounds, values outside are clipped.
+            actions: [N, A]; [-1, 1] is mapped linearly onto the world's bounds, and values outside are clipped.
 
         Returns:
             Observations [N, ...], rewards [N] float64, terminated [N] (all False), truncated [N], and
-            infos with `coord` [N, C] float64 and `diverged` [N] bool. A diverged world stands in a sane state
-            again, but its episode is worthless: the caller discards it.
+            infos with `coord` [N, C] float64 and `diverged` [N] bool. A diverged world has been set to a valid
+            state, but its episode is invalid and should be discarded.
 
         Raises:
             WorldError: If actions have the wrong shape or are not finite, or the simulation cannot continue.
@@ -202,14 +203,14 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         return self._obs(), reward, terminated, self._steps >= self.max_steps, infos
 
     def render(self) -> tuple[Array, ...]:
-        """Takes a picture of every world as it stands; changes nothing.
+        """Renders the current state of every world.
 
         Returns:
-            N pictures [H, W, 3] uint8.
+            N images [H, W, 3] uint8.
 
         Raises:
             WorldError: If `render_mode` is None.
-            DependencyNotInstalled: If there is no OpenGL library; the message names the packages that have one.
+            DependencyNotInstalled: If no OpenGL library is found; the message names packages that contain one.
         """
         check_render_mode(self.render_mode)
         self._check_begun()
@@ -241,7 +242,7 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
     def _check_begun(self) -> None:
         self._check_open()
         if not self._begun.all():
-            raise ResetNeeded(f"call reset() first: worlds {np.flatnonzero(~self._begun).tolist()} need it")
+            raise ResetNeeded(f"call reset() first; worlds {np.flatnonzero(~self._begun).tolist()} have not been reset")
 
     def _check_open(self) -> None:
         if self.closed:
@@ -249,15 +250,15 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
 
 
 def batch_infos(**infos: Array) -> dict[str, Array]:
-    """Infos [N, ...] with the `_key` masks by which Gymnasium marks who reported a key: here all worlds."""
+    """Adds Gymnasium's `_key` masks to infos [N, ...]; all worlds report every key."""
     return infos | {f"_{key}": np.ones(len(value), bool) for key, value in infos.items()}
 
 
 def map_action(actions: Array, num_envs: int, low: Array, high: Array) -> Array:
-    """[N, A] in [-1, 1] -> [N, A] float64 linearly onto [low, high], clipped.
+    """Maps actions [N, A] in [-1, 1] linearly onto [low, high] as float64, clipped.
 
     Raises:
-        WorldError: If the shape is not [N, A] or a world's action is not finite.
+        WorldError: If the shape is not [N, A] or an action is not finite.
     """
     action = np.asarray(actions, np.float64)
     if action.shape != (num_envs, len(low)):
@@ -268,13 +269,13 @@ def map_action(actions: Array, num_envs: int, low: Array, high: Array) -> Array:
 
 
 def check_render_mode(mode: str | None) -> None:
-    """Checks that pictures may be taken.
+    """Checks that rendering is enabled.
 
     Raises:
-        WorldError: If not.
+        WorldError: If `mode` is not "rgb_array".
     """
     if mode != "rgb_array":
-        raise WorldError(f"render_mode is {mode!r}; make the environment with render_mode='rgb_array' to take pictures")
+        raise WorldError(f"render_mode is {mode!r}; create the environment with render_mode='rgb_array' to render it")
 
 
 def choice(name: str, value: T, accepted: Sequence[T]) -> T:
@@ -295,5 +296,5 @@ def at_least(name: str, value: int, lowest: int) -> int:
         WorldError: If it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
-        raise WorldError(f"{name} is {value!r}; an integer of at least {lowest} is accepted")
+        raise WorldError(f"{name} is {value!r}; accepted: an integer of at least {lowest}")
     return int(value)

@@ -1,4 +1,4 @@
-"""Errors of the environments: what they refuse, told apart from bugs in an environment's own code."""
+"""Exceptions that distinguish invalid arguments from bugs in an environment."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 
 class WorldError(ValueError):
-    """A value that an environment does not accept, or a simulation that cannot continue; the message is one line.
+    """Raised for a value that an environment does not accept, or a simulation that cannot continue.
 
-    Any other exception that leaves an environment is a bug in it, and its traceback should be shown.
+    The message is one line. Any other exception raised by an environment is a bug whose traceback should be shown.
     """
 
 
 def engine_errors() -> tuple[type[Exception], ...]:
-    """MuJoCo's exceptions for a simulation that cannot continue; empty while MuJoCo is not imported."""
+    """Returns MuJoCo's exceptions for a simulation that cannot continue; empty if MuJoCo is not imported."""
     kinds = (("mujoco", "FatalError"), ("mujoco.batch", "SimulationError"))
     return tuple(getattr(sys.modules[module], kind) for module, kind in kinds if module in sys.modules)

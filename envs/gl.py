@@ -1,4 +1,4 @@
-"""Where pictures are drawn without a screen: the choice of an OpenGL library, made when the first picture is taken."""
+"""Selects an OpenGL library for rendering without a display, when the first image is rendered."""
 
 from __future__ import annotations
 
@@ -19,64 +19,62 @@ from envs.errors import WorldError
 if TYPE_CHECKING:
     import mujoco
 
-# MuJoCo's modules that open a context, and the library below each; in the order in which Linux is searched.
+# MuJoCo's module for each kind of context -> the library it needs, in the order in which they are tried on Linux.
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}
 ACCEPTED = (*LIBRARIES, "glfw")
 PACKAGES = "apt install libegl1 libopengl0 libgl1-mesa-dri, or libosmesa6 (Debian, Ubuntu)"
 
 
 def backend() -> str:
-    """Name of the library to draw with: what MUJOCO_GL says, else EGL, else OSMesa.
+    """Returns the name of the rendering backend: the value of MUJOCO_GL if set, else EGL, else OSMesa.
 
-    MuJoCo reads MUJOCO_GL when it is imported, and without it takes one that needs a screen; this asks anew.
+    MuJoCo itself reads MUJOCO_GL when it is imported, and defaults to a backend that needs a display.
 
     Raises:
-        WorldError: If MUJOCO_GL names none that can draw here.
-        DependencyNotInstalled: If MUJOCO_GL names none, and none is there.
+        WorldError: If the value of MUJOCO_GL is not accepted.
+        DependencyNotInstalled: If MUJOCO_GL is not set and no library is found.
     """
     asked = os.environ.get("MUJOCO_GL", "").lower().strip()
     if asked in ACCEPTED:
         return asked
     if asked not in ("", "enable", "enabled", "on", "true", "1"):
-        raise WorldError(f"MUJOCO_GL is {asked!r}; accepted for pictures: {', '.join(ACCEPTED)}, or leave it unset")
+        raise WorldError(f"MUJOCO_GL is {asked!r}; accepted for rendering: {', '.join(ACCEPTED)}, or unset")
     if platform.system() != "Linux":
-        return "glfw"  # draws into a hidden window
-    # PyOpenGL settles on a library at its first import, so that only one can be tried by using it.
+        return "glfw"  # renders into a hidden window
+    # PyOpenGL selects its library at the first import, so only one backend can be tried by importing it.
     for name, library in LIBRARIES.items():
         if _loads(library):
             return name
-    raise DependencyNotInstalled(f"pictures need an OpenGL library, and there is none: {PACKAGES}")
+    raise DependencyNotInstalled(f"rendering needs an OpenGL library, and none is installed: {PACKAGES}")
 
 
-def settle() -> None:
-    """Sets MUJOCO_GL if it is not set, for Gymnasium's own MuJoCo worlds: left alone they take what needs a screen."""
+def set_default_backend() -> None:
+    """Sets MUJOCO_GL if it is unset: Gymnasium's own MuJoCo environments default to a backend that needs a display."""
     with suppress(DependencyNotInstalled, ValueError):
         os.environ.setdefault("MUJOCO_GL", backend())
 
 
 def open_context(model: mujoco.MjModel, size: int) -> tuple[Any, mujoco.MjrContext]:
-    """Opens what draws pictures of `model` with sides up to `size`, current in this thread.
+    """Creates a rendering context for images of `model` of up to `size` pixels per side, current in this thread.
 
     Returns:
-        The OpenGL context and MuJoCo's on it; both have `free`, to be called in this thread, MuJoCo's first.
+        The OpenGL context and MuJoCo's context on it. Free both in this thread with `free`, MuJoCo's first.
 
     Raises:
-        WorldError: If MUJOCO_GL names no library that can draw here.
-        DependencyNotInstalled: If the library is absent, or finds nothing to draw with.
+        WorldError: If the value of MUJOCO_GL is not accepted.
+        DependencyNotInstalled: If the library is missing or cannot create a context.
     """
-    import mujoco  # late, so that why it cannot be imported can be told with this module
+    import mujoco  # imported here so that this module can be used when mujoco cannot be imported
 
     name = backend()
-    os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer draws in the caller's thread, not its own
+    os.environ.setdefault("LP_NUM_THREADS", "0")  # makes Mesa's software renderer work in the calling thread
     try:
         context = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
         context.make_current()
         drawer = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-    except Exception as error:  # PyOpenGL without its library fails in whatever it touches first
+    except Exception as error:  # without its library, PyOpenGL raises exceptions of various types
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DependencyNotInstalled(
-            f"{name} takes no pictures here ({reason}): unset MUJOCO_GL, {PACKAGES}"
-        ) from error
+        raise DependencyNotInstalled(f"{name} cannot render here ({reason}): unset MUJOCO_GL, {PACKAGES}") from error
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, drawer)
     return context, drawer
 

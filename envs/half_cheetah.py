@@ -1,4 +1,4 @@
-"""HalfCheetah: a planar runner; how far it stands along the line is what skills should cover."""
+"""HalfCheetah: a planar runner. Its coordinate is x."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from envs.render import View
 from envs.single import one_world
 from envs.vector import MujocoVectorEnv, gymnasium_asset
 
-# Order: x, z, pitch, (thigh, shin, foot) back and front, then the 9 velocities. The paper's preset.
+# The paper's preset. Order: x, z, pitch, (thigh, shin, foot) back and front, then the 9 velocities.
 # fmt: off
 _MEAN = np.array(
     [
@@ -38,7 +38,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
     view = View(distance=4.0, elevation=-15.0, height=0.6)
-    hurdles: ClassVar[tuple[float, ...]] = ()  # x in meters of boxes that lie in the way
+    hurdles: ClassVar[tuple[float, ...]] = ()  # x in meters of boxes on the track
 
     def __init__(
         self,
@@ -51,16 +51,16 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds; see `MujocoVectorEnv` for the arguments.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step the worlds; 0 chooses.
-            normalizer: "preset" or "off".
-            goal_range: R; goals are drawn from U(-R, R).
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            threads: Number of threads that step the worlds; 0: one per usable core, at most N.
+            normalizer: Fixed normalization of observations, "preset" or "off".
+            goal_range: R in meters; goals are drawn from U(-R, R).
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -83,10 +83,10 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
 
 
 def half_cheetah_model(hurdles: Sequence[float] = ()) -> mujoco.MjModel:
-    """Gymnasium's half_cheetah.xml, scaled to 14 kg here because `settotalmass` in a file is deprecated.
+    """Compiles Gymnasium's half_cheetah.xml, scaled to 14 kg here because `settotalmass` in a file is deprecated.
 
     Args:
-        hurdles: For every x in meters a bar across the track, 10 cm long and 17 to 23 cm above the ground.
+        hurdles: x in meters of bars across the track, each 10 cm long and 17 to 23 cm above the ground.
     """
     spec = mujoco.MjSpec.from_file(gymnasium_asset("half_cheetah.xml"))
     spec.compiler.settotalmass = -1
@@ -96,7 +96,7 @@ def half_cheetah_model(hurdles: Sequence[float] = ()) -> mujoco.MjModel:
             type=mujoco.mjtGeom.mjGEOM_BOX,
             size=(0.05, 1.0, 0.03),  # half sides
             pos=(x, 0.0, 0.2),
-            conaffinity=1,  # the cheetah's own geoms touch what has this bit
+            conaffinity=1,  # the cheetah's geoms collide with geoms that have this bit
             condim=3,
             rgba=(0.8, 0.3, 0.2, 1.0),
         )

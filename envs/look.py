@@ -1,4 +1,4 @@
-"""How MuJoCo worlds look in pictures: the colors of a copy of their model, which nothing steps."""
+"""Sets colors, floor and lighting of the model copy that is used for rendering."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import numpy as np
 from envs.observations import Array
 from envs.plane import BODY, FLOOR
 
-TILE = 1.0  # side of the floor's tiles in meters; every tenth border is a line
+TILE = 1.0  # side of a floor tile in meters; every tenth border is drawn as a line
 LINE = (0.52, 0.60, 0.70)
-SKY = (0.91, 0.94, 0.97), (0.47, 0.59, 0.75)  # at the horizon, and above
+SKY = (0.91, 0.94, 0.97), (0.47, 0.59, 0.75)  # at the horizon and at the zenith
 
 
 def dressed(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
-    """A copy of `model` in this project's colors, for pictures with sides of `size` pixels."""
+    """Returns a copy of `model` with this project's colors, for images of `size` pixels per side."""
     model = copy.copy(model)
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     model.vis.quality.shadowsize = 1024
-    model.vis.quality.numslices, model.vis.quality.numstacks = 20, 10  # of round things; twice as fast as the default
-    model.stat.extent = 8.0  # meters; how far one sees and how far shadows reach are in units of it
+    model.vis.quality.numslices, model.vis.quality.numstacks = (
+        20,
+        10,
+    )  # resolution of round shapes; twice as fast as the default
+    model.stat.extent = 8.0  # meters; the unit of the view distance and of the shadow range
     model.vis.headlight.ambient[:] = model.vis.headlight.diffuse[:] = 0.35
     model.light_diffuse[0] = 0.6
     floor = np.flatnonzero(model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE))
     material = model.geom_matid[floor]
-    model.geom_size[floor, :2] = 1000.0  # half sides in meters: no skill gets to the end
+    model.geom_size[floor, :2] = 1000.0  # half sides in meters, beyond the reach of any episode
     model.mat_texuniform[material], model.mat_texrepeat[material] = True, 2.0 / (10 * TILE)
     model.mat_reflectance[material], model.mat_specular[material] = 0.0, 0.2
     model.mat_rgba[material] = model.geom_rgba[floor] = 1.0
@@ -40,14 +43,14 @@ def dressed(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
 
 
 def _texture(model: mujoco.MjModel, i: int) -> Array:
-    """The pixels [H, W, 3] of texture i, to be written to."""
+    """Returns a writable view of the pixels [H, W, 3] of texture i."""
     height, width = model.tex_height[i], model.tex_width[i]
     start = model.tex_adr[i]
     return model.tex_data[start : start + height * width * 3].reshape(height, width, 3)
 
 
 def _tiles(height: int, width: int) -> Array:
-    """Ten by ten tiles [H, W, 3] with a line around them."""
+    """Returns a texture [H, W, 3] of ten by ten tiles with a line at its border."""
     row, column = np.indices((height, width))
     pixels = np.array(FLOOR)[(row * 10 // height + column * 10 // width) % 2]
     edge = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)

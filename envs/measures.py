@@ -1,4 +1,4 @@
-"""What worlds measure: what skills achieved together, and how far an episode got with its goal."""
+"""Evaluation metrics of environments: state coverage of skills, and success in reaching goals."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from envs.observations import Array, Obs, row
 
 
 class Measured:
-    """What is measured of skills and goals in worlds of one kind; a subclass overrides what is different there.
+    """Goals and metrics of an environment; a subclass overrides the methods that differ from the default.
 
-    By default a goal is a place, and coordinates, radii and cells describe all that is measured. A goal may also be a
-    row [C] that only `success` understands, such as one in which NaN stands for what does not matter. No method here
-    depends on the state of the worlds, or on their number.
+    By default a goal is a position, and coordinates, radii and cells define the metrics. A goal may also be any row
+    [C] that `success` can interpret, such as one in which NaN marks irrelevant entries. No method here depends on the
+    state of the worlds or on their number.
 
     Attributes:
         coord_dim: C, the number of coordinates in `infos["coord"]`.
-        success_radii: Distances to a goal that count as reaching it, largest first, in units of `coord`; empty
-            where goals are not places.
-        named_goals: The row [C] of every goal that has a name.
+        success_radii: Distances at which a goal counts as reached, largest first, in units of `coord`; empty if goals
+            are not positions.
+        named_goals: Name -> row [C] of the goals that have a name.
         coverage_cell: Side of a cell of the coverage metric, in units of `coord`.
     """
 
@@ -34,35 +34,38 @@ class Measured:
 
     @property
     def goal_names(self) -> tuple[str, ...]:
-        """The names that `goal_at` accepts."""
+        """Names accepted by `goal_at`."""
         return tuple(self.named_goals)
 
     @property
     def has_goals(self) -> bool:
-        """Whether there are goals, which `goals` draws, `goal_at` looks up and `success` judges."""
+        """Whether the environment defines goals, so that `goals`, `goal_at` and `success` can be used."""
         return bool(self.success_radii or self.named_goals)
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Obs, Array]:
-        """Draws goals: observations [n, ...] as the agent would see them, places [n, C] float64.
+        """Draws n goals.
+
+        Returns:
+            Observations of the goals [n, ...], as an agent would receive them, and their positions [n, C] float64.
 
         Raises:
-            NotImplementedError: If these worlds define no goals.
+            NotImplementedError: If the environment defines no goals.
         """
         raise self._no_goals()
 
     def goal_at(self, goal: str | ArrayLike) -> tuple[Obs, Array]:
-        """The goal that is asked for; the same at every call.
+        """Returns a goal given by name or position; deterministic.
 
         Args:
-            goal: One of `goal_names`, a place [C], or places [n, C].
+            goal: One of `goal_names`, a position [C], or positions [n, C].
 
         Returns:
-            The observation of a world that stands still at the goal, and the place [C] float64; [n, ...] and [n, C]
-            for n places.
+            The observation of a world at rest at the goal, and the position [C] float64; [n, ...] and [n, C] for n
+            positions.
 
         Raises:
-            WorldError: If the name or the place is not accepted.
-            NotImplementedError: If these worlds define no goals.
+            WorldError: If the name or the position is not accepted.
+            NotImplementedError: If the environment defines no goals.
         """
         if not self.has_goals:
             raise self._no_goals()
@@ -71,32 +74,32 @@ class Measured:
         return (row(obs, 0) if place.ndim == 1 else obs), place
 
     def measure(self, coord: Array, length: Array) -> dict[str, float]:
-        """What the episodes of all skills together achieved.
+        """Computes metrics over the episodes of all skills together.
 
         Args:
-            coord: [n, T + 1, C], before the first step and after every step; ignored behind an episode's end.
-            length: Steps of each episode [n], 1 to T.
+            coord: [n, T + 1, C], before the first step and after every step; ignored after an episode's end.
+            length: Number of steps of each episode [n], 1 to T.
 
         Returns:
-            Numbers by name. By default `coverage`, how many cells of side `coverage_cell` were visited; nothing
-            where there are no coordinates.
+            Metrics by name. By default `coverage`, the number of cells of side `coverage_cell` that were visited;
+            empty if there are no coordinates.
         """
         if not self.coord_dim:
             return {}
         return {"coverage": float(coverage(coord, length, self.coverage_cell))}
 
     def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
-        """How far each of n episodes got with its goal.
+        """Computes how well each of n episodes reached its goal.
 
         Args:
             coord: As in `measure`.
             length: As in `measure`.
-            place: The goal of each episode [n, C], as `goals` and `goal_at` return it.
+            place: The goal of each episode [n, C], as returned by `goals` and `goal_at`.
 
         Returns:
-            Numbers or booleans [n] by name, of which the mean over episodes is reported; NaN leaves an episode out
-            of it, such as one that had another goal than the name says. By default what `reached` finds
-            for `success_radii`.
+            Metrics [n] of numbers or booleans by name; their mean over episodes is reported. Episodes with NaN are
+            excluded from the mean, such as those with a different goal if the metric concerns one goal only. By
+            default the metrics of `reached` for `success_radii`.
         """
         return reached(coord, length, place, self.success_radii)
 
@@ -107,14 +110,14 @@ class Measured:
         }
 
     def _goal_obs(self, place: Array) -> Obs:
-        """Observations [n, ...] of worlds that stand still at goals [n, C]; not drawn at random."""
+        """Returns observations [n, ...] of worlds at rest at goals [n, C]; deterministic."""
         raise self._no_goals()
 
     def _no_goals(self) -> NotImplementedError:
-        return NotImplementedError(f"{type(self).__name__} defines no goals; evaluate it by its reward")
+        return NotImplementedError(f"{type(self).__name__} defines no goals; evaluate its reward instead")
 
     def _place(self, goal: str | ArrayLike) -> Array:
-        shapes = f"a place of shape ({self.coord_dim},), or several of shape (n, {self.coord_dim})"
+        shapes = f"a position of shape ({self.coord_dim},), or several of shape (n, {self.coord_dim})"
         if isinstance(goal, str):
             if goal not in self.named_goals:
                 accepted = ", ".join((*map(repr, self.goal_names), shapes))
@@ -132,29 +135,29 @@ class Measured:
 
 
 def coverage(coord: Array, length: Array, cell: float) -> int:
-    """Number of distinct cells of side `cell` visited by any episode at any step (METRA, arXiv 2310.08887).
+    """Counts the distinct cells of side `cell` visited by any episode at any step (METRA, arXiv 2310.08887).
 
     Args:
-        coord: [n, T + 1, C], before the first step and after every step; behind an episode's end it is ignored.
-        length: Steps of each episode [n], 1 to T.
-        cell: In units of `coord`.
+        coord: [n, T + 1, C], before the first step and after every step; ignored after an episode's end.
+        length: Number of steps of each episode [n], 1 to T.
+        cell: Side of a cell in units of `coord`.
     """
     visited = coord[np.arange(coord.shape[1]) <= length[:, None]]
-    return len(np.unique(np.floor(visited / cell) + 0.0, axis=0))  # + 0.0 makes one of the two zeros
+    return len(np.unique(np.floor(visited / cell) + 0.0, axis=0))  # + 0.0 turns -0.0 into 0.0
 
 
 def reached(coord: Array, length: Array, place: Array, radii: tuple[float, ...]) -> dict[str, Array]:
-    """What the distance to a goal after each step says of every episode.
+    """Computes success metrics from the distance to the goal after each step.
 
     Args:
         coord: As in `coverage`.
         length: As in `coverage`.
         place: The goal of each episode [n, C].
-        radii: Distances that count as reaching a goal, in units of `coord`.
+        radii: Distances at which a goal counts as reached, in units of `coord`.
 
     Returns:
-        Arrays [n]: `distance` at the end, in units of `coord`; for every radius r `hit_r`, ever within; `end_r`,
-        within at the end; `staying_r`, the fraction of steps within.
+        Arrays [n]: `distance`, the final distance in units of `coord`; for every radius r `hit_r`, whether any step
+        was within r; `end_r`, whether the last step was; `staying_r`, the fraction of steps that were.
     """
     distance = np.linalg.norm(coord[:, 1:] - place[:, None], axis=-1)
     real = real_steps(coord, length)

@@ -1,4 +1,4 @@
-"""The three kinds of observation: a vector, a picture, or both in a dictionary."""
+"""Observation spaces of three kinds: a vector, an image, or a dictionary of both."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from envs.errors import WorldError
 Array: TypeAlias = NDArray[Any]
 Obs: TypeAlias = Array | dict[str, Array]
 
-ACCEPTED = "a vector, Box float32 [O]; a picture, Box uint8 [H, W, C]; or both, Dict with the keys 'image' and 'vector'"
+ACCEPTED = "Box float32 [O] (vector), Box uint8 [H, W, C] (image), or Dict of both with the keys 'image' and 'vector'"
 
 
 def vectors(dim: int) -> Box:
-    """The space of vectors [dim] float32 without bounds."""
+    """Returns the unbounded space of vectors [dim] float32."""
     return Box(-np.inf, np.inf, (dim,), np.float32)
 
 
 def is_vector(space: Space[Any]) -> bool:
-    """Whether the space is a Box of vectors [O] float32."""
+    """Returns whether the space is a Box of vectors [O] float32."""
     return isinstance(space, Box) and len(space.shape) == 1 and space.dtype == np.float32
 
 
 def is_picture(space: Space[Any]) -> bool:
-    """Whether the space is a Box of pictures [H, W, C] uint8."""
+    """Returns whether the space is a Box of images [H, W, C] uint8."""
     return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
 
 
 def is_both(space: Space[Any]) -> bool:
-    """Whether the space is a Dict of a picture "image" and a vector "vector"."""
+    """Returns whether the space is a Dict of an image and a vector with the keys "image" and "vector"."""
     return (
         isinstance(space, Dict)
         and set(space.spaces) == {"image", "vector"}
@@ -53,7 +53,7 @@ def checked(space: Space[Any]) -> Space[Any]:
 
 
 def with_columns(space: Space[Any], dim: int) -> Space[Any]:
-    """The space of observations to which `append` adds columns [N, dim]."""
+    """Returns the space of the observations that `append` returns for columns [N, dim]."""
     if is_picture(space):
         return Dict({"image": space, "vector": vectors(dim)})
     if isinstance(space, Dict):
@@ -62,9 +62,9 @@ def with_columns(space: Space[Any], dim: int) -> Space[Any]:
 
 
 def append(obs: Obs, columns: Array) -> Obs:
-    """Adds columns [N, k] to observations of N worlds.
+    """Appends columns [N, k] to observations of N worlds.
 
-    Vectors become longer. Pictures [N, H, W, C] cannot, and come with the columns as their vector.
+    Vectors are extended. Images [N, H, W, C] become a dictionary of the image and the columns as its vector.
     """
     columns = columns.astype(np.float32)
     if isinstance(obs, dict):
@@ -75,7 +75,7 @@ def append(obs: Obs, columns: Array) -> Obs:
 
 
 def row(obs: Obs, i: int) -> Obs:
-    """The observation of world i."""
+    """Returns the observation of world i."""
     return {key: value[i] for key, value in obs.items()} if isinstance(obs, dict) else cast(Array, obs[i])
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a point in the plane, drawn in NumPy alone."""
+"""Renders a point in the plane with NumPy."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 
 from envs.observations import Array
 
-TILE = 0.5  # side of the tiles in units of the plane
-FLOOR = (0.24, 0.31, 0.39), (0.31, 0.39, 0.49)  # colors, also of the MuJoCo worlds
+TILE = 0.5  # side of a tile in units of the coordinates
+FLOOR = (0.24, 0.31, 0.39), (0.31, 0.39, 0.49)  # RGB in [0, 1]; also used for the MuJoCo worlds
 BODY = (0.93, 0.55, 0.22)
 GOAL = (0.35, 0.85, 0.45)
 
 
 def picture(size: int, reach: float, position: Array, goal: Array | None = None, radius: float = 0.0) -> Array:
-    """A picture [size, size, 3] uint8 of the square [-reach, reach]^2, y upwards.
+    """Renders the square [-reach, reach]^2 as an image [size, size, 3] uint8, with y upwards.
 
     Args:
-        size: Pixels along a side.
+        size: Height and width in pixels.
         reach: Half of the square's side.
         position: x, y [2] of the point.
-        goal: x, y [2] of a place to be marked.
-        radius: Of the place.
+        goal: x, y [2] of a goal to be marked, or None.
+        radius: Radius of the goal's mark.
     """
     line = (np.arange(size) + 0.5) / size * 2.0 - 1.0
     place = np.stack(np.meshgrid(reach * line, -reach * line), axis=-1)
@@ -32,7 +32,7 @@ def picture(size: int, reach: float, position: Array, goal: Array | None = None,
 
 
 def _disc(pixels: Array, place: Array, center: Array, radius: float, color: tuple[float, ...]) -> None:
-    """Paints a disc of RGBA `color` over pixels [S, S, 3] at places [S, S, 2], its edge one pixel wide."""
+    """Paints a disc of RGBA `color` over pixels [S, S, 3] at coordinates [S, S, 2], with an edge one pixel wide."""
     pixel = place[0, 1, 0] - place[0, 0, 0]
     inside = 0.5 + (radius - np.linalg.norm(place - center, axis=-1)) / pixel
     cover = color[3] * inside.clip(0.0, 1.0)[..., None]

@@ -1,4 +1,4 @@
-"""A point in the plane that moves by a tenth of its action: the smallest world with skills to learn."""
+"""Point: a point in the plane that moves by a tenth of its action; the smallest environment for learning skills."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class PointVectorEnv(WorldsEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
             goal_range: R; goals are drawn from U(-R, R)^2.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -46,7 +46,7 @@ class PointVectorEnv(WorldsEnv):
         self._position = np.zeros((num_envs, 2))
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws goals: observations [n, 2] float32, the same places [n, 2] float64; uniform in the square."""
+        """Draws goals uniformly from the square; returns observations [n, 2] float32 and positions [n, 2] float64."""
         place = rng.uniform(-self.goal_range, self.goal_range, (n, 2))
         return self._goal_obs(place), place
 
@@ -64,7 +64,7 @@ class PointVectorEnv(WorldsEnv):
         return np.zeros(self.num_envs, bool)
 
     def _pictures(self, goal: Array | None) -> Iterator[Array]:
-        reach = 0.1 * self.max_steps  # no episode gets beyond
+        reach = 0.1 * self.max_steps  # the largest distance that an episode can cover
         for i, position in enumerate(self._position):
             yield picture(self.render_size, reach, position, None if goal is None else goal[i], self.success_radii[0])
 

@@ -1,4 +1,4 @@
-"""Pictures of MuJoCo worlds: a camera that follows the body over a floor on which one sees it move."""
+"""Renders MuJoCo worlds with a camera that follows the body over a tiled floor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from envs.look import dressed
 from envs.observations import Array
 from envs.plane import GOAL
 
-SUN = np.array([-1.0, -1.0, 2.0])  # from the body to the light, in meters
+SUN = np.array([-1.0, -1.0, 2.0])  # offset of the light from the body, in meters
 
 
 @dataclass(frozen=True)
 class View:
-    """From where a world is seen; x points right, y away from the viewer, as in the plots.
+    """Position of the camera; x points right and y away from the viewer, as in the plots.
 
     Attributes:
-        distance: From the camera to what it looks at, in meters.
-        elevation: Of the line of sight in degrees, negative from above.
-        height: Of what the camera looks at above the ground, in meters.
-        body: Name of the body that it follows.
+        distance: Distance from the camera to the point that it looks at, in meters.
+        elevation: Angle of the line of sight in degrees; negative if the camera looks down.
+        height: Height above the ground of the point that the camera looks at, in meters.
+        body: Name of the body that the camera follows.
     """
 
     distance: float
@@ -38,22 +38,22 @@ class View:
 
 
 class Camera:
-    """Takes pictures of worlds of one model; belongs to the thread that made it.
+    """Renders worlds of one model; can only be used in the thread that created it.
 
-    It has a model of its own, so that nothing it does reaches the physics.
+    It renders a copy of the model, so the physics is not affected.
     """
 
     def __init__(self, model: mujoco.MjModel, view: View, size: int) -> None:
-        """Opens what draws.
+        """Creates the rendering context.
 
         Args:
-            model: Of the worlds; not changed.
-            view: From where they are seen.
-            size: Side of a picture in pixels.
+            model: Model of the worlds; not modified.
+            view: Position of the camera.
+            size: Height and width of images in pixels.
 
         Raises:
-            WorldError: If MUJOCO_GL names no library that can draw here.
-            DependencyNotInstalled: If there is no OpenGL library.
+            WorldError: If the value of MUJOCO_GL is not accepted.
+            DependencyNotInstalled: If no OpenGL library is found.
         """
         self._model = dressed(model, size)
         self._data = mujoco.MjData(self._model)
@@ -71,18 +71,20 @@ class Camera:
         gl.at_exit(self._close)
 
     def picture(self, qpos: Array, goal: Array | None = None, radius: float = 0.0) -> Array:
-        """A picture [size, size, 3] uint8 of a world with positions qpos [nq].
+        """Renders a world as an image [size, size, 3] uint8.
 
         Args:
-            qpos: Positions of the joints.
-            goal: x, y [2] of a place to be marked.
-            radius: Of the place, in meters.
+            qpos: Joint positions [nq].
+            goal: x, y [2] of a goal to be marked, or None.
+            radius: Radius of the goal in meters.
 
         Raises:
-            RuntimeError: If called in another thread than the one that made the camera.
+            RuntimeError: If called in a thread other than the one that created the camera.
         """
         if threading.get_ident() != self._thread:
-            raise RuntimeError("pictures were first taken in another thread, and OpenGL keeps to one: take all there")
+            raise RuntimeError(
+                "this environment was first rendered in another thread; OpenGL requires all rendering in that thread"
+            )
         self._data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, self._data)
         body = self._data.xpos[self._body]
@@ -96,21 +98,21 @@ class Camera:
         mujoco.mjr_render(self._rect, self._scene, self._drawer)
         pixels = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, self._rect, self._drawer)
-        return pixels[::-1].copy()  # OpenGL's first row is the lowest
+        return pixels[::-1].copy()  # OpenGL's first row is the bottom one
 
     def close(self) -> None:
-        """Frees what draws; idempotent."""
+        """Frees the rendering context; idempotent."""
         self._close()
         atexit.unregister(self._close)
 
 
 def mark(scene: mujoco.MjvScene, goal: Array, radius: float, body: Array) -> None:
-    """Adds a disc on the ground with a pole on it, and over a body that is not there yet an arrow to it.
+    """Adds a disc and a pole at the goal and, if the body is outside its radius, an arrow that points to it.
 
     Args:
-        scene: That will be drawn.
-        goal: x, y [2] of the disc, in meters.
-        radius: Of the disc, in meters.
+        scene: The scene to add to.
+        goal: x, y [2] of the goal, in meters.
+        radius: Radius of the goal, in meters.
         body: x, y, z [3] of the body.
     """
     ground, up = np.append(goal, 0.01), np.array([0.0, 0.0, 1.0])
@@ -119,18 +121,18 @@ def mark(scene: mujoco.MjvScene, goal: Array, radius: float, body: Array) -> Non
     way = np.append(goal - body[:2], 0.0)
     if (far := np.linalg.norm(way)) > radius:
         start, length = body + 0.7 * up, 0.8
-        tip = start + 2 * length / far * way  # MuJoCo draws arrows half as long as it is told
+        tip = start + 2 * length / far * way  # MuJoCo draws arrows at half of the given length
         _add(scene, mujoco.mjtGeom.mjGEOM_ARROW, 0.06, start, tip, 1.0)
 
 
 def _add(scene: mujoco.MjvScene, kind: Any, width: float, start: Array, end: Array, alpha: float) -> None:
     geom, rgba = scene.geoms[scene.ngeom], np.array([*GOAL, alpha], np.float32)
     mujoco.mjv_initGeom(geom, kind.value, np.zeros(3), np.zeros(3), np.eye(3).ravel(), rgba)
-    mujoco.mjv_connector(geom, kind.value, width, start, end)  # leaves the color as it is
+    mujoco.mjv_connector(geom, kind.value, width, start, end)  # keeps the color
     scene.ngeom += 1
 
 
 def _free(drawer: mujoco.MjrContext, context: Any) -> None:
-    with suppress(Exception):  # at the end of the program the library may have been shut down before
+    with suppress(Exception):  # at exit the library may already have been shut down
         drawer.free()
         context.free()

@@ -1,4 +1,4 @@
-"""The settings of an environment, as its constructor declares and documents them."""
+"""Reads the settings of an environment from the signature and docstring of its constructor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-# Chosen by the program that uses the worlds, not by a user's configuration.
-_NOT_FOR_USERS = ("num_envs", "render_mode")
+# Chosen by the calling program, not by a configuration.
+_CHOSEN_BY_CALLER = ("num_envs", "render_mode")
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Setting:
     """One keyword argument of an environment.
 
     Attributes:
-        name: Of the argument.
-        type: Such as `int`, `float` or `Literal["preset", "off"]`.
-        default: Its value if it is not given.
+        name: Name of the argument.
+        type: Its type, such as `int`, `float` or `Literal["preset", "off"]`.
+        default: Its default value.
         help: The first sentence of its description.
     """
 
@@ -30,18 +30,18 @@ class Setting:
 
 
 def settings(kind: type) -> dict[str, Setting]:
-    """The settings of the environments of this class, in the order of its constructor's arguments."""
+    """Returns the settings of an environment class, in the order of the constructor's arguments."""
     init: Callable[..., Any] = kind.__init__  # type: ignore[misc]
-    types, texts = get_type_hints(init), _described(init)
+    types, texts = get_type_hints(init), _descriptions(init)
     return {
         name: Setting(name, types[name], parameter.default, texts[name])
         for name, parameter in inspect.signature(kind).parameters.items()
-        if name not in _NOT_FOR_USERS
+        if name not in _CHOSEN_BY_CALLER
     }
 
 
-def _described(function: Callable[..., Any]) -> dict[str, str]:
-    """The first sentence of every argument in the section "Args" of a docstring."""
+def _descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """Returns the first sentence of each argument's description in the "Args" section of a docstring."""
     section = (inspect.getdoc(function) or "").partition("Args:\n")[2].partition("\n\n")[0]
     entries = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", section, re.MULTILINE)
     return {name: re.split(r"(?<=\.)\s", " ".join(text.split()))[0] for name, text in entries}

@@ -1,4 +1,4 @@
-"""One world of a vector environment as an ordinary Gymnasium environment: no logic is written twice."""
+"""Wraps a vector environment of one world as a single Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from envs.observations import Array, Obs, row
 
 
 class OneWorldEnv(NotCopied, gymnasium.Env[Obs, Array]):
-    """The only world of a vector environment with `num_envs=1`.
+    """A Gymnasium environment that runs a vector environment with `num_envs=1`.
 
     Attributes:
         worlds: The vector environment.
     """
 
     def __init__(self, worlds: WorldsEnv) -> None:
-        """Wraps `worlds`, which this environment owns from now on.
+        """Takes ownership of `worlds`.
 
         Args:
             worlds: A vector environment of one world.
 
         Raises:
-            WorldError: If it has more than one.
+            WorldError: If it has more than one world.
         """
         if worlds.num_envs != 1:
             raise WorldError(f"num_envs is {worlds.num_envs!r}; accepted: 1")
@@ -40,8 +40,8 @@ class OneWorldEnv(NotCopied, gymnasium.Env[Obs, Array]):
         """Starts a new episode.
 
         Args:
-            seed: Seed of the world's generator; None goes on with it.
-            options: `state`, a tuple of arrays, puts the world into this exact state.
+            seed: Seed of the world's generator; if None, the generator is kept.
+            options: `state`, a tuple of arrays, sets an exact state.
 
         Returns:
             Observation and info with `coord` [C] float64.
@@ -52,24 +52,24 @@ class OneWorldEnv(NotCopied, gymnasium.Env[Obs, Array]):
             options["state"] = tuple(np.asarray(part)[None] for part in options["state"])
         obs, infos = self.worlds.reset(seed=seed, options=options)
         self._np_random = self.worlds.generators[0]
-        return row(obs, 0), _first(infos)
+        return row(obs, 0), _first_rows(infos)
 
     def step(self, action: Array) -> tuple[Obs, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Action [A] in [-1, 1] -> observation, reward, terminated, truncated, info."""
+        """Takes an action [A] in [-1, 1]; returns observation, reward, terminated, truncated and info."""
         obs, reward, terminated, truncated, infos = self.worlds.step(np.asarray(action)[None])
-        return row(obs, 0), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(infos)
+        return row(obs, 0), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first_rows(infos)
 
     def render(self) -> Array:
-        """Takes a picture [H, W, 3] uint8 of the world as it stands; see `WorldsEnv.render`."""
+        """Renders the current state as an image [H, W, 3] uint8; see `WorldsEnv.render`."""
         return self.worlds.render()[0]
 
     def close(self) -> None:
-        """Frees the world."""
+        """Closes the world."""
         self.worlds.close()
 
 
 def one_world(kind: Callable[..., WorldsEnv]) -> Callable[..., OneWorldEnv]:
-    """The function that Gymnasium calls to make one world of `kind`, with the settings of `kind`."""
+    """Returns an entry point for `gymnasium.make` that creates one world of `kind` and accepts its settings."""
 
     def make(**settings: Any) -> OneWorldEnv:
         return OneWorldEnv(kind(num_envs=1, **settings))
@@ -77,7 +77,7 @@ def one_world(kind: Callable[..., WorldsEnv]) -> Callable[..., OneWorldEnv]:
     return make
 
 
-def _first(infos: dict[str, Any]) -> dict[str, Any]:
-    """[1, ...] arrays -> their only rows, without Gymnasium's masks; scalars as Python's own."""
+def _first_rows(infos: dict[str, Any]) -> dict[str, Any]:
+    """Returns the first rows of infos [1, ...] without Gymnasium's masks; scalars as Python objects."""
     rows = {key: value[0] for key, value in infos.items() if not key.startswith("_")}
     return {key: row if isinstance(row, np.ndarray) else row.item() for key, row in rows.items()}

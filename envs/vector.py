@@ -1,4 +1,4 @@
-"""MuJoCo worlds that all step in one call on a pool of threads."""
+"""Steps a batch of MuJoCo worlds in one call on a pool of threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from envs.errors import WorldError, engine_errors
 from envs.observations import Array, vectors
 from envs.render import Camera, View
 
-# Counters by which MuJoCo tells that it found a bad state and replaced it by the model's default.
+# MuJoCo's warning counters for an invalid state that was replaced by the model's default.
 BAD_STATE = [
     int(warning)
     for warning in (
@@ -27,8 +27,8 @@ BAD_STATE = [
     )
 ]
 
-# Positions and velocities of bodies and sensors follow the state in every call. In a persistent batch this
-# costs nothing, because the next step goes on from there.
+# Every call also updates positions and velocities of bodies and sensors. In a persistent batch this is free,
+# because the next step starts from these results.
 CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
 NOTHING = int(mujoco.mjtStage.mjSTAGE_NONE)
 
@@ -36,11 +36,10 @@ NOTHING = int(mujoco.mjtStage.mjSTAGE_NONE)
 class MujocoVectorEnv(WorldsEnv):
     """N worlds of one MuJoCo model, bit-identical to a loop of `mj_step` over N separate simulations.
 
-    The defaults of the methods are those of Ant and HalfCheetah: the observation is qpos and qvel, the
-    coordinates are the first C numbers of qpos.
+    By default the observation is qpos and qvel, and the coordinates are the first C entries of qpos.
 
     Attributes:
-        view: From where pictures show a world.
+        view: Position of the camera for `render`.
     """
 
     view: ClassVar[View]
@@ -59,19 +58,20 @@ class MujocoVectorEnv(WorldsEnv):
         render_mode: str | None,
         render_size: int,
     ) -> None:
-        """Builds the worlds.
+        """Creates the worlds.
 
         Args:
-            model: The compiled model; not changed.
+            model: The compiled model; not modified.
             preset: Mean [O] and standard deviation [O] of the normalizer "preset".
             num_envs: N, the number of worlds.
-            frame_skip: Physics steps per environment step.
-            threads: Threads that step the worlds, the caller's included; 0: one per usable core, at most N.
-            normalizer: "preset" or "off".
+            frame_skip: Number of physics steps per environment step.
+            threads: Number of threads that step the worlds, including the calling thread; 0: one per usable core, at
+                most N.
+            normalizer: Fixed normalization of observations, "preset" or "off".
             goal_range: R; goals are drawn from U(-R, R) in every coordinate.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -85,16 +85,16 @@ class MujocoVectorEnv(WorldsEnv):
         self.model = model
         self.dt = float(model.opt.timestep) * frame_skip  # seconds per environment step
         self._frame_skip = frame_skip
-        self._camera: Camera | None = None  # made for the first picture
+        self._camera: Camera | None = None  # created by the first call of render()
         threads = at_least("threads", threads, 0) or min(usable_cores(), num_envs)
         self._batch = Batch(model, num_envs, threads, persistent=True)
         self._qpos, self._qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws goals: fresh starts moved to places that are uniform within the goal range.
+        """Draws goals: initial states moved to positions drawn from U(-goal_range, goal_range)^C.
 
         Returns:
-            Observations [n, O] float32 as the agent would see them, places [n, C] float64.
+            Observations of the goals [n, O] float32, as an agent would receive them, and positions [n, C] float64.
         """
         starts = [self._draw(rng) for _ in range(n)]
         qpos = np.array([qpos for qpos, _ in starts]).reshape(n, self.model.nq)
@@ -109,7 +109,7 @@ class MujocoVectorEnv(WorldsEnv):
         return self._normalized(self._raw_obs(qpos, qvel))
 
     def close_extras(self) -> None:
-        """Ends the threads and frees the worlds, and what took pictures of them."""
+        """Stops the threads and frees the worlds and the rendering context."""
         del self._batch, self._qpos, self._qvel, self._ctrl
         if self._camera is not None:
             self._camera.close()
@@ -119,7 +119,7 @@ class MujocoVectorEnv(WorldsEnv):
         self._put(ids, (np.stack([qpos for qpos, _ in starts]), np.stack([qvel for _, qvel in starts])))
 
     def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
-        self._batch.reset(ids, stage=NOTHING)  # clears the solver's warm start too
+        self._batch.reset(ids, stage=NOTHING)  # also clears the solver's warm start
         self._qpos[ids], self._qvel[ids] = state
         self._batch.forward(ids, stage=CURRENT)
 
@@ -132,11 +132,11 @@ class MujocoVectorEnv(WorldsEnv):
             self._camera = Camera(self.model, self.view, self.render_size)
         if goal is None:
             return map(self._camera.picture, self._qpos)
-        place = np.pad(goal, ((0, 0), (0, 2 - self.coord_dim)))  # on the line, y is 0
+        place = np.pad(goal, ((0, 0), (0, 2 - self.coord_dim)))  # y is 0 if the only coordinate is x
         return (self._camera.picture(*world, self.success_radii[0]) for world in zip(self._qpos, place, strict=True))
 
     def _draw(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Returns qpos [nq] and qvel [nv] of a start: the model's default with the paper's noise."""
+        """Draws qpos [nq] and qvel [nv] of an initial state: the model's default with the paper's noise."""
         qpos = self.model.qpos0 + rng.uniform(-0.1, 0.1, self.model.nq)
         # MuJoCo 2 normalized quaternions in place in its forward pass; MuJoCo 3 leaves them as they are.
         mujoco.mj_normalizeQuat(self.model, qpos)
@@ -158,7 +158,7 @@ class MujocoVectorEnv(WorldsEnv):
 
 
 def step_worlds(batch: Batch, substeps: int) -> Array:
-    """Advances all simulations under the controls that are set; resets those that diverged.
+    """Advances all simulations with the current controls and resets those that diverged.
 
     Returns:
         Which diverged [N] bool.
@@ -170,9 +170,9 @@ def step_worlds(batch: Batch, substeps: int) -> Array:
         batch.step(nstep=substeps, stage=CURRENT)
     except engine_errors() as error:
         raise WorldError(f"MuJoCo cannot continue: {error}") from error
-    # A reset clears the counters, and every world whose counters rose is reset below.
+    # The counters need no comparison with earlier values: the reset below sets them to zero.
     diverged = batch.warning[:, BAD_STATE, 1].any(1)
-    # MuJoCo looks at a state when it leaves it, so that the one it ends in is looked at here.
+    # MuJoCo checks a state at the beginning of a step, so the final state is checked here.
     for state in (batch.bind("qpos"), batch.bind("qvel")):
         diverged |= ~(np.abs(state) <= mujoco.mjMAXVAL).all(1)
     if diverged.any():
@@ -181,10 +181,10 @@ def step_worlds(batch: Batch, substeps: int) -> Array:
 
 
 def gymnasium_asset(name: str) -> str:
-    """Path of a model file in the installed Gymnasium, found without importing its environments.
+    """Returns the path of a model file in the installed Gymnasium, without importing its environments.
 
     Raises:
-        FileNotFoundError: If this Gymnasium has no such file.
+        FileNotFoundError: If the installed Gymnasium has no such file.
     """
     package = find_spec("gymnasium")
     folders = (package.submodule_search_locations if package else None) or []

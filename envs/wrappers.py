@@ -1,4 +1,4 @@
-"""Gymnasium's own environments with the interface of ours."""
+"""Adapts any registered Gymnasium environment to the interface of `WorldsEnv`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gymnasium.wrappers import FlattenObservation
 
 from envs.base import NotCopied, StepResult, batch_infos, check_render_mode, map_action
 from envs.errors import WorldError, engine_errors
-from envs.gl import settle
+from envs.gl import set_default_backend
 from envs.measures import Measured
 from envs.observations import Array, Obs, is_picture, vectors
 
-_ENDED = "ended"  # the info by which a single world reports (terminated, truncated)
+_ENDED = "ended"  # key of the info in which a world reports (terminated, truncated)
 
 
 class Waiting(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """One world that, once finished, waits as it is until it is reset: later steps do not reach it.
+    """A world that ignores steps after the end of an episode until it is reset.
 
-    Gymnasium's SyncVectorEnv refuses to step where a world reported its end, so this reports ends in an info.
+    SyncVectorEnv raises if a world is stepped after its end, so the end is reported in an info instead.
     """
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -33,7 +33,7 @@ class Waiting(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._obs, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Advances the world unless it is finished; a finished one is truncated, and earns nothing."""
+        """Advances the world; after the end of an episode, returns the last observation, no reward and truncated."""
         if self._finished:
             return self._obs, 0.0, False, False, {_ENDED: np.array([False, True])}
         self._obs, reward, terminated, truncated, info = self.env.step(action)
@@ -42,16 +42,16 @@ class Waiting(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def adapted(env: gymnasium.Env[Any, Any]) -> Waiting:
-    """One world for `GymnasiumWorlds`: observations other than a picture, or a picture and a vector, are flattened."""
+    """Wraps one world for `GymnasiumWorlds`; observations are flattened unless they are images or image and vector."""
     space = env.observation_space
     return Waiting(env if is_picture(space) or _is_both(space) else FlattenObservation(env))
 
 
 class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
-    """A vector environment of Gymnasium, with observations of one of our kinds and actions in [-1, 1].
+    """A vector environment of Gymnasium with the attributes and methods of `envs.base.WorldsEnv`.
 
-    Finished worlds wait, truncated, until the caller resets them, while others still run. Attributes and methods are
-    those of `envs.base.WorldsEnv`; there are no coordinates (C = 0) and no goals, so nothing is measured but rewards.
+    Actions are in [-1, 1]. Finished worlds stay truncated until the caller resets them, while others continue. There
+    are no coordinates (C = 0) and no goals, so only rewards can be evaluated.
     """
 
     coord_dim = 0
@@ -61,10 +61,10 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
     obs_std: Array | None = None
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        """Wraps `env`, whose worlds `adapted` has made.
+        """Wraps `env`, whose worlds must have been wrapped with `adapted`.
 
         Raises:
-            WorldError: If its actions are not continuous and bounded, or it has no limit of steps.
+            WorldError: If its actions are not continuous and bounded, or it has no time limit.
         """
         super().__init__(env)
         spec = env.spec
@@ -72,7 +72,7 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         inner = env.single_action_space
         if not isinstance(inner, Box):
             raise WorldError(
-                f"environment {name!r} has actions {inner}; discrete actions are not supported yet, only Box"
+                f"environment {name!r} has actions {inner}; accepted: Box (discrete actions are not supported)"
             )
         if not inner.is_bounded():
             raise WorldError(f"environment {name!r} has actions {inner}; accepted: a Box with finite bounds")
@@ -104,18 +104,18 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         return _converted(obs), reward, terminated, truncated, infos | more
 
     def render(self) -> tuple[Array, ...]:
-        """Takes a picture [H, W, 3] uint8 of every world, as the environment itself draws it.
+        """Renders every world as an image [H, W, 3] uint8, with the environment's own `render`.
 
         Raises:
-            WorldError: If the environment was made without `render_mode="rgb_array"`.
+            WorldError: If the environment was created without `render_mode="rgb_array"`.
         """
         check_render_mode(self.render_mode)
-        settle()
+        set_default_backend()
         return tuple(np.asarray(frame) for frame in self.env.render() or ())
 
 
 def _is_both(space: Space[Any]) -> bool:
-    """Whether the space is a Dict of a picture "image" and a vector "vector" of numbers of any type."""
+    """Returns whether the space is a Dict of an image and a vector of any number type."""
     if not isinstance(space, Dict) or set(space.spaces) != {"image", "vector"}:
         return False
     vector = space["vector"]
@@ -123,14 +123,14 @@ def _is_both(space: Space[Any]) -> bool:
 
 
 def _float32(space: Space[Any]) -> Space[Any]:
-    """The space of what `_converted` returns."""
+    """Returns the space of the observations that `_converted` returns."""
     if isinstance(space, Dict):
         return Dict({"image": space["image"], "vector": _float32(space["vector"])})
     return space if is_picture(space) else vectors(cast(Box, space).shape[0])
 
 
 def _converted(obs: Any) -> Obs:
-    """Vectors as float32; pictures as they are."""
+    """Converts vectors to float32; images are unchanged."""
     if isinstance(obs, dict):
         return {"image": obs["image"], "vector": obs["vector"].astype(np.float32)}
     return obs if obs.ndim == 4 else obs.astype(np.float32)
@@ -140,5 +140,5 @@ def _step_limit(env: VectorEnv[Any, Any, Any], name: str) -> int:
     spec = env.spec
     limit = spec.kwargs.get("max_episode_steps", spec.max_episode_steps) if spec else None
     if limit is None:
-        raise WorldError(f"environment {name!r} has no limit of steps; set max_steps")
+        raise WorldError(f"environment {name!r} has no time limit; set max_steps")
     return int(limit)

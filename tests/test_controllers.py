@@ -446,7 +446,7 @@ def test_settings_that_are_refused(words: list[str], message: str) -> None:
 def test_skills_of_another_normalizer_are_refused_in_one_line(tmp_path: Path) -> None:
     path = pretrained(tmp_path, env="ant")
     cfg = resolved(tmp_path, "env=ant_multi_goal", "env.normalizer=off")
-    with pytest.raises(ConfigError, match=f"{path}: skills were trained on observations normalized otherwise"):
+    with pytest.raises(ConfigError, match=f"{path}: skills were trained with another normalization of observations"):
         worlds_for(cfg)
 
 

@@ -398,10 +398,10 @@ def test_golden_rollout() -> None:
     [
         ({"contact_margin": "half"}, r"contact_margin is 'half'; accepted: 'reference', 'as_is'"),
         ({"normalizer": "running"}, r"normalizer is 'running'; accepted: 'preset', 'off'"),
-        ({"threads": -1}, r"threads is -1; an integer of at least 0"),
-        ({"max_steps": 0}, r"max_steps is 0; an integer of at least 1"),
-        ({"goal_range": 0.0}, r"goal_range is 0.0; a positive finite number"),
-        ({"goal_range": "far"}, r"goal_range is 'far'; a positive finite number"),
+        ({"threads": -1}, r"threads is -1; accepted: an integer of at least 0"),
+        ({"max_steps": 0}, r"max_steps is 0; accepted: an integer of at least 1"),
+        ({"goal_range": 0.0}, r"goal_range is 0.0; accepted: a positive finite number"),
+        ({"goal_range": "far"}, r"goal_range is 'far'; accepted: a positive finite number"),
         ({"thread": 2}, r"'ant' has no setting 'thread'; accepted: threads, normalizer"),
     ],
 )
@@ -411,7 +411,7 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
 
 
 def test_wrong_number_of_worlds() -> None:
-    with pytest.raises(ValueError, match="num_envs is 0; an integer of at least 1"):
+    with pytest.raises(ValueError, match="num_envs is 0; accepted: an integer of at least 1"):
         make_vec("ant", 0)
     with pytest.raises(ValueError, match="num_envs is 2; accepted: 1"):
         OneWorldEnv(make_vec("point", 2))
@@ -537,12 +537,12 @@ def test_a_world_of_gymnasium_terminates_once() -> None:
     np.testing.assert_array_equal(ends.sum(0), 1)
     np.testing.assert_array_equal(ends.argmax(0) + 1, first[:, 0])
     np.testing.assert_array_equal(cuts.sum(0), 40 - first[:, 0])
-    with pytest.raises(ValueError, match="'csf_test/Falling-v0' has no limit of steps; set max_steps"):
+    with pytest.raises(ValueError, match="'csf_test/Falling-v0' has no time limit; set max_steps"):
         make_vec("csf_test/Falling-v0", 2)
 
 
 def test_gymnasium_ids_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"'CartPole-v1' has actions Discrete.*not supported yet"):
+    with pytest.raises(ValueError, match=r"'CartPole-v1' has actions Discrete.*discrete actions are not supported"):
         make_vec("CartPole-v1", 2)
 
 
@@ -663,11 +663,11 @@ def test_a_goal_that_is_asked_for_is_where_it_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ("door", r"goal 'door' is unknown; accepted: a place of shape \(2,\), or several of shape \(n, 2\)"),
-        ([1.0], r"goal has shape \(1,\); accepted: a place of shape \(2,\)"),
-        (3.0, r"goal has shape \(\); accepted: a place"),
+        ("door", r"goal 'door' is unknown; accepted: a position of shape \(2,\), or several of shape \(n, 2\)"),
+        ([1.0], r"goal has shape \(1,\); accepted: a position of shape \(2,\)"),
+        (3.0, r"goal has shape \(\); accepted: a position"),
         ([1.0, np.nan], r"goal is \[1.0, nan\]; accepted: finite numbers"),
-        ([[1.0], "far"], r"goal is \[\[1.0\], 'far'\]; accepted: a place"),
+        ([[1.0], "far"], r"goal is \[\[1.0\], 'far'\]; accepted: a position"),
     ],
 )
 def test_goals_that_are_not_accepted(goal: Any, message: str) -> None:
@@ -679,7 +679,7 @@ def test_who_has_no_goals_says_so() -> None:
     for name in ("half_cheetah_hurdle", "Pendulum-v1"):
         env = make_vec(name, 1)
         assert not env.has_goals
-        with pytest.raises(NotImplementedError, match="defines no goals; evaluate it by its reward"):
+        with pytest.raises(NotImplementedError, match="defines no goals; evaluate its reward instead"):
             env.goal_at([1.0])
     assert make_vec("Pendulum-v1", 1).measure(np.zeros((1, 3, 0)), np.array([2])) == {}
 
@@ -718,10 +718,13 @@ def test_settings_are_listed_with_type_default_and_description() -> None:
         "max_steps",
         "render_size",
     ]
-    assert found["max_steps"] == envs.Setting("max_steps", int, 200, "Steps of an episode.")
-    assert found["goal_range"] == envs.Setting("goal_range", float, 7.5, "R, in meters.")
+    assert found["max_steps"] == envs.Setting("max_steps", int, 200, "Number of steps per episode.")
+    assert found["goal_range"] == envs.Setting("goal_range", float, 7.5, "R in meters, the range of goals.")
     assert found["goal_mode"].type == Literal["chain", "resample", "reference"]
-    assert found["goal_mode"].help == "Where the goals of an episode are."
+    assert (
+        found["goal_mode"].help
+        == "Distribution of the goals of an episode, of which the first is drawn from U(-R, R)^2."
+    )
     with pytest.raises(envs.WorldError, match="environment 'antt' is unknown; accepted: ant, half_cheetah"):
         envs.settings_of("antt")
 
@@ -742,6 +745,6 @@ def test_environments_say_that_they_cannot_be_copied(name: str, method: Callable
     several: Any = make_vec(name, 2)
     made = [several] if name not in OWN else [several, gymnasium.make(envs._IDS[name]).unwrapped]
     for env in made:
-        message = rf"^{type(env).__name__} cannot be copied or pickled: .*make another one from its name and settings"
+        message = rf"^{type(env).__name__} cannot be copied or pickled; create another one from its name and settings"
         with pytest.raises(TypeError, match=message):
             method(env)

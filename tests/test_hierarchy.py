@@ -241,10 +241,13 @@ def test_some_worlds_may_start_anew_while_others_go_on() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"id": "ant"}, r"skills of environment 'ant' do not fit; accepted here: those of 'point'"),
+        ({"id": "ant"}, r"skills of environment 'ant' cannot be used here; accepted: skills of 'point'"),
         ({"obs_shape": (3,)}, r"observations of shape \(3,\); here they have \(2,\)"),
         ({"action_dim": 3}, r"trained with 3 actions; here is Box"),
-        ({"obs_mean": (0.0, 0.0), "obs_std": (1.0, 1.0)}, r"normalized otherwise; set normalizer as their run did"),
+        (
+            {"obs_mean": (0.0, 0.0), "obs_std": (1.0, 1.0)},
+            r"another normalization of observations; set normalizer as in their run",
+        ),
     ],
 )
 def test_skills_of_another_world_are_refused(spec: dict[str, Any], message: str) -> None:
@@ -255,7 +258,7 @@ def test_skills_of_another_world_are_refused(spec: dict[str, Any], message: str)
 
 def test_another_normalizer_is_refused() -> None:
     plain: Any = make_vec("ant_multi_goal", 1, normalizer="off")
-    with pytest.raises(ValueError, match="normalized otherwise"):
+    with pytest.raises(ValueError, match="another normalization of observations"):
         SkillVectorEnv(plain, child("sphere", env="ant"))
     fits: Any = make_vec("ant_multi_goal", 1)
     assert SkillVectorEnv(fits, child("sphere", env="ant")).max_steps == 8
@@ -265,10 +268,10 @@ def test_an_agent_without_skills_and_a_senseless_hold_are_refused() -> None:
     below: Any = make_vec("point_two_goals", 2)
     cfg = configure("agent=task", *SMALL[1:])
     plain = Agent(cfg.agent, cfg.backbone, describe(make_vec("point", 1), "point"))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="agent=task has no skills that could be actions"):
+    with pytest.raises(ValueError, match="agent=task has no skills to use as actions"):
         SkillVectorEnv(below, plain)
     for hold in (0, 2.0, True):
-        with pytest.raises(ValueError, match=f"hold is {hold!r}; an integer of at least 1 is accepted"):
+        with pytest.raises(ValueError, match=f"hold is {hold!r}; accepted: an integer of at least 1"):
             SkillVectorEnv(below, child("sphere"), hold)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_envs is 2; accepted: 1"):
         SkillEnv(below, child("sphere"))
@@ -402,5 +405,5 @@ def test_goals_and_measures_are_those_of_the_worlds(hold: int) -> None:
 def test_they_say_that_they_cannot_be_copied(method: Any) -> None:
     kinds: list[Any] = [SkillVectorEnv, SkillEnv]
     for env in (kind(make_vec("point", 1), child("sphere"), 3) for kind in kinds):
-        with pytest.raises(TypeError, match=f"^{type(env).__name__} cannot be copied or pickled; make another one"):
+        with pytest.raises(TypeError, match=f"^{type(env).__name__} cannot be copied or pickled; create another one"):
             method(env)

@@ -271,7 +271,9 @@ STRANGE = {
 def test_other_observations_are_refused(space: Space[Any]) -> None:
     worlds: Any = Pictures("image")
     worlds.single_observation_space = space
-    with pytest.raises(ConfigError, match=r"env=strange shows .*; accepted: a Box of float32 vectors \[O\], a Box of"):
+    with pytest.raises(
+        ConfigError, match=r"env=strange has observation space .*; accepted: a Box of float32 vectors \[O\], a Box of"
+    ):
         describe(worlds, "strange")
 
 

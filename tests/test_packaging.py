@@ -206,8 +206,8 @@ def test_an_envs_of_the_users_own_that_python_finds_first_is_named(shadow: str, 
     assert done.returncode == 1
     found = tmp_path / shadow.removesuffix("/__init__.py")
     assert done.stderr == (
-        f"error: Python finds {found} in place of {site / 'envs'}, which csf needs; "
-        "accepted: another working directory or PYTHONPATH, or the command csf in place of python -m\n"
+        f"error: importing envs finds {found} instead of {site / 'envs'}; "
+        "accepted: another working directory or PYTHONPATH, or the command csf instead of python -m\n"
     )
     assert not (tmp_path / "exp").exists()
 

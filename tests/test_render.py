@@ -198,18 +198,18 @@ def test_nothing_is_loaded_before_the_first_picture() -> None:
 def test_pictures_have_to_be_asked_for(worlds_of: Callable[..., Any]) -> None:
     worlds = worlds_of("point", 1, render_mode=None)
     worlds.reset(seed=0)
-    with pytest.raises(ValueError, match=r"render_mode is None; make the environment with render_mode='rgb_array'"):
+    with pytest.raises(ValueError, match=r"render_mode is None; create the environment with render_mode='rgb_array'"):
         worlds.render()
     with pytest.raises(ValueError, match=r"render_mode is 'human'; accepted: None, 'rgb_array'"):
         make("half_cheetah", 1, render_mode="human")
-    with pytest.raises(ValueError, match=r"render_size is 8; an integer of at least 16 is accepted"):
+    with pytest.raises(ValueError, match=r"render_size is 8; accepted: an integer of at least 16"):
         make("point", 1, render_size=8)
 
 
 def test_only_begun_and_open_worlds_have_pictures() -> None:
     worlds = make("point_two_goals", 2)
     assert worlds.metadata == {**worlds.metadata, "render_modes": ["rgb_array"], "render_fps": 10}
-    with pytest.raises(ResetNeeded, match=r"worlds \[0, 1\] need it"):
+    with pytest.raises(ResetNeeded, match=r"worlds \[0, 1\] have not been reset"):
         worlds.render()
     worlds.reset(seed=0)
     worlds.close()
@@ -304,7 +304,7 @@ def test_no_library_is_told_with_its_packages(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DependencyNotInstalled) as error:
         worlds.render()
     assert str(error.value) == (
-        "pictures need an OpenGL library, and there is none: "
+        "rendering needs an OpenGL library, and none is installed: "
         "apt install libegl1 libopengl0 libgl1-mesa-dri, or libosmesa6 (Debian, Ubuntu)"
     )
     worlds.close()
@@ -321,7 +321,7 @@ def test_a_library_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monkey
     with pytest.raises(DependencyNotInstalled) as error:
         worlds.render()
     assert str(error.value).startswith(
-        "osmesa takes no pictures here ('NoneType' object has no attribute 'glGetError'): unset MUJOCO_GL, apt install"
+        "osmesa cannot render here ('NoneType' object has no attribute 'glGetError'): unset MUJOCO_GL, apt install"
     )
     assert "\n" not in str(error.value)
     worlds.close()
@@ -329,12 +329,12 @@ def test_a_library_that_fails_is_told_with_its_reason(monkeypatch: pytest.Monkey
 
 def test_a_word_in_mujoco_gl_that_names_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "off")
-    with pytest.raises(ValueError, match=r"MUJOCO_GL is 'off'; accepted for pictures: egl, osmesa, glfw, or leave"):
+    with pytest.raises(ValueError, match=r"MUJOCO_GL is 'off'; accepted for rendering: egl, osmesa, glfw, or unset"):
         gl.backend()
     # Any other word keeps mujoco itself from being imported, whether or not pictures are wanted.
     code = "import envs\ntry:\n    envs.make_vec('ant', 1)\nexcept ValueError as error:\n    print(error)"
     said = python(code, MUJOCO_GL="nonsense").stdout.strip()
-    assert said.startswith("MUJOCO_GL is 'nonsense', with which mujoco cannot be imported (invalid value")
+    assert said.startswith("MUJOCO_GL is 'nonsense', which prevents mujoco from being imported (invalid value")
     assert said.endswith(f"unset it, or {gl.PACKAGES}")
 
 
@@ -356,7 +356,10 @@ def test_a_camera_keeps_to_its_thread(worlds_of: Callable[..., Any], drawn: None
     thread = threading.Thread(target=draw)
     thread.start()
     thread.join()
-    assert found[0] == "pictures were first taken in another thread, and OpenGL keeps to one: take all there"
+    assert (
+        found[0]
+        == "this environment was first rendered in another thread; OpenGL requires all rendering in that thread"
+    )
     assert np.array_equal(found[1], first)
     assert np.array_equal(here.render()[0], first)
 

@@ -87,7 +87,7 @@ def test_page_of_a_run_has_all_there_is(trained: Path) -> None:
     assert f"data:video/webm;base64,{video}" in text
     assert "metrics.eval/goal/staying_0.3" in text
     assert "0.625" in text
-    assert "Missing or left out" not in text
+    assert "Missing or omitted" not in text
     assert text.count('class="verdict') >= 5
 
 
@@ -123,7 +123,7 @@ def test_scores_are_read_at_the_budget_that_all_runs_have(tmp_path: Path) -> Non
     (arena,) = arrange(runs)
     table = during_training(arena)
     assert table is not None
-    assert table.about.startswith("Newest evaluation at or before 100 environment steps")
+    assert table.about.startswith("Last evaluation at or before 100 environment steps")
     assert list(table.scores) == ["eval/coverage"]
     score, other = table.scores["eval/coverage"].values()
     assert list(table.scores["eval/coverage"]) == ["csf on successor, skill_dim=2", "csf on successor, skill_dim=3"]
@@ -136,9 +136,9 @@ def test_scores_are_read_at_the_budget_that_all_runs_have(tmp_path: Path) -> Non
     assert other.deviation is None
     assert table.improvements == []
     said = " ".join(table.notes)
-    assert "other has been evaluated up to 100 steps only; the others are read there" in said
-    assert "skill_dim=3 has one seed: no deviation, no interval" in said
-    assert "skill_dim=2 has 3 seeds: below four the interquartile mean is the mean" in said
+    assert "other was evaluated up to 100 steps only, which limits the budget of all runs" in said
+    assert "skill_dim=3 has one seed: no standard deviation, interval or" in said
+    assert "skill_dim=2 has 3 seeds: with fewer than four the interquartile mean equals the mean" in said
 
 
 def test_a_metric_is_compared_between_the_methods_that_have_it(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_evaluations_of_checkpoints_are_scores_of_their_own(tmp_path: Path) -> N
     assert table.about == "From csf.evaluate, of checkpoints: env_steps 300, skills 48, goals 200."
     assert table.scores["eval/goal/staying_3"]["csf on successor"].mean == pytest.approx(0.1)
     (note,) = table.notes
-    assert re.fullmatch(r"Not evaluated by csf\.evaluate, so not counted here: .*/without\.", note)
+    assert re.fullmatch(r"Runs without an evaluation by csf\.evaluate, which are omitted: .*/without\.", note)
     assert table.about in page_of(*folders, tmp_path=tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_evaluations_are_compared_at_the_latest_epoch_that_all_have(tmp_path: Pa
 def test_evaluations_under_other_conditions_are_not_compared(tmp_path: Path) -> None:
     folders = [evaluated(fake(tmp_path / f"sd{s}", seed=s), 0.1, goals=50 * (s + 1)) for s in range(2)]
     text = page_of(*folders, tmp_path=tmp_path)
-    assert "The runs&#39; evaluations differ in env_steps, skills, goals: they are not compared." in text
+    assert "The evaluations of the runs differ in env_steps, skills, goals and are not compared." in text
 
 
 def test_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:
@@ -267,7 +267,7 @@ def test_controllers_are_told_apart_by_their_skills(tmp_path: Path) -> None:
 def test_each_environment_stands_by_itself(tmp_path: Path) -> None:
     folders = [fake(tmp_path / "point"), fake(tmp_path / "ant", "env=ant"), fake(tmp_path / "far", "+env.max_steps=9")]
     text = page_of(*folders, tmp_path=tmp_path)
-    assert "each environment stands by itself" in text
+    assert "environments are compared separately" in text
     assert {found.strip() for found in re.findall("<h2>(.*?)</h2>", text)} >= {
         "ant",
         "point, max_steps=absent",
@@ -300,7 +300,7 @@ def test_a_seed_that_comes_twice_counts_once(tmp_path: Path) -> None:
     runs = [read(fake(tmp_path / "a")), read(fake(tmp_path / "b", rows=longer))]
     (arena,) = arrange(runs)
     assert [run.path.name for run in arena.runs] == ["b"]
-    assert "a is left out: same method and seed as" in arena.notes[0]
+    assert "a is omitted: same method and seed as" in arena.notes[0]
 
 
 def test_the_same_folder_twice_is_one_run(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_the_same_folder_twice_is_one_run(tmp_path: Path) -> None:
 def test_runs_without_an_evaluation_are_shown_without_scores(tmp_path: Path) -> None:
     rows = [{"epoch": e, "env_steps": e, "loss/critic": 1.0} for e in range(3)]
     text = page_of(*(fake(tmp_path / f"{s}", rows=rows, seed=s) for s in range(2)), tmp_path=tmp_path)
-    assert "Not every run has been evaluated, so there are no scores to compare." in text
+    assert "No scores: not every run has been evaluated." in text
     assert "loss/critic" in text
 
 
@@ -321,8 +321,8 @@ def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
         file.write('{"epoch": 4, "env_st')
     run = read(folder)
     assert run.epoch == 3
-    assert "The last line of metrics.jsonl is half written and is left out." in run.notes
-    assert "half written" in page_of(folder, tmp_path=tmp_path)
+    assert "The last line of metrics.jsonl is incomplete and is omitted." in run.notes
+    assert "is incomplete and is omitted" in page_of(folder, tmp_path=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -351,14 +351,14 @@ def test_a_broken_row_is_named(tmp_path: Path, line: str, reason: str) -> None:
         ("metrics.jsonl", b"", "metrics.jsonl has no rows"),
         ("config.yaml", b"{", "config.yaml is not valid yaml"),
         ("config.yaml", b"\xff\xfe\x00", "config.yaml is not valid yaml"),
-        ("config.yaml", b"seed: 1", "it lacks agent.name, agent.backbone.name, env.name"),
+        ("config.yaml", b"seed: 1", "missing keys: agent.name, agent.backbone.name, env.name"),
         (
             "config.yaml",
             b"{seed: many, agent: {name: csf, backbone: {name: sac}}, env: {name: ant}}",
-            "seed is 'many', not a whole number",
+            "seed is 'many'; accepted: an integer",
         ),
-        ("eval.json", b"{", "eval.json is not readable as JSON"),
-        ("plots/phi_000001.png", b"no picture", "phi_000001.png is not a readable picture"),
+        ("eval.json", b"{", "eval.json is not valid JSON"),
+        ("plots/phi_000001.png", b"no picture", "phi_000001.png is not a readable image"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
@@ -384,7 +384,7 @@ def test_videos_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.M
     (folder / "videos/small.webm").write_bytes(b"small")
     (folder / "videos/new.partial.webm").write_bytes(b"half")
     text = page_of(folder, tmp_path=tmp_path)
-    assert "Videos left out, to keep the page below 1 MB of them: videos/large.webm." in text
+    assert "Videos omitted, because a page contains at most 1 MB of videos: videos/large.webm." in text
     assert text.count("<video ") == 1
 
 
@@ -454,7 +454,7 @@ def test_command_says_what_it_wrote_and_errors_in_one_line(tmp_path: Path) -> No
     assert "Comparison of" in (tmp_path / "both.html").read_text()
     for words, said in (
         (["sd000", "--title", "x"], "--title is not understood; accepted: title=VALUE"),
-        ([], "which run?"),
+        ([], "no run is given; accepted: RUN"),
     ):
         failed = command(*words, cwd=tmp_path)
         assert failed.returncode == 1
@@ -462,7 +462,7 @@ def test_command_says_what_it_wrote_and_errors_in_one_line(tmp_path: Path) -> No
     assert "  title=null " in command("--help", cwd=tmp_path).stdout
     failed = command("sd000", "nowhere", cwd=tmp_path)
     assert failed.returncode == 1
-    assert re.fullmatch(r"error: no run /.*/nowhere; a run is a folder such as .*\n", failed.stderr)
+    assert re.fullmatch(r"error: /.*/nowhere is not a folder; a run is a folder such as .*\n", failed.stderr)
 
 
 def test_other_refusals(tmp_path: Path) -> None:

@@ -177,9 +177,9 @@ def test_who_has_ended_holds_the_last_picture() -> None:
 
 def test_every_skill_needs_a_world() -> None:
     both, agent = Counting(2, 2, 2, worlds=2), make("diayn", "agent.skill_dim=3")
-    with pytest.raises(ValueError, match="3 skills need as many worlds; there are 2"):
+    with pytest.raises(ValueError, match="the number of worlds is 2; accepted: at least 3, the number of skills"):
         record(agent, both, both.render, video_skills(agent, 0), 0)
-    with pytest.raises(ValueError, match="a video of no skills"):
+    with pytest.raises(ValueError, match="skills has length 0; accepted: at least 1"):
         record(agent, both, both.render, torch.zeros(0, 3), 0)
 
 
@@ -189,8 +189,8 @@ def test_worlds_that_take_no_pictures() -> None:
     with pytest.raises(SamplerError) as error:
         record(agent, sampler, worlds.render, video_skills(agent, 0), 0)
     assert str(error.value) == (
-        "the environment test takes no pictures: "
-        "render_mode is None; make the environment with render_mode='rgb_array' to take pictures"
+        "env=test cannot be rendered: "
+        "render_mode is None; create the environment with render_mode='rgb_array' to render it"
     )
 
 
@@ -199,7 +199,7 @@ def test_a_renderer_that_fails_is_told_in_one_line() -> None:
         raise RuntimeError("no such thing\nas this")
 
     agent = make("diayn", "agent.skill_dim=3")
-    with pytest.raises(SamplerError, match=r"^the environment test takes no pictures: no such thing$"):
+    with pytest.raises(SamplerError, match=r"^env=test cannot be rendered: no such thing$"):
         record(agent, Counting(2), render, video_skills(agent, 0), 0)
 
 
@@ -252,7 +252,7 @@ def test_odd_sides_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_only_webm(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"a video is asked for as .*skills\.avi; accepted: a name that ends in"):
+    with pytest.raises(ConfigError, match=r"the path of the video is .*skills\.avi; accepted: a name that ends in"):
         write_webm(tmp_path / "skills.avi", film(), 20)
     assert not list(tmp_path.iterdir())
 
@@ -272,7 +272,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
-        with pytest.raises(RunDirError, match=r"^cannot write .*skills.webm: \d of 20 frames fit; is the disk full\?$"):
+        with pytest.raises(
+            RunDirError, match=r"^cannot write .*skills.webm: \d of 20 frames were written; is the disk full\?$"
+        ):
             write_webm(path, list(noise), 20)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,1 +1,1 @@
-"""How good a repertoire of skills is: evaluators measure, the environment says what success is."""
+"""Evaluation of skills: metrics, plots, videos and diagnostics."""

@@ -1,7 +1,8 @@
-"""What a healthy run looks like: numbers with the band in which each is expected, why, and from when on.
+"""Diagnostics of a run: metrics with their expected range (band), its source, and when it applies.
 
-A band is an expectation, not a test: a run outside of one deserves a look, a run inside of all has no certificate. A
-value within its band counts at once; one outside counts only after a budget in which a healthy run gets there.
+A band is an expectation, not a test: a value outside should be investigated, but values inside do not prove that a run
+is correct. A value inside its band is reported at once, a value outside only after the budget of gradient steps in
+which a healthy run reaches the band.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-RATE = 1e-4  # the learning rate for which budgets are stated; networks that learn faster get there sooner
-START, END = 3, 10  # values that are averaged: skills may emerge within the first ten epochs
-SKILLS = 1_000_000  # gradient steps: half of the paper's on Ant. No curve of CSF's first half is published
-CROSSING = 64_000  # gradient steps in which METRA's multiplier, at full speed, falls from 30 to 0.05
+RATE = 1e-4  # learning rate for which budgets are given; higher rates shorten them in proportion
+START, END = (
+    3,
+    10,
+)  # numbers of first and last values averaged; few at the start, as skills may emerge within ten epochs
+SKILLS = 1_000_000  # gradient steps: half of the paper's budget on Ant; no curves of an earlier part are published
+CROSSING = 64_000  # gradient steps that METRA's multiplier needs to fall from 30 to 0.05 at its maximum rate
 
-Config = Mapping[str, Any]  # of a run, as in its config.yaml
+Config = Mapping[str, Any]  # configuration of a run, as in its config.yaml
 Verdict = Literal["in", "out", "not yet"]
 
 
 class Band(NamedTuple):
-    """Where a number is expected, both ends included."""
+    """The expected range of a value, both ends included."""
 
     low: float
     high: float
@@ -31,34 +35,34 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One number of a run, and what is expected of it."""
+    """A metric and its expected range."""
 
     metric: str  # key of metrics.jsonl
-    methods: tuple[str, ...]  # agents that it is for; empty: all
+    methods: tuple[str, ...]  # agents to which it applies; empty: all
     meaning: str
-    source: str  # of the band
-    band: Callable[[Config, float], Band | None]  # of the configuration and of the number's start; None: says nothing
-    after: int  # gradient steps, at a learning rate of `RATE`
-    rate: str = "lr"  # the agent's learning rate that matters
+    source: str  # source of the band
+    band: Callable[[Config, float], Band | None]  # (config, mean of the first values) -> band; None: not applicable
+    after: int  # gradient steps after which it applies, at a learning rate of `RATE`
+    rate: str = "lr"  # setting of the agent with the relevant learning rate
 
 
 class Finding(NamedTuple):
-    """A diagnostic of a run."""
+    """The result of a diagnostic for a run."""
 
     diagnostic: Diagnostic
-    value: float | None  # mean of the newest values; None before there is any
+    value: float | None  # mean of the last values; None if there are none
     band: Band
-    after: int  # gradient steps of this run
+    after: int  # gradient steps after which it applies, at this run's learning rate
     verdict: Verdict
 
 
 def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int) -> list[Finding]:
-    """What the table says of a run.
+    """Evaluate the diagnostics that apply to a run.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         series: values [T] by metric, oldest first.
-        gradient_steps: that the run has made.
+        gradient_steps: number of gradient steps taken.
     """
     found = []
     for each in DIAGNOSTICS:
@@ -70,23 +74,23 @@ def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int)
             continue
         try:
             band = each.band(config, float(values[:START].mean()) if len(values) else math.nan)
-        except KeyError:  # a configuration of another version lacks what the band depends on
+        except KeyError:  # a configuration of another version may lack a setting
             continue
         if band is None:
             continue
-        value = float(_newest(each.metric, values).mean()) if len(values) else None
+        value = float(_last_values(each.metric, values).mean()) if len(values) else None
         inside = value is not None and band.low <= value <= band.high
         found.append(Finding(each, value, band, after, "in" if inside else "out" if late else "not yet"))
     return found
 
 
-def _newest(metric: str, values: np.ndarray) -> np.ndarray:
-    """Evaluations are rare and already means; what comes with every epoch is averaged."""
+def _last_values(metric: str, values: np.ndarray) -> np.ndarray:
+    """Return the values to average: the last of an evaluation, which is already a mean, else those of ten epochs."""
     return values[-1:] if metric.startswith("eval/") else values[-END:]
 
 
 def _budget(diagnostic: Diagnostic, config: Config) -> int:
-    """Gradient steps after which the diagnostic counts: at ten times the learning rate, a tenth."""
+    """Return the gradient steps after which the diagnostic applies, inversely proportional to the learning rate."""
     rate = config["agent"].get(diagnostic.rate) or RATE
     return round(diagnostic.after * RATE / rate)
 
@@ -96,12 +100,12 @@ def _fixed(low: float, high: float) -> Callable[[Config, float], Band | None]:
 
 
 def _grows(factor: float) -> Callable[[Config, float], Band | None]:
-    """At least so many times what it was at the start."""
+    """Return a band from `factor` times the initial value upwards."""
     return lambda config, start: Band(factor * start, math.inf)
 
 
 def trivial_loss(config: Config) -> float:
-    """CSF's loss while steps say nothing of their skills: xi log n for n negatives, 27.726 as in the paper."""
+    """Return CSF's loss if transitions are independent of skills: xi log n for n negatives, 27.726 in the paper."""
     agent = config["agent"]
     fresh = agent.get("negatives", "fresh") == "fresh"
     count = agent["num_negatives"] if fresh else config["task"]["batch_size"]
@@ -109,7 +113,7 @@ def trivial_loss(config: Config) -> float:
 
 
 def _csf_optimum(config: Config) -> float:
-    """Length of the step at which CSF's loss is least, if every step lies along its skill: about Z / xi."""
+    """Return the step length that minimizes CSF's loss if every step is parallel to its skill: about Z / xi."""
     return float(config["agent"]["skill_dim"] / config["agent"]["negative_weight"])
 
 
@@ -126,13 +130,13 @@ def _csf_step(config: Config, start: float) -> Band:
 
 
 def _metra_bound(config: Config) -> float:
-    """The bound on ||d||^2: 1, or Z where the mean over the Z dimensions is bounded by 1."""
+    """Return the bound on ||d||^2: 1, or Z if the mean over the Z dimensions is bounded by 1."""
     agent = config["agent"]
     return float(agent["skill_dim"] if agent.get("constraint") == "mean" else 1)
 
 
 def _metra_falls(config: Config, start: float) -> Band | None:
-    """Not for constraint=mean, under which METRA's own run on Ant was above its start again at epoch 3,000."""
+    """Not applicable if constraint=mean: in METRA's own run on Ant the multiplier exceeds its start at epoch 3,000."""
     agent = config["agent"]
     falls = agent["multiplier_lr"] and agent.get("constraint") != "mean"
     return Band(0.0, 0.95 * agent["init_multiplier"]) if falls else None
@@ -184,32 +188,32 @@ DIAGNOSTICS = (
     Diagnostic(
         "loss/representation",
         ("csf",),
-        "The contrastive loss leaves the trivial value downwards: steps tell their skill from others",
-        "a twentieth of Z / (2 xi), which is to be gained if every step lies along its skill",
+        "The contrastive loss falls below the trivial value: transitions identify their skill",
+        "a twentieth of Z / (2 xi), the largest decrease, reached if every step is parallel to its skill",
         _csf_learned,
         SKILLS,
     ),
     Diagnostic(
         "phi/step",
         ("csf",),
-        "The squared length of phi(s') - phi(s) grows to the order of (Z / xi)^2, where the loss is least",
-        "minimum of the loss; a decade either side",
+        "The squared length of phi(s') - phi(s) grows to the order of (Z / xi)^2, the minimum of the loss",
+        "minimum of the loss, within a factor of 10",
         _csf_step,
         SKILLS,
     ),
     Diagnostic(
         "phi/alignment",
         ("csf",),
-        "The cosine of phi(s') - phi(s) and z becomes clearly positive: skills move along themselves",
-        "an expectation; 0.7 on the plane after 500 updates at 1e-3",
+        "The cosine of phi(s') - phi(s) and z becomes positive: the representation moves in the direction of the skill",
+        "an expectation; 0.7 on env=point after 500 updates at a learning rate of 1e-3",
         _fixed(0.1, 1.0),
         SKILLS,
     ),
     Diagnostic(
         "phi/multiplier",
         ("metra",),
-        "The dual variable falls from its start as long as the bound is slack",
-        "its largest speed: one learning rate of log lambda an update",
+        "The dual variable falls from its initial value while the constraint is inactive",
+        "the largest change of log lambda per update, which is its learning rate",
         _metra_falls,
         1_000,
         "multiplier_lr",
@@ -217,9 +221,9 @@ DIAGNOSTICS = (
     Diagnostic(
         "phi/multiplier",
         ("metra",),
-        "The dual variable falls while the bound is slack, rises when steps reach it, and settles",
+        "The dual variable falls while the constraint is inactive, rises when it becomes active, and converges",
         "METRA's own program on Ant, constraint=mean, Z = 2: 4.3 at epoch 599, 33 at 2,999, 23 to 27 after 8,000. "
-        "With phi scaled by sqrt(Z), constraint=sum has the same optimum at a multiplier smaller by sqrt(Z)",
+        "With phi scaled by 1 / sqrt(Z), constraint=sum has the same optimum, at a multiplier sqrt(Z) times smaller",
         _metra_settles,
         150_000,
         "multiplier_lr",
@@ -227,8 +231,8 @@ DIAGNOSTICS = (
     Diagnostic(
         "phi/step",
         ("metra",),
-        "E||phi(s') - phi(s)||^2 tends to its bound: 1, or Z under constraint=mean",
-        "0.9884 after 20M env steps on Ant under constraint=sum, by a study of METRA; "
+        "E||phi(s') - phi(s)||^2 converges to its bound: 1, or Z if constraint=mean",
+        "0.9884 after 20M env steps on Ant with constraint=sum in a study of METRA; "
         "at least 0.72 Z in the run of METRA's own program",
         _metra_step,
         625_000,
@@ -236,15 +240,15 @@ DIAGNOSTICS = (
     Diagnostic(
         "phi/alignment",
         ("metra",),
-        "The cosine of phi(s') - phi(s) and z becomes clearly positive: skills move along themselves",
-        "an expectation; a public reproduction that failed stayed below 0.02",
+        "The cosine of phi(s') - phi(s) and z becomes positive: the representation moves in the direction of the skill",
+        "an expectation; below 0.02 in a public reproduction that failed",
         _fixed(0.1, 1.0),
         CROSSING,
     ),
     Diagnostic(
         "episode/displacement",
         ("csf", "metra"),
-        "Episodes end at least twice as far from their start as the first ones did: skills travel",
+        "The distance between start and end of an episode becomes at least twice that of the first epochs",
         "an expectation",
         _grows(2),
         SKILLS,
@@ -252,23 +256,23 @@ DIAGNOSTICS = (
     Diagnostic(
         "discriminator/accuracy",
         ("diayn",),
-        "The classifier names the skill at least twice as often as chance, 1 / K",
-        "it leaves chance within the first epochs; 0.29 on Ant after 2,700 updates",
+        "The accuracy of the classifier is at least twice that of chance, 1 / K",
+        "above chance within the first epochs; 0.29 on Ant after 2,700 updates",
         _twice_chance,
         1_000,
     ),
     Diagnostic(
         "reward/mean",
         ("diayn",),
-        "Log q(z given s') + log K is positive, and at most log K",
-        "the classifier is better than chance; the most it can say",
+        "log q(z | s') + log K is positive, and at most log K",
+        "positive if the classifier is better than chance; log K if it is certain",
         _diayn_reward,
         1_000,
     ),
     Diagnostic(
         "reward/mean",
         ("dads",),
-        "A step is likelier under its own skill than under others, by at most log (L + 1)",
+        "A transition is more likely under its own skill than under L others, by at most log(L + 1)",
         "bounds of the reward",
         _dads_reward,
         10_000,
@@ -276,23 +280,23 @@ DIAGNOSTICS = (
     Diagnostic(
         "dynamics/error",
         ("dads",),
-        "The squared error per normalized coordinate falls from about 1: the model explains some of the motion",
-        "1 is the error of the mean",
+        "The squared error per normalized coordinate falls below 1: the model predicts part of the motion",
+        "1 is the error of predicting the mean",
         _fixed(0.0, 0.9),
         10_000,
     ),
     Diagnostic(
         "contrast/accuracy",
         ("cic",),
-        "A skill finds its own transition in the batch at least twice as often as chance",
-        "it leaves chance, 1 / batch size, within the first epochs",
+        "The accuracy of matching skills to transitions of the batch is at least twice that of chance",
+        "above chance, 1 / batch size, within the first epochs",
         _cic_accuracy,
         1_000,
     ),
     Diagnostic(
         "phi/alignment",
         ("visr",),
-        "phi(s).z, phi of unit length, rises from 0 towards 1",
+        "phi(s).z, with phi of unit length, rises from 0 towards 1",
         "an expectation",
         _fixed(0.1, 1.0),
         CROSSING,
@@ -300,15 +304,15 @@ DIAGNOSTICS = (
     Diagnostic(
         "policy/divergence",
         (),
-        "An update moves PPO's policy by a few hundredths of a nat",
-        "clipping at 0.2",
+        "The KL divergence of a PPO update is a few hundredths of a nat",
+        "clipping of the probability ratio at 0.2",
         _ppo_divergence,
         0,
     ),
     Diagnostic(
         "episode/discarded",
         (),
-        "Hardly any world diverges: at most one episode in a hundred is thrown away",
+        "At most one episode in a hundred is discarded because its world diverged",
         "the models are stable under actions in [-1, 1]",
         _no_losses,
         0,

@@ -1,4 +1,4 @@
-"""Videos of skills: every skill acts in a world of its own, and a cell of a grid shows it."""
+"""Records videos of skills as a grid with one episode per skill."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from csf.evaluation.rollouts import isolated
 from csf.sampler import RolloutSampler
 from csf.types import Sampler, SomeObs, Worlds
 
-COUNT = 9  # skills of a prior that has too many to show all
-SHOWN = 4  # entries of a skill that its label has room for
+COUNT = 9  # number of skills drawn from a continuous prior
+SHOWN = 4  # number of entries of a skill in its label
 GAP = 2  # pixels between cells
 BACKGROUND = RIM = (24, 28, 34)
 TEXT = (255, 255, 255)
@@ -31,16 +31,16 @@ Render = Callable[[], Sequence[np.ndarray]]
 
 
 class Holder(Protocol):
-    """Worlds that make many steps of one action, such as `csf.hierarchy.SkillVectorEnv`."""
+    """Worlds that take several steps per action, such as `csf.hierarchy.SkillVectorEnv`."""
 
-    watch: Shutter | None  # called before every step
+    watch: Shutter | None  # called before every world step
 
 
 def video_skills(agent: Agent, seed: int) -> Tensor:
-    """The skills [n, Z] that a video shows, in the order of the grid's rows.
+    """Return the skills [n, Z] of a video, in row-major order of the grid.
 
-    All one-hot skills. In the plane eight directions around 0, each where it points; their length is 1, or 1.5 under a
-    Gaussian prior. Else nine skills drawn from the prior.
+    One-hot skills: all of them. Z = 2: eight directions around 0, each in the cell in its direction, of length 1 (1.5
+    for a Gaussian prior). Otherwise nine skills drawn from the prior.
     """
     objective, dim = agent.objective, agent.objective.cfg.skill_dim
     if objective.prior == "one_hot":
@@ -63,36 +63,38 @@ def record(
     height: int = 200,
     holder: Holder | None = None,
 ) -> list[np.ndarray]:
-    """An episode of every skill, by the policy's modes, as frames [H, W, 3] uint8 of a labelled grid.
+    """Record a deterministic episode of every skill as frames [H, W, 3] uint8 of a labeled grid.
 
-    There is a frame for the start and for every step of the longest episode; one that ended before keeps its last.
+    There is one frame for the start and one for every step of the longest episode; shorter ones keep their last frame.
 
     Args:
-        agent: who acts.
-        sampler: runs the episodes, on worlds made with `render_mode="rgb_array"`.
-        render: the method of these worlds; there must be at least as many of them as skills.
+        agent: acts in the episodes.
+        sampler: collects the episodes, on worlds created with `render_mode="rgb_array"`.
+        render: the method `render` of these worlds, of which there must be at least n.
         skills: [n, Z].
-        seed: of the worlds and of all that is drawn.
-        height: of a cell in pixels; pictures are scaled to it.
-        holder: worlds that make many steps of one action, all of which are to be seen.
+        seed: seeds the worlds and PyTorch.
+        height: height of a cell in pixels, to which images are scaled.
+        holder: the worlds, if they take several steps per action, all of which are recorded.
 
     Raises:
-        SamplerError: the worlds take no pictures; the message says what is missing.
+        SamplerError: the worlds cannot be rendered; the message contains the reason.
         MissingDependency: OpenCV is not installed.
     """
     if not len(skills):
-        raise ValueError("a video of no skills")
-    opencv()  # if it is missing, that is told before the episodes
+        raise ValueError("skills has length 0; accepted: at least 1")
+    opencv()  # raises before the episodes if it is missing
     shots: list[list[np.ndarray]] = []
 
     def shoot() -> None:
         try:
             pictures = render()
-        except Exception as error:  # environments of others draw with anything, which may fail anyhow
+        except Exception as error:  # environments of other packages may raise anything
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise SamplerError(f"the environment {sampler.spec.id} takes no pictures: {reason}") from error
+            raise SamplerError(f"env={sampler.spec.id} cannot be rendered: {reason}") from error
         if len(pictures) < len(skills):
-            raise ValueError(f"{len(skills)} skills need as many worlds; there are {len(pictures)}")
+            raise ValueError(
+                f"the number of worlds is {len(pictures)}; accepted: at least {len(skills)}, the number of skills"
+            )
         shots.append([_scaled(picture, height) for picture in pictures[: len(skills)]])
 
     def act(obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
@@ -106,34 +108,34 @@ def record(
         found = sampler.collect(act, skills, True, seed)
     shoot()
     labels = skill_labels(skills.cpu().numpy(), agent.objective.prior == "one_hot")
-    steps = (len(shots) - 1) / int(found.length.max())  # more than 1 under a holder
+    steps = (len(shots) - 1) / int(found.length.max())  # world steps per step; more than 1 with a holder
     last = (found.length * steps).round().int().tolist()
     return [grid([shots[min(t, end)][i] for i, end in enumerate(last)], labels) for t in range(len(shots))]
 
 
 def skill_labels(skills: np.ndarray, one_hot: bool) -> list[str]:
-    """What is written on the cells of skills [n, Z]: the number of a one-hot skill, else its first entries.
+    """Return the labels of skills [n, Z]: the index of a one-hot skill, otherwise its first entries.
 
-    Episodes of an agent without skills are counted.
+    For an agent without skills, the episodes are numbered.
     """
     if not skills.shape[1]:
         return [f"episode {number}" for number in range(1, len(skills) + 1)]
     if one_hot:
         return [f"skill {index}" for index in skills.argmax(1)]
     more = ", .." if skills.shape[1] > SHOWN else ""
-    rounded = skills[:, :SHOWN].round(2) + 0.0  # no -0.00
+    rounded = skills[:, :SHOWN].round(2) + 0.0  # avoids -0.00
     return [", ".join(f"{value:.2f}" for value in skill) + more for skill in rounded]
 
 
 def grid(pictures: Sequence[np.ndarray], labels: Sequence[str]) -> np.ndarray:
-    """Pictures [h, w, 3] uint8 with labels, row by row in a grid as square as can be, [H, W, 3] uint8."""
+    """Arrange labeled images [h, w, 3] uint8 in row-major order in a nearly square grid [H, W, 3] uint8."""
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
     height, width, _ = pictures[0].shape
     frame = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), BACKGROUND, np.uint8)
     for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
         top, left = i // columns * (height + GAP), i % columns * (width + GAP)
-        frame[top : top + height, left : left + width] = _labelled(picture, label)
+        frame[top : top + height, left : left + width] = _labeled(picture, label)
     return frame
 
 
@@ -145,8 +147,8 @@ def _scaled(picture: np.ndarray, height: int) -> np.ndarray:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
 
 
-def _labelled(picture: np.ndarray, label: str) -> np.ndarray:
-    """White text with a dark rim in the lower left corner, small enough to fit."""
+def _labeled(picture: np.ndarray, label: str) -> np.ndarray:
+    """Write white text with a dark outline into the lower left corner, scaled to fit."""
     cv2 = opencv()
     height, width, _ = picture.shape
     font, margin = cv2.FONT_HERSHEY_SIMPLEX, height // 25
@@ -161,20 +163,20 @@ def _labelled(picture: np.ndarray, label: str) -> np.ndarray:
 
 
 CELL, SMALL_CELL = 200, 100  # pixels
-FEW = 16  # skills that are shown large
+FEW = 16  # largest number of skills shown in cells of CELL pixels
 
 
 def film(path: Path, agent: Agent, make: Callable[[int], Worlds], seed: int) -> np.ndarray:
-    """Write a WebM of one deterministic episode of every skill that `video_skills` names; returns its frames.
+    """Write a WebM video of a deterministic episode of every skill of `video_skills`; return its frames.
 
     Args:
-        path: of the file, .webm.
-        agent: who acts; of a controller over skills, every step that a skill is held is to be seen.
-        make: makes N worlds that take pictures, with the agent's observations and actions.
-        seed: of the worlds and of skills that are drawn.
+        path: path of the .webm file.
+        agent: acts in the episodes; for a controller over skills, every world step is recorded.
+        make: creates N worlds with rendering enabled and the agent's observations and actions.
+        seed: seeds the worlds and the drawing of skills.
 
     Raises:
-        CsfError: the environment takes no pictures here, or the file cannot be written; one line says why.
+        CsfError: the environment cannot be rendered, or the file cannot be written.
     """
     skills, device = video_skills(agent, seed), agent.objective.device()
     worlds = make(len(skills))
@@ -190,24 +192,24 @@ def film(path: Path, agent: Agent, make: Callable[[int], Worlds], seed: int) -> 
 
 
 def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
-    """Write frames [H, W, 3] uint8, all of one size, as a VP9 video in a WebM file, whole or not at all.
+    """Write frames [H, W, 3] uint8 of one size atomically as a VP9 video in a WebM file.
 
-    A row or column is repeated where a side is odd, which the codec does not know.
+    The last row or column is repeated if a side is odd, because the codec requires even sides.
 
     Raises:
-        ConfigError: the file's name does not end in .webm.
-        RunDirError: the file cannot be written; what was there before is untouched.
+        ConfigError: the file name does not end in .webm.
+        RunDirError: the file cannot be written; an existing file is left unchanged.
         MissingDependency: OpenCV is not installed.
     """
     if path.suffix != ".webm":
-        raise ConfigError(f"a video is asked for as {path}; accepted: a name that ends in .webm")
+        raise ConfigError(f"the path of the video is {path}; accepted: a name that ends in .webm")
     partial = path.with_name(
         f"{path.stem}.{platform.node()}.{os.getpid()}.partial.webm"
-    )  # the ending tells OpenCV the format
+    )  # OpenCV selects the format by the suffix
     try:
         if not _is_utf8(partial):
             raise OSError("the path is not UTF-8 under this locale; accepted: a name in UTF-8, or PYTHONUTF8=1")
-        partial.open("wb").close()  # says why it cannot be written, which OpenCV does not
+        partial.open("wb").close()  # raises with a reason, unlike OpenCV, if the path is not writable
         _encode(partial, frames, fps)
         os.replace(partial, path)
     except OSError as error:
@@ -218,7 +220,7 @@ def write_webm(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
 
 
 def _is_utf8(path: Path) -> bool:
-    """Whether OpenCV can be given the path: another ends the process."""
+    """Return whether the path can be encoded as UTF-8; any other path makes OpenCV abort the process."""
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
@@ -238,12 +240,12 @@ def _encode(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
         for frame in frames:
             writer.write(np.pad(frame[..., ::-1], rim, mode="edge"))
         writer.release()
-        if (kept := _count(path)) != len(frames):  # the writer does not tell
-            raise OSError(f"{kept} of {len(frames)} frames fit; is the disk full?")
+        if (kept := _count(path)) != len(frames):  # the writer does not report errors
+            raise OSError(f"{kept} of {len(frames)} frames were written; is the disk full?")
 
 
 def _count(path: Path) -> int:
-    """Frames that can be read back."""
+    """Return the number of frames that can be read from a video."""
     reader = opencv().VideoCapture(str(path))
     count = 0
     while reader.grab():
@@ -254,7 +256,7 @@ def _count(path: Path) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, nothing that libraries print to stderr is seen: OpenCV warns of a tag that WebM files do not have."""
+    """Suppress output to stderr, where OpenCV warns about a codec tag that WebM does not have."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -266,10 +268,10 @@ def _quiet() -> Iterator[None]:
 
 
 def opencv() -> Any:
-    """OpenCV, which nothing but videos needs.
+    """Import OpenCV, which only videos need.
 
     Raises:
-        MissingDependency: it is not installed.
+        MissingDependency: OpenCV is not installed.
     """
     try:
         import cv2

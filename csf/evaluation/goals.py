@@ -1,4 +1,4 @@
-"""Zero-shot goal reaching: the objective turns a goal into a skill, the worlds say how far it got."""
+"""Evaluates zero-shot goal reaching with the skills that the objective infers for goals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from csf.types import Evaluation, Obs, Sampler, Worlds, map_obs, obs_tensor
 
 
 def goal_metrics(reached: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Means over episodes of what worlds say of their goals, rows [n] by name.
+    """Average success metrics [n] over episodes, by name.
 
-    NaN leaves an episode out of the mean; a name that has nothing else is left out.
+    NaN values are excluded from the mean; a metric with no other values is omitted.
     """
     rows = {name: np.asarray(values, np.float64) for name, values in reached.items()}
     known = {name: row[~np.isnan(row)] for name, row in rows.items()}
@@ -25,24 +25,24 @@ def goal_metrics(reached: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 class ZeroShotGoals:
-    """Reaches goals by the skills that the objective infers for them; actions are sampled, as released."""
+    """Evaluates the skills inferred for goals; actions are sampled, as in the released program."""
 
     def __init__(self, worlds: Worlds, episodes: int, seed: int, single: bool = False) -> None:
-        """Draw the same goals at every call.
+        """Configure the evaluator; every evaluation uses the same goals.
 
         Args:
-            worlds: draw the goals and say how far episodes got; they are not stepped.
-            episodes: how many goals.
-            seed: of goals, worlds and actions.
-            single: hold the skill inferred at the first step (the paper's "Single"), instead of inferring it anew at
-                every step ("Adaptive").
+            worlds: define the goals and their success metrics; they are not stepped.
+            episodes: number of goals.
+            seed: seeds goals, worlds and actions.
+            single: hold the skill inferred at the first step (the paper's "Single"), instead of inferring it at every
+                step ("Adaptive").
         """
         self.worlds, self.episodes, self.seed, self.single = worlds, episodes, seed, single
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """`eval/goal/...` and its map, or `eval/goal_single/...`; nothing where no rule leads to a goal.
+        """Return `eval/goal/...` or `eval/goal_single/...` and a plot of the goals; empty if no skills are inferred.
 
-        Episodes without a step are left out.
+        Discarded episodes are excluded.
         """
         if not agent.objective.reaches_goals():
             return Evaluation({}, {})
@@ -58,14 +58,14 @@ class ZeroShotGoals:
         name = "goal_single" if self.single else "goal"
         metrics = {f"eval/{name}/{key}": value for key, value in goal_metrics(reached).items()}
         images = {}
-        for radius in self.worlds.success_radii[:1]:  # without one, goals are not places
+        for radius in self.worlds.success_radii[:1]:  # empty if goals are not positions
             end, staying = coord[np.arange(len(coord)), length], reached[f"staying_{radius:g}"]
             images[name] = plots.goal_map(place, end, staying, radius)
         return Evaluation(metrics, images)
 
 
 class _Seeker:
-    """The policy that is given the number of a goal [N, 1] in place of a skill, since goals may be dicts."""
+    """A policy that takes goal numbers [N, 1] instead of skills, because goals may be dicts of arrays."""
 
     def __init__(self, agent: Agent, goals: Obs, single: bool) -> None:
         self.agent, self.goals, self.single = agent, goals, single
@@ -74,12 +74,12 @@ class _Seeker:
         self.skill: Tensor | None = None
 
     def __call__(self, obs: Obs, numbers: Tensor, mode: bool = False, /) -> Tensor:
-        # A round of episodes hands over one and the same tensor of numbers at every step.
+        # The sampler passes the same tensor object at every step of a batch of episodes.
         new = numbers is not self.numbers
         if new:
             self.numbers, self.goal = numbers, map_obs(lambda rows: rows[numbers[:, 0]], self.goals)
         if new or not self.single:
             assert self.goal is not None
             self.skill = self.agent.objective.goal_skill(obs, self.goal)
-        assert self.skill is not None  # the method has a rule
+        assert self.skill is not None  # reaches_goals() is true
         return self.agent.act(obs, self.skill, mode)

@@ -1,4 +1,4 @@
-"""Pictures of skills, in the colors of the CSF paper."""
+"""Plots of skills, in the colors of the CSF paper."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 ALPHA = 0.8
 DPI = 150
-REACH = 4  # skills of four and more dimensions are scaled by it before their principal axes are sought
+REACH = 4  # scale of skills with more than three dimensions before the principal component analysis
 
 
 def skill_colors(skills: np.ndarray, one_hot: bool = False) -> np.ndarray:
-    """RGBA [N, 4] in [0, 1] of skills [N, Z]: near skills have near colors, one-hot ones a color each."""
+    """Return RGBA colors [N, 4] in [0, 1] of skills [N, Z]; similar skills have similar colors."""
     if one_hot:
         from matplotlib import colormaps
 
@@ -29,9 +29,9 @@ def skill_colors(skills: np.ndarray, one_hot: bool = False) -> np.ndarray:
 
 
 def _color_space(skills: np.ndarray) -> np.ndarray:
-    """[N, Z] -> RGB [N, 3], not clipped: the square [-1, 1]^Z fills the colors."""
+    """Map skills [N, Z] to RGB [N, 3], not clipped, such that [-1, 1]^Z covers the color range."""
     dim = skills.shape[1]
-    if dim == 0:  # no skills: all gray
+    if dim == 0:  # no skills: gray
         return np.full((len(skills), 3), 0.5)
     if dim == 1:
         z = skills[:, 0]
@@ -46,9 +46,10 @@ def _color_space(skills: np.ndarray) -> np.ndarray:
 
 
 def _principal(skills: np.ndarray) -> np.ndarray:
-    """Three principal coordinates [N, 3] of skills [N, Z], as the released program finds them.
+    """Return the first three principal components [N, 3] of skills [N, Z], as in the released program.
 
-    Z Gaussian rows take part in the fit, so that equal skills do no harm; an axis points where its largest entry does.
+    Z Gaussian rows are added to the fit, so that it is defined for equal skills. The sign of an axis is that of its
+    largest entry.
     """
     dim = skills.shape[1]
     points = REACH * skills
@@ -60,11 +61,11 @@ def _principal(skills: np.ndarray) -> np.ndarray:
 
 
 def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> np.ndarray:
-    """Where the body went, one line per episode, as [H, W, 3] uint8; x against the episode where there is only x."""
+    """Plot the path of each episode as an image [H, W, 3] uint8; with a single coordinate, episodes are stacked."""
     figure, axes = _canvas()
     coord, count = episodes.coord.numpy(), len(colors)
     for i, length in enumerate(episodes.length.tolist()):
-        if not length:  # discarded
+        if not length:  # discarded episode
             continue
         path = coord[i, : length + 1]
         if path.shape[1] >= 2:
@@ -85,7 +86,7 @@ def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> 
 
 
 def _line_of_growing_width(axes: Axes, x: np.ndarray, height: float, color: np.ndarray) -> None:
-    """A flat line drawn over itself when the body comes back: time widens it from 0.2 to 1.2."""
+    """Draw a horizontal line whose width grows with time from 0.2 to 1.2, so that returning paths are visible."""
     from matplotlib.collections import LineCollection
 
     points = np.column_stack([x, np.full(len(x), height)])
@@ -96,13 +97,13 @@ def _line_of_growing_width(axes: Axes, x: np.ndarray, height: float, color: np.n
 
 
 def goal_map(place: np.ndarray, end: np.ndarray, staying: np.ndarray, radius: float) -> np.ndarray:
-    """Where goals were and where the body ended, as [H, W, 3] uint8; one goal a line where there is only x.
+    """Plot goals and final positions as an image [H, W, 3] uint8; with a single coordinate, goals are stacked.
 
     Args:
-        place: of the goals [N, C], in units of the coordinates.
-        end: where the body was after the last step [N, C].
-        staying: the fraction of steps within `radius` [N], which is the color.
-        radius: of success, which is the size.
+        place: positions of the goals [N, C], in units of the coordinates.
+        end: positions after the last step [N, C].
+        staying: fraction of steps within `radius` [N], shown as color.
+        radius: success radius, shown as size.
     """
     from matplotlib.collections import EllipseCollection, LineCollection
 
@@ -116,7 +117,7 @@ def goal_map(place: np.ndarray, end: np.ndarray, staying: np.ndarray, radius: fl
     disks.set(array=staying, cmap="viridis", clim=(0, 1), alpha=ALPHA)
     axes.add_collection(disks)
     axes.plot(*end.T, ".", color="black", markersize=3, zorder=3)
-    axes.set_title("goals, and where the body ended (dots)", fontsize="medium")
+    axes.set_title("goals and final positions (dots)", fontsize="medium")
     figure.colorbar(disks, label=f"fraction of steps within {radius:g} of the goal", shrink=0.8)
     reach = 1.05 * float(np.abs(np.concatenate([place, end])[:, : place.shape[1] - flat]).max()) + radius
     axes.set_xlim(-reach, reach)
@@ -131,7 +132,7 @@ def goal_map(place: np.ndarray, end: np.ndarray, staying: np.ndarray, radius: fl
 
 
 def features(points: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Representations [N, Z] in their first two dimensions with the unit circle, as [H, W, 3] uint8."""
+    """Plot the first two dimensions of representations [N, Z] and the unit circle, as an image [H, W, 3] uint8."""
     from matplotlib.patches import Circle
 
     figure, axes = _canvas()
@@ -150,7 +151,7 @@ def features(points: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def _canvas() -> tuple[Figure, Axes]:
-    """A figure that belongs to no window system and to no global state."""
+    """Create a figure without a GUI backend and without pyplot's global state."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), dpi=DPI, layout="constrained")

@@ -1,4 +1,4 @@
-"""SkillRollouts of skills without a goal: where they go, and the return that they collect."""
+"""Evaluates skills by the states that they visit and their return."""
 
 from __future__ import annotations
 
@@ -14,19 +14,23 @@ from csf.types import Episodes, Evaluation, Sampler, Worlds, map_obs
 
 
 class SkillRollouts:
-    """One deterministic episode of each of `episodes` skills; of an agent without skills, as many episodes."""
+    """Evaluates one deterministic episode for each of `episodes` skills, or `episodes` episodes without skills."""
 
     def __init__(self, worlds: Worlds, episodes: int, seed: int, axis: float | None) -> None:
-        """Skills and worlds are drawn from `seed`, the same at every call; pictures show [-axis, axis].
+        """Configure the evaluator; every evaluation uses the same skills and seeds.
 
-        `worlds` say what is measured of the episodes; they are not stepped.
+        Args:
+            worlds: define the metrics; they are not stepped.
+            episodes: number of episodes.
+            seed: seeds skills and worlds.
+            axis: plots show [-axis, axis]; None: the range of the data.
         """
         self.worlds, self.episodes, self.seed, self.axis = worlds, episodes, seed, axis
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
-        """`eval/return`, its mean and standard deviation over episodes, and what the worlds measure (`eval/coverage`).
+        """Return mean and standard deviation of `eval/return`, and the metrics of the worlds, such as `eval/coverage`.
 
-        The pictures are `trajectories`, on a line or in a plane, and `phi`, where the method has a representation.
+        The plots are `trajectories`, if there are one or two coordinates, and `phi`, if the method represents states.
         """
         with isolated(agent, self.seed):
             skills = agent.objective.evaluation_skills(self.episodes)
@@ -55,7 +59,7 @@ class SkillRollouts:
 
 @contextmanager
 def isolated(agent: Agent, seed: int) -> Iterator[None]:
-    """Inside, PyTorch draws from `seed` and modules are in evaluation mode; afterwards all is as before."""
+    """Seed PyTorch and set the agent's modules to evaluation mode; restores both on exit."""
     device = agent.objective.device()
     training = {module: module.training for module in agent.modules()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

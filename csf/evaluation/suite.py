@@ -1,4 +1,4 @@
-"""Which evaluators suit an agent and its environment."""
+"""Selects the evaluators for an agent and its environment."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ log = logging.getLogger(__name__)
 def suite(
     agent: Agent, worlds: Worlds, skills: int, goals: int, seed: int, plot_range: float | None
 ) -> list[Evaluator]:
-    """What the environment and the method allow to be measured.
+    """Return the evaluators that the environment and the method support.
 
     Args:
-        agent: to be measured.
-        worlds: say what is measured, and draw the goals.
-        skills: episodes for coverage and return.
-        goals: of zero-shot goal reaching.
-        seed: of skills, goals, worlds and actions.
-        plot_range: half the side of pictures of the plane; None: as far as skills go.
+        agent: the agent to evaluate.
+        worlds: define metrics and goals; they are not stepped.
+        skills: number of episodes for coverage and return.
+        goals: number of goals for zero-shot goal reaching.
+        seed: seeds skills, goals, worlds and actions.
+        plot_range: plots show [-plot_range, plot_range]; None: the range of the data.
     """
     found: list[Evaluator] = [SkillRollouts(worlds, skills, seed, plot_range)]
     if not worlds.has_goals or not agent.objective.cfg.skill_dim:
         return found
     if not agent.objective.reaches_goals():
-        log.warning("%s has no rule to reach a goal; eval/goal is left out", agent.objective.cfg.name)
+        log.warning("agent=%s cannot infer skills for goals; eval/goal is omitted", agent.objective.cfg.name)
         return found
     found.append(ZeroShotGoals(worlds, goals, seed))
     if agent.objective.prior == "one_hot" and agent.objective.goal_from_here:

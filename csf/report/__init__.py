@@ -1,1 +1,1 @@
-"""HTML pages of runs: load, statistics, figures, page."""
+"""Creates HTML reports of runs."""

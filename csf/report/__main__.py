@@ -1,4 +1,4 @@
-"""Entry point: python -m csf.report RUN [RUN ...] makes one HTML page of a run, or of a comparison of several."""
+"""Entry point: python -m csf.report RUN [RUN ...] creates an HTML page of a run, or a comparison of several runs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from csf.report import page
 from csf.report.load import read
 
 HEAD = """\
-Write an HTML page about one run, or comparing several.
+Create an HTML page of one run, or a comparison of several runs.
 
 usage: csf report RUN [RUN ...] [KEY=VALUE ...]   (or python -m csf.report)
 
-The page needs no other file and no network. Of one run: what it is, how healthy it is, what it reached, its skills
-and its curves; of several: their scores over seeds at equal budgets, with intervals, and their curves.
+The page is a single file that needs no network. For one run it shows settings, diagnostics, evaluations, skills and
+curves; for several runs, scores over seeds at equal budgets, with confidence intervals, and curves.
 
-A RUN is a folder such as exp/pretrain/ant/csf/sd000, or a file of its checkpoints; it is a value of cp_path. Runs are
-seeds of one method where their configurations agree in all but the seed. Intervals need the package rliable:
+A RUN is a folder such as exp/pretrain/ant/csf/sd000, or one of its checkpoint files; RUNs are the values of cp_path.
+Runs whose configurations differ only in the seed are seeds of one method. Intervals need the package rliable:
 pip install rliable 'pandas<3'
 
 Keys, with their values:
@@ -34,21 +34,21 @@ PLACES = ("cp_path",)
 
 @dataclass(frozen=True)
 class Settings:
-    """What to show, and where."""
+    """Input and output of the report."""
 
-    cp_path: tuple[str, ...]  # runs' folders, or files of them
-    output: str | None  # file; null: RUN/report.html, or ./report.html for several runs
-    title: str | None  # null: says what is on the page
+    cp_path: tuple[str, ...]  # folders or checkpoint files of runs
+    output: str | None  # output file; null: RUN/report.html, or ./report.html for several runs
+    title: str | None  # title of the page; null: derived from the runs
 
 
 def run(settings: Settings) -> None:
-    """Make the page and say where it is.
+    """Create the page and print its path.
 
     Raises:
-        CsfError: as `report`, or no run is named.
+        CsfError: no run is given, or an error of `report`.
     """
     if not settings.cp_path:
-        raise ConfigError("which run? accepted: RUN [RUN ...] [KEY=VALUE ...], --help")
+        raise ConfigError("no run is given; accepted: RUN [RUN ...] [KEY=VALUE ...], --help")
     named = [Path(word).expanduser() for word in settings.cp_path]
     folders = [run_of(path) if path.is_file() else path for path in named]
     output = None if settings.output is None else Path(settings.output).expanduser()
@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
 
 
 def report(folders: Sequence[Path], output: Path | None, title: str | None) -> Path:
-    """Write the page and return where it is.
+    """Write the page and return its path.
 
     Raises:
         CsfError: a run cannot be read, a package is missing, or the page cannot be written.
@@ -76,7 +76,7 @@ def report(folders: Sequence[Path], output: Path | None, title: str | None) -> P
 
 
 def main() -> None:
-    """Read the arguments; a mistake is told in one line."""
+    """Parse the arguments; print user errors in one line."""
     words = sys.argv[1:]
     try:
         if {"-h", "--help"} & set(words):

@@ -1,4 +1,4 @@
-"""Figures as SVG that takes its ink from the page, so that it fits light and dark themes."""
+"""Creates SVG figures that use the text color of the page, so that they fit light and dark themes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from matplotlib.ticker import Formatter
 
 
-INK = "#010203"  # stands for the color of the page's text
-# Readable on white and on black.
+INK = "#010203"  # placeholder for the text color of the page
+# Legible on white and on black.
 COLORS = ["#4e79a7", "#e8833a", "#59a14f", "#d1555b", "#9c74b5", "#9c755f", "#4aa3a2", "#c3a02b", "#e07ba0", "#8a8f94"]
-LOG = 100.0  # positive values whose largest is so many times the smallest are drawn on a logarithmic axis
-SIZE = (4.2, 2.6)  # inches, at 72 units each
+LOG = 100.0  # ratio of largest to smallest value above which positive values use a logarithmic axis
+SIZE = (4.2, 2.6)  # width and height in inches, at 72 units each
 
-_numbers = itertools.count()  # of figures, for the names of their parts
+_numbers = itertools.count()  # numbers of figures, which make the ids of their elements unique
 
 
 def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[str] = COLORS) -> str:
-    """Lines over environment steps, and the band in which they are expected."""
+    """Plot lines over environment steps, and the band in which they are expected."""
     figure, axes = _canvas(*SIZE)
     for i, line in enumerate(lines):
         color = colors[i % len(colors)]
@@ -50,7 +50,7 @@ def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[st
 
 
 def scores(table: Mapping[str, Score], colors: Mapping[str, str]) -> str:
-    """Interquartile mean with its interval, and every seed, for each method in its color."""
+    """Plot the interquartile mean with its interval and the values of all seeds, for each method in its color."""
     figure, axes = _canvas(6.4, 0.7 + 0.42 * len(table))
     for i, (method, score) in enumerate(table.items()):
         rows = np.full(len(score.values), float(i))
@@ -62,7 +62,7 @@ def scores(table: Mapping[str, Score], colors: Mapping[str, str]) -> str:
 
 
 def improvements(pairs: Mapping[str, Estimate]) -> str:
-    """Probability of improvement with its interval for each pair of methods."""
+    """Plot the probability of improvement with its interval for each pair of methods."""
     figure, axes = _canvas(6.4, 0.7 + 0.42 * len(pairs))
     for i, found in enumerate(pairs.values()):
         _interval(axes, i, found, COLORS[0])
@@ -78,15 +78,15 @@ def _interval(axes: Axes, row: int, found: Estimate, color: str) -> None:
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:
-    """A row for each label, from the top."""
-    axes.use_sticky_edges = False  # a bar at the edge of the view would look cut off
+    """Label the rows, from top to bottom."""
+    axes.use_sticky_edges = False  # keeps a margin next to bars at the edge
     axes.autoscale_view()
     axes.set_yticks(range(len(labels)), [_plain(label) for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
 def _dots(points: int) -> dict[str, Any]:
-    """Few points are shown as points: what lies between was not measured."""
+    """Return marker options for lines with few points, which show where values were measured."""
     return {"marker": "o", "markersize": 3} if points <= 30 else {}
 
 
@@ -97,7 +97,7 @@ def _spans_decades(lines: Sequence[Curve]) -> bool:
 
 
 def _shade(axes: Axes, band: Band) -> None:
-    """Shade the band, as far as it is seen with the lines in view, and a little beyond."""
+    """Shade the part of the band within the current limits of the y axis."""
     low, high = axes.get_ylim()
     axes.axhspan(max(band.low, low) if band.low < high else high, min(band.high, high), color=COLORS[2], alpha=0.14)
     for end in band:
@@ -107,7 +107,7 @@ def _shade(axes: Axes, band: Band) -> None:
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure without a background, that belongs to no global state."""
+    """Create a figure without a background and without pyplot's global state."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -130,12 +130,12 @@ def _engineering() -> Formatter:
 
 
 def _plain(label: str) -> str:
-    """No mathematics, and no leading underscore, by which a legend would leave it out."""
+    """Escape math mode, and remove a leading underscore, which would hide the label from the legend."""
     return label.replace("$", r"\$").removeprefix("_")
 
 
 def _svg(figure: Figure) -> str:
-    """The figure's markup for use inside a page, where names of parts must not meet those of other figures."""
+    """Return the figure's markup for use inside a page, with element ids that are unique among figures."""
     import matplotlib
 
     file = io.StringIO()
@@ -151,9 +151,9 @@ def _svg(figure: Figure) -> str:
     return re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in kept else "", text)
 
 
-BINS = 250  # points of a line; longer series are averaged in bins
+BINS = 250  # largest number of points of a line; longer series are averaged in bins
 
-SECTIONS = {  # what starts like this belongs there; the first that fits
+SECTIONS = {  # prefix of metrics -> section; the first match is used
     "eval/coverage": "State coverage",
     "eval/goal": "Goal reaching",
     "eval/": "Other evaluations",
@@ -166,7 +166,7 @@ COUNTERS = {"env_steps", "gradient_steps"}
 
 
 class Curve(NamedTuple):
-    """A line with the band around it."""
+    """A line with the range around it."""
 
     label: str
     x: np.ndarray  # [P] environment steps
@@ -176,7 +176,7 @@ class Curve(NamedTuple):
 
 
 def of_run(label: str, series: Series) -> Curve:
-    """One run's metric; bins show their mean, and the band their smallest and largest value."""
+    """Create the curve of one run's metric: the mean of each bin, and the range of its values."""
     starts = _bins(len(series.value))
     if len(starts) == len(series.value):
         return Curve(label, series.env_steps, series.value, None, None)
@@ -186,9 +186,9 @@ def of_run(label: str, series: Series) -> Curve:
 
 
 def of_seeds(label: str, name: str, runs: Sequence[Run]) -> Curve | None:
-    """Mean of a metric over runs, at the epochs that all have, and the standard deviation around it.
+    """Create the curve of a metric's mean and standard deviation over runs, at the epochs that all runs have.
 
-    None where a run lacks the metric, or no epoch is common.
+    Returns None if a run lacks the metric or there is no common epoch.
     """
     if any(name not in run.series for run in runs):
         return None
@@ -209,7 +209,7 @@ def of_seeds(label: str, name: str, runs: Sequence[Run]) -> Curve | None:
 
 
 def _bins(count: int) -> np.ndarray:
-    """Where each of at most `BINS` bins starts, [P]."""
+    """Return the start indices [P] of at most `BINS` bins."""
     return np.unique(np.linspace(0, count, min(count, BINS), endpoint=False).astype(int))
 
 
@@ -219,7 +219,7 @@ def _means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def sections(names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """Section -> panel -> metrics of the panel, in the order of the page."""
+    """Group metrics as section -> panel -> metrics, in the order of the page."""
     found: dict[str, dict[str, list[str]]] = {section: {} for section in ORDER}
     for name in names:
         if name not in COUNTERS:
@@ -229,14 +229,14 @@ def sections(names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
 
 
 def member(name: str) -> str:
-    """What tells a metric from the others of its panel."""
+    """Return the label of a metric within its panel."""
     if name.startswith("time/"):
         return name.removeprefix("time/")
     return f"within {name.rpartition('_')[2]}" if _panel(name) != name else name
 
 
 def _panel(name: str) -> str:
-    """Success at several radii shares a panel, and so do the times of the phases."""
+    """Return the panel of a metric; success at several radii shares a panel, and so do times of phases."""
     if name.startswith("time/"):
         return "seconds"
     return name.rpartition("_")[0] if name.startswith("eval/goal") and name[-1].isdigit() else name

@@ -1,4 +1,4 @@
-"""Reads a run's folder, whatever wrote it: nothing in it is executed, and what is broken is named."""
+"""Reads the folder of a run without executing anything in it; errors name the invalid file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from csf.io import checkpoint, files, policy
 from csf.io.run_dir import flat
 
 LAYOUT = "a run is a folder such as exp/<task>/<env>/<method>/sd<seed>, with config.yaml and metrics.jsonl"
-NAMED = ("agent.name", "agent.backbone.name", "env.name", "seed")  # what a configuration must say
+NAMED = ("agent.name", "agent.backbone.name", "env.name", "seed")  # keys that a configuration must contain
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a page shows of a run."""
+    """The data of a run that a page shows."""
 
     path: Path
     config: dict[str, Any]
@@ -32,15 +32,15 @@ class Run:
     policy: dict[str, Any]  # header of the newest policy file; empty before the first save
     pictures: dict[str, dict[int, Path]]  # name -> epoch -> file, oldest first
     videos: list[Path]
-    evaluations: dict[str, dict[str, Any]]  # eval*.json -> its leaves by their path
+    evaluations: dict[str, dict[str, Any]]  # name of eval*.json -> its values by dotted key
     evaluation_pictures: list[Path]  # eval_*.png
     started: datetime | None
-    written: datetime  # when the newest row was
-    notes: list[str] = field(default_factory=list)  # what is missing, and why
+    written: datetime  # time of the newest row
+    notes: list[str] = field(default_factory=list)  # what is missing or omitted, and why
 
     @property
     def learned(self) -> str:
-        """What learned: the method, or of a task's own reward whose skills were the actions, if any."""
+        """The method; for a run on a task's reward, the method of the skills used as actions, or "scratch"."""
         name, skills = str(self.config["agent"]["name"]), self.config.get("skills")
         if skills is not None:
             return f"skills of {skills}"
@@ -48,7 +48,7 @@ class Run:
 
     @property
     def method(self) -> str:
-        """What learned, and what improved its policy."""
+        """The method and its backbone."""
         return f"{self.learned} on {self.config['agent']['backbone']['name']}"
 
     @property
@@ -67,13 +67,13 @@ class Run:
 
 
 def read(path: Path) -> Run:
-    """A run from its folder.
+    """Read a run from its folder.
 
     Raises:
-        RunDirError: no such folder, not a run's, or a broken file in it.
+        RunDirError: the folder does not exist or is not that of a run, or a file in it is invalid.
     """
     if not path.is_dir():
-        raise RunDirError(f"no run {path}; {LAYOUT}")
+        raise RunDirError(f"{path} is not a folder; {LAYOUT}")
     for name in ("config.yaml", "metrics.jsonl"):
         if not (path / name).is_file():
             raise RunDirError(f"{path} is not a run: it has no {name}; {LAYOUT}")
@@ -100,25 +100,25 @@ def _config(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunDirError(f"{file} is not readable as yaml") from error
+        raise RunDirError(f"{file} is not valid yaml") from error
     leaves = flat(config)
     if lacking := [key for key in NAMED if key not in leaves]:
-        raise RunDirError(f"{file} is not the configuration of a run: it lacks {', '.join(lacking)}")
+        raise RunDirError(f"{file} is not the configuration of a run: missing keys: {', '.join(lacking)}")
     if not isinstance(leaves["seed"], int):
-        raise RunDirError(f"{file}: seed is {leaves['seed']!r}, not a whole number")
-    assert isinstance(config, dict)  # it has the keys
+        raise RunDirError(f"{file}: seed is {leaves['seed']!r}; accepted: an integer")
+    assert isinstance(config, dict)  # it contains the keys
     return config
 
 
 def _header(folder: Path, notes: list[str]) -> dict[str, Any]:
     saved = checkpoint.found(folder, checkpoint.POLICY)
     if not saved:
-        notes.append("No policy has been saved yet, so versions and commit are not known.")
+        notes.append("No policy has been saved yet, so versions and commit are unknown.")
         return {}
     try:
         return policy.describe(list(saved.values())[-1])
     except CheckpointError as error:
-        notes.append(f"Versions and commit are not known: {error}.")
+        notes.append(f"Versions and commit are unknown: {error}.")
         return {}
 
 
@@ -135,17 +135,17 @@ def _evaluation(file: Path) -> dict[str, Any]:
     try:
         return flat(json.loads(file.read_text()))
     except ValueError as error:
-        raise RunDirError(f"{file} is not readable as JSON: {error}") from error
+        raise RunDirError(f"{file} is not valid JSON: {error}") from error
 
 
 def _started(path: Path) -> datetime | None:
-    """From the name of the oldest file of events."""
+    """Return the start time, from the name of the oldest TensorBoard file."""
     times = [re.match(r"events\.out\.tfevents\.(\d{1,11})\.", file.name) for file in path.glob("events.out.tfevents.*")]
     return min((datetime.fromtimestamp(int(found[1]), UTC) for found in times if found), default=None)
 
 
 class Series(NamedTuple):
-    """A metric of a run: one entry for each row that has it."""
+    """The values of a metric, one for each row that contains it."""
 
     epoch: np.ndarray  # [T] int64
     env_steps: np.ndarray  # [T] float64
@@ -153,10 +153,10 @@ class Series(NamedTuple):
 
 
 def read_series(file: Path, notes: list[str]) -> dict[str, Series]:
-    """Columns of metrics.jsonl by their names; what is left out is told in `notes`.
+    """Read the columns of metrics.jsonl by name; omissions are added to `notes`.
 
     Raises:
-        RunDirError: no rows, or a broken one.
+        RunDirError: there are no rows, or a row is invalid.
     """
     columns: dict[str, list[tuple[int, float, float]]] = {}
     before = -1
@@ -168,30 +168,30 @@ def read_series(file: Path, notes: list[str]) -> dict[str, Series]:
             if name != "epoch":
                 columns.setdefault(name, []).append((before, row["env_steps"], value))
     if not columns:
-        raise RunDirError(f"{file} has no rows; a row comes with the first evaluation, before the first epoch")
+        raise RunDirError(f"{file} has no rows; the first row is written by the evaluation before the first epoch")
     arrays = {name: np.array(column, dtype=float).T for name, column in columns.items()}
     return {name: Series(array[0].astype(np.int64), array[1], array[2]) for name, array in arrays.items()}
 
 
 def _rows(file: Path, notes: list[str]) -> Iterator[tuple[int, Mapping[str, float]]]:
-    """Line numbers and rows; a last line that is only half written is passed over."""
+    """Yield line numbers and rows; an incomplete last line is skipped."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line, parse_constant=_not_finite)
-                wrong = _wrong(row)
-            except ValueError as error:  # also of bytes that are not text
+                wrong = _invalid(row)
+            except ValueError as error:  # also raised for invalid UTF-8
                 wrong = str(error)
             if wrong and not line.endswith(b"\n"):
-                notes.append(f"The last line of {file.name} is half written and is left out.")
+                notes.append(f"The last line of {file.name} is incomplete and is omitted.")
                 return
             if wrong:
                 raise RunDirError(f"{file}, line {number} is not a row of metrics: {wrong}")
             yield number, row
 
 
-def _wrong(row: Any) -> str:
-    """Why this is not a row; empty if it is one."""
+def _invalid(row: Any) -> str:
+    """Return why `row` is not a row of metrics; empty if it is one."""
     if not isinstance(row, dict):
         return "it is not a JSON object"
     if lacking := [key for key in ("epoch", "env_steps") if key not in row]:

@@ -1,4 +1,4 @@
-"""The HTML page of one run, or of a comparison of several; templates/ has its looks."""
+"""Renders the HTML page of one run or of a comparison, from the templates in templates/."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Panel(NamedTuple):
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What a run is, by the names that the page gives."""
+    """Return the facts about a run by their label on the page."""
     spec = run.policy.get("spec", {})
     about = run.config
     env = f"{about['env']['name']} {spec['version']}" if spec else about["env"]["name"]
@@ -52,13 +52,13 @@ def _duration(seconds: float) -> str:
 
 
 def findings(run: Run) -> list[Finding]:
-    """The diagnostics of a run, judged."""
+    """Return the evaluated diagnostics of a run."""
     steps = run.newest("gradient_steps") if "gradient_steps" in run.series else 0
     return judge(run.config, {name: series.value for name, series in run.series.items()}, int(steps))
 
 
 def render(template: str, **content: Any) -> str:
-    """The page that a template makes of its content, which is escaped.
+    """Render a template; its content is escaped.
 
     Raises:
         MissingDependency: jinja2 is not installed.
@@ -74,7 +74,7 @@ def render(template: str, **content: Any) -> str:
 
 
 def number(value: object) -> str:
-    """Four digits that count; what is no number as it is."""
+    """Format a number with four significant digits; other values are converted with str."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if float(value).is_integer() and abs(value) < 1e12:
@@ -83,7 +83,7 @@ def number(value: object) -> str:
 
 
 def precise(value: float) -> str:
-    """Four decimals from 1 on, to tell values near the edge of a band from it."""
+    """Format a number with four decimals if |value| >= 1, to distinguish values near the edge of a band from it."""
     return number(value) if abs(value) < 1 or math.isinf(value) else f"{round(value, 4):,}".removesuffix(".0")
 
 
@@ -95,7 +95,7 @@ def _band(band: Band) -> str:
 
 
 def of_run(run: Run, title: str | None) -> str:
-    """The page of one run."""
+    """Render the page of one run."""
     notes = list(run.notes)
     found = findings(run)
     return render(
@@ -118,7 +118,7 @@ def of_run(run: Run, title: str | None) -> str:
 
 
 def _run_sections(run: Run, findings: Sequence[Finding]) -> dict[str, list[Panel]]:
-    """Curves of a run; a metric's last band is where it is expected in the end."""
+    """Return the curves of a run by section; of several bands of a metric, the last is shown."""
     bands: dict[str, Band] = {finding.diagnostic.metric: finding.band for finding in findings}
     found: dict[str, list[Panel]] = {}
     for section, panels in figures.sections(run.series).items():
@@ -129,17 +129,19 @@ def _run_sections(run: Run, findings: Sequence[Finding]) -> dict[str, list[Panel
 
 
 def _results(run: Run) -> list[tuple[str, int, float, float]]:
-    """Evaluation metrics: name, epoch of the newest, its value, the value at the start."""
+    """Return the evaluation metrics as (name, last epoch, last value, first value)."""
     found = [(name, series) for name, series in run.series.items() if name.startswith("eval/")]
     return [(name, int(series.epoch[-1]), series.value[-1], series.value[0]) for name, series in found]
 
 
 def of_runs(runs: Sequence[Run], title: str | None) -> str:
-    """The page that compares several runs."""
+    """Render the page that compares several runs."""
     arenas = arrange(runs)
     notes = [f"{short(run.path)}: {note}" for run in runs for note in run.notes]
     if len(arenas) > 1:
-        notes.insert(0, "Scores of different environments have different units: each environment stands by itself.")
+        notes.insert(
+            0, "Scores of different environments have different units, so environments are compared separately."
+        )
     return render(
         "comparison.html",
         title=title or "Comparison of " + ", ".join(_names(arenas)),
@@ -153,7 +155,7 @@ def _names(arenas: Sequence[Arena]) -> list[str]:
 
 
 def _arena(arena: Arena) -> dict[str, Any]:
-    """What the page shows of one environment."""
+    """Return the content of the page for one environment."""
     verdicts: dict[tuple[str, str], dict[str, Finding]] = {}
     runs = {f"{group.method}, seed {run.seed}": run for group in arena.groups for run in group.runs}
     for label, run in runs.items():
@@ -171,12 +173,12 @@ def _arena(arena: Arena) -> dict[str, Any]:
 
 
 def _colors(arena: Arena) -> dict[str, str]:
-    """A method's color, the same in every figure."""
+    """Return the color of each method, the same in every figure."""
     return {group.method: figures.COLORS[i % len(figures.COLORS)] for i, group in enumerate(arena.groups)}
 
 
 def _scores_table(arena: Arena, table: Table) -> dict[str, Any]:
-    """Scores with their figures."""
+    """Return a table of scores with its figures."""
     colors = _colors(arena)
     bars = [Panel(name, figures.scores(by_method, colors)) for name, by_method in table.scores.items()]
     return {
@@ -195,7 +197,7 @@ def _chances(table: Table) -> list[Panel]:
 
 
 def _arena_sections(arena: Arena) -> dict[str, list[Panel]]:
-    """Curves of the methods, one metric a panel."""
+    """Return the curves of all methods by section, with one panel per metric."""
     colors = _colors(arena)
     names = dict.fromkeys(name for run in arena.runs for name in run.series)
     found: dict[str, list[Panel]] = {}
@@ -209,27 +211,27 @@ def _arena_sections(arena: Arena) -> dict[str, list[Panel]]:
     return found
 
 
-LARGE, SMALL = 640, 220  # sides of pictures, pixels
-STRIP = 8  # earlier pictures of a kind
-PORTRAITS = 10  # runs of a method
-VIDEOS = 8_000_000  # bytes of videos on a page
+LARGE, SMALL = 640, 220  # maximum width and height of images in pixels
+STRIP = 8  # maximum number of earlier images per name
+PORTRAITS = 10  # maximum number of runs shown per method
+VIDEOS = 8_000_000  # maximum number of bytes of videos on a page
 
 
 class Medium(NamedTuple):
-    """A picture or video."""
+    """An image or a video."""
 
     name: str
     uri: str  # data:...
 
 
 def newest_pictures(run: Run) -> list[Medium]:
-    """The last picture of every kind."""
+    """Return the latest image of every name."""
     last = [(name, *list(files.items())[-1]) for name, files in run.pictures.items()]
     return [_picture(f"{name}, epoch {epoch}", file, LARGE) for name, epoch, file in last]
 
 
 def earlier_pictures(run: Run) -> dict[str, list[Medium]]:
-    """Small pictures of what came before, evenly chosen, the first among them."""
+    """Return small images of earlier epochs, evenly spaced and including the first."""
     found = {}
     for name, files in run.pictures.items():
         before = list(files.items())[:-1]
@@ -239,26 +241,26 @@ def earlier_pictures(run: Run) -> dict[str, list[Medium]]:
 
 
 def pictures_of(files: Sequence[Path], root: Path) -> list[Medium]:
-    """Pictures by their names below `root`."""
+    """Return images, named by their path relative to `root`."""
     return [_picture(file.relative_to(root).as_posix(), file, LARGE) for file in files]
 
 
 def _even(count: int, most: int) -> list[int]:
-    """At most so many indices of a sequence, both ends among them."""
+    """Return at most `most` evenly spaced indices of a sequence, including both ends."""
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _picture(name: str, file: Path, side: int) -> Medium:
-    """A picture within a square, in 256 colors where that is smaller."""
+    """Return an image scaled to fit a square, in 256 colors."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(file) as image:
             picture = image.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise RunDirError(f"{file} is not a readable picture") from error
+        raise RunDirError(f"{file} is not a readable image") from error
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     encoded = io.BytesIO()
     picture.quantize(256).save(encoded, "png", optimize=True)
@@ -266,7 +268,7 @@ def _picture(name: str, file: Path, side: int) -> Medium:
 
 
 def videos(files: Sequence[Path], root: Path, notes: list[str]) -> list[Medium]:
-    """The newest videos, as many as a page can hold; the others are named in `notes`."""
+    """Return the newest videos up to `VIDEOS` bytes; omitted ones are added to `notes`."""
     found: list[Medium] = []
     left, out = VIDEOS, []
     for file in sorted(files, key=lambda file: (-file.stat().st_mtime, file.name)):
@@ -277,17 +279,19 @@ def videos(files: Sequence[Path], root: Path, notes: list[str]) -> list[Medium]:
         else:
             out.append(name)
     if out:
-        notes.append(f"Videos left out, to keep the page below {VIDEOS // 10**6} MB of them: {', '.join(out)}.")
+        notes.append(
+            f"Videos omitted, because a page contains at most {VIDEOS // 10**6} MB of videos: {', '.join(out)}."
+        )
     return found
 
 
 def uri(kind: str, content: bytes) -> str:
-    """A file's content as an address."""
+    """Encode the content of a file as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def portraits(runs: Sequence[Run]) -> list[Medium]:
-    """The newest trajectories of each run, small."""
+    """Return small images of the latest trajectories of each run."""
     last = [
         (run.seed, *list(run.pictures["trajectories"].items())[-1]) for run in runs if "trajectories" in run.pictures
     ]

@@ -1,4 +1,4 @@
-"""Scores over seeds: which runs are seeds of one method, and what the methods reached at equal budgets.
+"""Groups runs by environment and method, and computes scores over seeds at equal budgets.
 
 Means and deviations are as in the CSF paper, interquartile means and intervals as in `rliable` (Agarwal et al. 2021,
 "Deep reinforcement learning at the edge of the statistical precipice", arXiv 2108.13264).
@@ -20,26 +20,26 @@ from csf.errors import MissingDependency
 from csf.io.run_dir import MAY_CHANGE, flat
 from csf.report.load import Run
 
-SEEDED = {"seed", "env.goal_seed"}  # differ between seeds of the same thing
-CONTROLLED = ("skills", "hold")  # of controllers; seeds may take the skills of different seeds
-DRAWN = {"env.plot_range"}  # changes pictures only
+SEEDED = {"seed", "env.goal_seed"}  # keys that may differ between seeds of one method
+CONTROLLED = ("skills", "hold")  # keys of controllers, whose skills may come from different seeds
+DRAWN = {"env.plot_range"}  # keys that only affect plots
 
 
 @dataclass(frozen=True)
 class Group:
     """Seeds of one method in one environment."""
 
-    method: str  # as short as tells it from the others
-    runs: tuple[Run, ...]  # by seed, which all differ
+    method: str  # name, with the settings that differ from other methods
+    runs: tuple[Run, ...]  # ordered by seed; seeds are distinct
 
 
 @dataclass(frozen=True)
 class Arena:
-    """The methods that met one environment."""
+    """The methods that were run on one environment."""
 
     environment: str
     groups: tuple[Group, ...]
-    notes: tuple[str, ...]  # what is left out or doubtful, and why
+    notes: tuple[str, ...]  # what is omitted or may not be comparable, and why
 
     @property
     def runs(self) -> list[Run]:
@@ -48,7 +48,7 @@ class Arena:
 
 
 def arrange(runs: Sequence[Run]) -> list[Arena]:
-    """Runs by environment, by method, by seed; a seed that comes twice counts once."""
+    """Group runs by environment, method and seed; of runs with equal seeds, one is kept."""
     worlds = _named(runs, lambda run: str(run.config["env"]["name"]), _world)
     arenas = []
     for environment, here in worlds.items():
@@ -60,20 +60,20 @@ def arrange(runs: Sequence[Run]) -> list[Arena]:
 
 
 def _method(run: Run) -> dict[str, Any]:
-    """What makes two runs seeds of one method, by path."""
+    """Return the settings, by dotted key, that are equal for all seeds of one method."""
     keys = {key: value for key, value in flat(run.config).items() if key.startswith(("agent.", "task."))}
     kept = {key: value for key, value in keys.items() if key not in MAY_CHANGE}
     return kept | {key: run.config.get(key) for key in CONTROLLED}
 
 
 def _world(run: Run) -> dict[str, Any]:
-    """What makes two environments the same, by path."""
+    """Return the settings, by dotted key, that identify an environment."""
     keys = {key: value for key, value in flat(run.config).items() if key.startswith("env.")}
     return {key: value for key, value in keys.items() if key not in MAY_CHANGE | SEEDED | DRAWN}
 
 
 def _named(runs: Sequence[Run], name: Any, identity: Any) -> dict[str, list[Run]]:
-    """Runs that are equal, by their name and by what tells them from others of that name; order is kept."""
+    """Group runs of equal identity by their name and the settings that differ within the name; order is kept."""
     by_name: dict[str, list[tuple[dict[str, Any], Run]]] = {}
     for run in runs:
         by_name.setdefault(name(run), []).append((identity(run), run))
@@ -92,11 +92,11 @@ def _differing(leaves: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _distinct(runs: Sequence[Run], notes: list[str]) -> tuple[Run, ...]:
-    """One run for each seed, the longest: equal seeds are not independent."""
+    """Keep the longest run of each seed, because runs with equal seeds are not independent."""
     kept: dict[int, Run] = {}
     for run in sorted(runs, key=lambda run: -run.epoch):
         if run.seed in kept:
-            notes.append(f"{short(run.path)} is left out: same method and seed as {short(kept[run.seed].path)}.")
+            notes.append(f"{short(run.path)} is omitted: same method and seed as {short(kept[run.seed].path)}.")
         kept.setdefault(run.seed, run)
     return tuple(kept[seed] for seed in sorted(kept))
 
@@ -105,20 +105,20 @@ def _versions(runs: Sequence[Run]) -> list[str]:
     versions = sorted({str(run.policy["spec"]["version"]) for run in runs if run.policy})
     if len(versions) < 2:
         return []
-    return [f"The runs met different versions of this environment ({'; '.join(versions)}): compare with care."]
+    return [f"The runs used different versions of this environment ({'; '.join(versions)}) and may not be comparable."]
 
 
 def short(path: Path) -> str:
-    """The last words of a path, which name task, environment, method and seed."""
+    """Return the last four parts of a path: task, environment, method and seed."""
     return "/".join(path.resolve().parts[1:][-4:])
 
 
-REPETITIONS = 2000  # of the bootstrap
-SIZE = 0.95  # of the intervals
+REPETITIONS = 2000  # bootstrap repetitions
+SIZE = 0.95  # confidence level of the intervals
 
 
 class Estimate(NamedTuple):
-    """A number with its interval."""
+    """A value with its confidence interval."""
 
     value: float
     low: float
@@ -130,12 +130,12 @@ class Score(NamedTuple):
 
     values: np.ndarray  # [S]
     mean: float
-    deviation: float | None  # with S - 1 below; None for one seed
+    deviation: float | None  # standard deviation with S - 1 in the denominator; None for one seed
     iqm: Estimate | None  # interquartile mean; None for one seed
 
 
 def summarize(values: np.ndarray) -> list[Score]:
-    """Scores of M metrics from their values [S, M] over S seeds."""
+    """Return the scores of M metrics from their values [S, M] over S seeds."""
     if not values.size:
         return []
     means = values.mean(0)
@@ -148,14 +148,14 @@ def summarize(values: np.ndarray) -> list[Score]:
 
 
 def improvement(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
-    """The probability that a seed of ours [S] scores higher than one of theirs [S'], ties counting half."""
+    """Return the probability that a value of `ours` [S] exceeds one of `theirs` [S'], with ties counting half."""
     metrics = _rliable()[1]
     pair = [ours[:, None], theirs[:, None]]
     return _estimates(pair, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]))[0]
 
 
 def _estimates(scores: Any, statistic: Callable[..., np.ndarray]) -> list[Estimate]:
-    """Stratified bootstrap, with the same draws at every call."""
+    """Compute stratified bootstrap intervals with a fixed seed."""
     library = _rliable()[0]
     with _seeded():
         points, intervals = library.get_interval_estimates(
@@ -168,7 +168,7 @@ def _estimates(scores: Any, statistic: Callable[..., np.ndarray]) -> list[Estima
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Its draws come from NumPy's global generator, whatever `random_state` rliable is given."""
+    """Seed NumPy's global generator, from which rliable draws regardless of `random_state`; restore it on exit."""
     before = np.random.get_state()
     np.random.seed(0)
     try:
@@ -180,63 +180,65 @@ def _seeded() -> Iterator[None]:
 def _rliable() -> tuple[Any, Any]:
     try:
         from rliable import library, metrics
-    except (ImportError, TypeError) as error:  # its dependency arch cannot be imported beside pandas 3
+    except (ImportError, TypeError) as error:  # rliable's dependency arch cannot be imported with pandas 3
         message = f"intervals over seeds need the package rliable ({error}): pip install rliable 'pandas<3'"
         raise MissingDependency(message) from error
     return library, metrics
 
 
-MAIN = re.compile("eval/(coverage|goal/staying_.*|return)")  # higher is better: methods are compared in pairs by these
+MAIN = re.compile("eval/(coverage|goal/staying_.*|return)")  # higher is better; used for pairwise comparisons
 
-EVALUATION = re.compile(r"checkpoints/eval(_\d+)?\.json")  # as csf.evaluate names them
+EVALUATION = re.compile(r"checkpoints/eval(_\d+)?\.json")  # file names of csf.evaluate
 
-Row = dict[str, float]  # metric -> value, of one run
+Row = dict[str, float]  # metric -> value of one run
 Scores = dict[str, dict[str, Score]]  # metric -> method -> score
 
 
-CONDITIONS = ("env_steps", "skills", "goals")  # of csf.evaluate, which must agree
+CONDITIONS = ("env_steps", "skills", "goals")  # settings of csf.evaluate that must be equal
 
 
 @dataclass(frozen=True)
 class Table:
-    """Scores of the methods of an arena at one budget."""
+    """Scores of the methods of one environment at one budget."""
 
-    about: str  # what they are
+    about: str  # description of the budget
     scores: Scores
     improvements: list[tuple[str, str, str, Estimate]]  # metric, one method, another, P(one > other)
-    notes: list[str]  # what is not there, and why
+    notes: list[str]  # what is missing, and why
 
 
 def during_training(arena: Arena) -> Table | None:
-    """Scores at the largest budget at which every run has been evaluated; None if one never was."""
+    """Return scores at the largest budget at which every run was evaluated; None if a run has no evaluation."""
     last = {short(run.path): _last(run) for run in arena.runs}
     budget = min(last.values())
     if budget < 0:
         return None
     scores = _scores(arena, {run.path: _reached(run, budget) for run in arena.runs})
-    about = f"Newest evaluation at or before {budget:,.0f} environment steps, to which every run has come."
+    about = f"Last evaluation at or before {budget:,.0f} environment steps, which every run has reached."
     notes = [*_shortest(last), *_few(arena.groups), *_lacking(arena, scores)]
     return Table(about, scores, list(_improvements(scores)), notes)
 
 
 def afterwards(arena: Arena) -> Table | None:
-    """Scores by csf.evaluate, at the latest checkpoints that it measured alike in every run; None if there are none."""
+    """Return scores of csf.evaluate at the latest conditions common to all evaluated runs; None if there are none."""
     found = {run.path: by_conditions for run in arena.runs if (by_conditions := _evaluations(run))}
     if not found:
         return None
     common = set.intersection(*(set(by_conditions) for by_conditions in found.values()))
     if not common:
-        return Table("", {}, [], [f"The runs' evaluations differ in {', '.join(CONDITIONS)}: they are not compared."])
+        return Table(
+            "", {}, [], [f"The evaluations of the runs differ in {', '.join(CONDITIONS)} and are not compared."]
+        )
     latest = max(common, key=lambda conditions: [value or 0 for value in conditions])
     words = ", ".join(f"{key} {value}" for key, value in zip(CONDITIONS, latest, strict=True))
     scores = _scores(arena, {path: _results(by_conditions[latest]) for path, by_conditions in found.items()})
     lacking = [short(run.path) for run in arena.runs if run.path not in found]
-    notes = [f"Not evaluated by csf.evaluate, so not counted here: {', '.join(lacking)}."] if lacking else []
+    notes = [f"Runs without an evaluation by csf.evaluate, which are omitted: {', '.join(lacking)}."] if lacking else []
     return Table(f"From csf.evaluate, of checkpoints: {words}.", scores, list(_improvements(scores)), notes)
 
 
 def _evaluations(run: Run) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """What csf.evaluate has left beside the checkpoints, by its conditions."""
+    """Return the evaluations of csf.evaluate in the checkpoint folder, by their conditions."""
     left = [leaves for name, leaves in run.evaluations.items() if EVALUATION.fullmatch(name)]
     return {tuple(leaves.get(key) for key in CONDITIONS): leaves for leaves in left}
 
@@ -246,24 +248,24 @@ def _importance(name: str) -> tuple[bool, str]:
 
 
 def _last(run: Run) -> float:
-    """Environment steps of the newest evaluation; -1 before the first."""
+    """Return the environment steps of the last evaluation; -1 if there is none."""
     return max((series.env_steps[-1] for name, series in run.series.items() if name.startswith("eval/")), default=-1.0)
 
 
 def _reached(run: Run, budget: float) -> Row:
-    """The newest value of every evaluation that took no more than the budget."""
+    """Return the last value of every evaluation metric within the budget."""
     found = {name: series.value[series.env_steps <= budget] for name, series in run.series.items()}
     return {name: float(values[-1]) for name, values in found.items() if name.startswith("eval/") and len(values)}
 
 
 def _results(leaves: Mapping[str, Any]) -> Row:
-    """The numbers of an evaluation that are results."""
+    """Return the numeric results of an evaluation."""
     found = {key.removeprefix("results."): value for key, value in leaves.items() if key.startswith("results.eval/")}
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
 
 def _scores(arena: Arena, rows: Mapping[Path, Row]) -> Scores:
-    """By what all seeds of a method have measured, the main metrics first."""
+    """Return the scores of metrics that all seeds of a method have, with the main metrics first."""
     by_method = {group.method: [rows[run.path] for run in group.runs if run.path in rows] for group in arena.groups}
     found = {method: _of_method(seeds) for method, seeds in by_method.items() if seeds}
     names = sorted({name for scores in found.values() for name in scores}, key=_importance)
@@ -290,20 +292,20 @@ def _pairs(name: str, scores: Mapping[str, Score]) -> Iterable[tuple[str, str, s
 def _shortest(last: Mapping[str, float]) -> Iterable[str]:
     path = min(last, key=lambda path: last[path])
     if last[path] < max(last.values()):
-        yield f"{path} has been evaluated up to {last[path]:,.0f} steps only; the others are read there."
+        yield f"{path} was evaluated up to {last[path]:,.0f} steps only, which limits the budget of all runs."
 
 
 def _few(groups: Iterable[Group]) -> Iterable[str]:
     for group in groups:
         if len(group.runs) < 2:
-            yield f"{group.method} has one seed: no deviation, no interval and no probability for it."
+            yield f"{group.method} has one seed: no standard deviation, interval or probability of improvement."
         elif len(group.runs) < 4:
-            few = "below four the interquartile mean is the mean, and an interval hardly more than the range"
+            few = "with fewer than four the interquartile mean equals the mean, and the interval is close to the range"
             yield f"{group.method} has {len(group.runs)} seeds: {few}."
 
 
 def _lacking(arena: Arena, scores: Scores) -> Iterable[str]:
-    """Methods without a metric that others have, such as those that have no rule to reach a goal."""
+    """Yield notes on metrics that some methods lack, such as goal reaching if a method infers no skills for goals."""
     folders: dict[str, set[str]] = {}
     for name in scores:
         folders.setdefault(name.rpartition("/")[0], set()).add(name)

@@ -1,1 +1,1 @@
-"""Tasks on worlds that exist: what a controller above pretrained skills, or a plain agent, is rewarded for."""
+"""Downstream tasks: existing environments with a reward, for controllers over skills and for plain agents."""

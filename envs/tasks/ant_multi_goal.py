@@ -1,4 +1,4 @@
-"""AntMultiGoal: walk to places that change every few seconds."""
+"""AntMultiGoal: reach a sequence of goals, each active for a fixed number of steps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from envs.tasks.base import GoalTask
 class AntMultiGoalVectorEnv(GoalTask):
     """N ants with goals: observation [31] = the ant's [29] and the current goal's x, y in meters; action [8].
 
-    The CSF paper's downstream task (arXiv 2412.08021), in its program `ant_nav_prime` with reward "esparse": 1 for
-    every step that ends within 3 m of the current goal, except the episode's first.
+    A downstream task of the CSF paper (arXiv 2412.08021), named `ant_nav_prime` with reward "esparse" in its released
+    program. The reward is 1 for every step that ends within 3 m of the current goal, except the episode's first.
     """
 
     base = "ant"
@@ -43,24 +43,25 @@ class AntMultiGoalVectorEnv(GoalTask):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds; see `AntVectorEnv` for the arguments that are not here.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step the worlds; 0 chooses.
-            normalizer: "preset" or "off".
-            goal_range: R, in meters.
-            goal_mode: Where the goals of an episode are.
-                "chain": the first in U(-R, R)^2, every other in U(-R, R)^2 around the one before it.
-                "resample": the first likewise, every other in U(-R, R)^2 around where the ant is when its time comes.
-                "reference": as the released program has it. The first likewise; all others belong to a chain that
-                a world keeps for its lifetime, and that begins anew when it ends, which is with the last step.
-            goal_seed: Under "reference", s seeds the chain of world i by s + i.
-            num_goal_steps: Steps of a goal's turn.
-            contact_margin: "reference" for the contacts of the paper's engine, "as_is" for those of the file.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            threads: Number of threads that step the worlds; 0: one per usable core, at most N.
+            normalizer: Fixed normalization of observations, "preset" or "off".
+            goal_range: R in meters, the range of goals.
+            goal_mode: Distribution of the goals of an episode, of which the first is drawn from U(-R, R)^2.
+                "chain": each later goal is drawn from U(-R, R)^2 around the previous goal.
+                "resample": each later goal is drawn from U(-R, R)^2 around the ant when the goal becomes active.
+                "reference": as in the released program. The later goals are a chain that is drawn once per world
+                and is the same in every episode; after its last goal it is repeated.
+            goal_seed: Seed of the chains of goal_mode "reference"; world i uses goal_seed + i.
+            num_goal_steps: Number of steps for which a goal is active.
+            contact_margin: "reference" for the contact margins of the paper's engine, "as_is" for those of the model
+                file.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -77,7 +78,7 @@ class AntMultiGoalVectorEnv(GoalTask):
             render_mode=render_mode,
             render_size=render_size,
         )
-        # With the last step comes one more, so that the limit of steps looks like any other change of goals.
+        # One more goal becomes active at the last step, as at every other change of goals.
         super().__init__(worlds, max_steps // num_goal_steps + 1, num_goal_steps)
         seeds = at_least("goal_seed", goal_seed, 0) + np.arange(num_envs)
         shape = self._staying.shape[1], self.coord_dim
@@ -95,7 +96,7 @@ class AntMultiGoalVectorEnv(GoalTask):
 
     def _aim(self, ids: Array, number: Array) -> None:
         super()._aim(ids, number)
-        if self.goal_mode == "resample":  # later goals were drawn as offsets, so that no step has to draw
+        if self.goal_mode == "resample":  # later goals have been drawn as offsets from the ant
             later = ids[number > 0]
             self._goal[later] += self._coord()[later]
 

@@ -1,4 +1,4 @@
-"""What tasks share: the world below them, goals that are seen and change by the clock, and what is counted."""
+"""Base classes of tasks: the wrapped environment, goals that change at fixed times, and success counters."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from envs.observations import Array, Obs, append, with_columns
 
 
 class TaskEnv(WorldsEnv):
-    """A task on another environment's worlds, which it owns: their physics, its own reward and columns.
+    """A task on the worlds of another environment, with its own reward and additional observations.
 
-    What the task shows besides the world, its columns, ends the vector of the observation; over worlds that show a
-    picture alone, the observation is a dictionary of the picture and the columns.
+    The task's columns are appended to the vector of the observation. If the observation of the worlds is an image, the
+    task's observation is a dictionary of the image and the columns.
 
-    Worlds start as those of the environment below, drawn from the same generators; the task draws after them.
+    Initial states are those of the base environment, drawn from the same generators before the task draws.
 
-    Infos after every reset and step, besides `coord` (and `diverged`); G parts of the task, such as goals:
+    Infos of `reset` and `step` besides `coord` and `diverged`, for G parts of the task, such as goals:
         success: [N, G] bool, whether `staying` is positive.
-        staying: [N, G] int64, steps of the episode so far that count for each part.
+        staying: [N, G] int64, number of steps of the episode so far that count for each part.
 
     Attributes:
-        base: Name of the environment below, whose skills can be used.
-        goal_dim: Number of columns: trailing entries of the vector that a policy pretrained on `base` must not see;
-            they are not normalized.
+        base: Name of the base environment, whose skills can be used in the task.
+        goal_dim: Number of columns: trailing entries of the vector that are hidden from a policy pretrained on `base`.
+            They are not normalized.
     """
 
     base: ClassVar[str]
     goal_dim: ClassVar[int]
 
     def __init__(self, worlds: WorldsEnv, parts: int) -> None:
-        """Takes over the worlds.
+        """Takes ownership of the worlds.
 
         Args:
-            worlds: Those of `base`; nobody else may use them.
-            parts: G.
+            worlds: Worlds of `base`; must not be used elsewhere.
+            parts: G, the number of parts.
         """
         super().__init__(
             worlds.num_envs,
@@ -55,17 +55,17 @@ class TaskEnv(WorldsEnv):
             self.obs_mean = np.append(worlds.obs_mean, np.zeros(self.goal_dim))
             self.obs_std = np.append(worlds.obs_std, np.ones(self.goal_dim))
         self.version = worlds.version
-        self.generators = worlds.generators  # one list, so that a seed reaches the world below too
+        self.generators = worlds.generators  # shared, so that seeding the task also seeds the worlds
         self._worlds = worlds
         self._staying = np.zeros((worlds.num_envs, parts), np.int64)
 
     def close_extras(self) -> None:
-        """Frees the worlds."""
+        """Closes the worlds."""
         self._worlds.close()
 
     @abstractmethod
     def _columns(self) -> Array:
-        """Returns what is seen besides the world [N, goal_dim] float64."""
+        """Returns the columns appended to the observation [N, goal_dim] float64."""
 
     def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
         self._staying[ids] = 0
@@ -93,33 +93,33 @@ class TaskEnv(WorldsEnv):
 
 
 class GoalTask(TaskEnv):
-    """Goals one after another; every step that ends within the radius of the current one is rewarded by 1.
+    """A sequence of goals; every step that ends within the radius of the current goal is rewarded with 1.
 
-    A goal's turn lasts `num_goal_steps` steps, whether it is reached or not; the last goal stays. The current
-    goal, in the coordinates of the world, ends the observation. A goal is drawn from U(-goal_range, goal_range) in
-    every coordinate; a subclass may connect those of an episode.
+    Each goal is active for `num_goal_steps` steps, whether it is reached or not; the last one stays active. The current
+    goal, in the coordinates of the world, is appended to the observation. Goals are drawn independently from
+    U(-goal_range, goal_range) in every coordinate, unless a subclass overrides `_draw_goals`.
 
-    Infos: those of `TaskEnv`, where the parts are the goals and rewarded steps count, so that their sum is the return;
-        goal: [N, C] float64, the goal that the observation shows.
+    Infos: those of `TaskEnv`, where parts are goals and steps count if rewarded (the sum of `staying` is the return);
+        goal: [N, C] float64, the goal contained in the observation.
 
-    `reset` takes the option `goals`, [N, K, C] or [K, C] for all worlds: instead of being drawn, these are the
-    episode's K goals in their order. K is `num_goals`; one that comes only with the last step is seen, not rewarded.
+    `reset` accepts the option `goals`, [N, K, C], or [K, C] for all worlds: the K goals of the episode in order, which
+    are then not drawn. K is `num_goals`; a goal that becomes active at the last step is observed but not rewarded.
 
     Attributes:
-        num_goals: K.
-        num_goal_steps: Steps of a goal's turn.
+        num_goals: K, the number of goals of an episode.
+        num_goal_steps: Number of steps for which a goal is active.
     """
 
     reset_options = ("reset_mask", "state", "goals")
-    unpaid_steps: ClassVar[int]  # steps at an episode's start that are never rewarded
+    unpaid_steps: ClassVar[int]  # number of steps at an episode's start that are never rewarded
 
     def __init__(self, worlds: WorldsEnv, num_goals: int, num_goal_steps: int) -> None:
-        """Takes over the worlds, whose goal range is that of the goals.
+        """Takes ownership of the worlds, whose `goal_range` is used for the goals.
 
         Args:
-            worlds: Those of `base`; nobody else may use them.
-            num_goals: K, goals of an episode.
-            num_goal_steps: Steps of a goal's turn.
+            worlds: Worlds of `base`; must not be used elsewhere.
+            num_goals: K, the number of goals of an episode.
+            num_goal_steps: Number of steps for which a goal is active.
         """
         in_time = -(-worlds.max_steps // num_goal_steps)
         super().__init__(worlds, min(num_goals, in_time))
@@ -128,7 +128,7 @@ class GoalTask(TaskEnv):
         self._goal = np.zeros((self.num_envs, self.coord_dim))
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Obs, Array]:
-        """Draws goals: observations [n, ...] of worlds that stand at theirs, places [n, C] float64."""
+        """Draws goals; returns observations of worlds at their goals [n, ...] and positions [n, C] float64."""
         obs, place = self._worlds.goals(n, rng)
         return append(obs, place), place
 
@@ -136,25 +136,25 @@ class GoalTask(TaskEnv):
         return append(self._worlds._goal_obs(place), place)
 
     def _draw_goals(self, ids: Array) -> Array:
-        """Draws the goals [n, K, C] of new episodes of worlds `ids` [n], each from its own generator."""
+        """Draws the goals [n, K, C] of new episodes of worlds `ids` [n], each from the generator of its world."""
         reach, shape = self.goal_range, self._goals.shape[1:]
         return np.stack([self.generators[i].uniform(-reach, reach, shape) for i in ids])
 
     def _aim(self, ids: Array, number: Array) -> None:
-        """Makes goal `number` [n] the current one of worlds `ids` [n]."""
+        """Makes goal `number` [n] the current goal of worlds `ids` [n]."""
         self._goal[ids] = self._goals[ids, number]
 
     def _number(self, steps: Array) -> Array:
-        """Number of the current goal [N] after so many steps [N]."""
+        """Returns the number of the current goal [N] after `steps` [N]."""
         return np.minimum(steps // self.num_goal_steps, self.num_goals - 1)
 
     def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
         super()._after_reset(ids, options)
         given = options.get("goals")
-        self._goals[ids] = self._draw_goals(ids) if given is None else self._injected(given)[ids]
+        self._goals[ids] = self._draw_goals(ids) if given is None else self._given_goals(given)[ids]
         self._aim(ids, np.zeros_like(ids))
 
-    def _injected(self, goals: Array) -> Array:
+    def _given_goals(self, goals: Array) -> Array:
         goals, want = np.asarray(goals, np.float64), self._goals.shape
         if goals.shape not in (want, want[1:]):
             raise WorldError(f"goals have shape {goals.shape}; accepted: {want} or {want[1:]}")
@@ -168,7 +168,7 @@ class GoalTask(TaskEnv):
 
     def _after_step(self, reward: Array) -> None:
         past, now = self._number(self._steps - 1), self._number(self._steps)
-        parts = self._staying.shape[1]  # worlds may be stepped past their end, into goals that are not counted
+        parts = self._staying.shape[1]  # worlds may be stepped past their end, to goals that are not counted
         counted = np.flatnonzero((reward > 0) & (past < parts))
         self._staying[counted, past[counted]] += 1
         if len(ids := np.flatnonzero(past != now)):

@@ -1,4 +1,4 @@
-"""HalfCheetahGoal: run to a place on the line and stay there."""
+"""HalfCheetahGoal: run to a goal on the line and stay there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from envs.tasks.base import GoalTask
 class HalfCheetahGoalVectorEnv(GoalTask):
     """N half cheetahs with a goal: observation [19] = the cheetah's [18] and the goal's x in meters; action [6].
 
-    The CSF paper's downstream task (arXiv 2412.08021): 1 for every step that ends within 3 m of the goal,
-    except the episode's first.
+    A downstream task of the CSF paper (arXiv 2412.08021). The reward is 1 for every step that ends within 3 m of the
+    goal, except the episode's first.
     """
 
     base = "half_cheetah"
@@ -34,16 +34,16 @@ class HalfCheetahGoalVectorEnv(GoalTask):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step the worlds; 0 chooses.
-            normalizer: "preset" or "off".
+            threads: Number of threads that step the worlds; 0: one per usable core, at most N.
+            normalizer: Fixed normalization of observations, "preset" or "off".
             goal_range: R in meters; an episode's goal is drawn from U(-R, R).
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.

@@ -1,4 +1,4 @@
-"""HalfCheetahHurdle: run forward over bars that lie across the track."""
+"""HalfCheetahHurdle: run forward over bars across the track."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from envs.observations import Array
 from envs.single import one_world
 from envs.tasks.base import TaskEnv
 
-# Meters along the track; those behind the start are in the way of who runs backward, and pay nothing.
+# x in meters. Hurdles behind the start obstruct running backward and are not rewarded.
 HURDLES = (-15.0, -13.0, -9.0, -5.0, -1.0, 3.0, 7.0, 11.0, 15.0, 19.0, 23.0, 27.0)
-_PAYING = np.array([x for x in HURDLES if x >= 0])
-_SHOWN = np.array([*HURDLES, 15.0])  # who has passed all of them is shown 15, as in the released program
+_REWARDED = np.array([x for x in HURDLES if x >= 0])
+_SHOWN = np.array([*HURDLES, 15.0])  # after the last hurdle the observation is 15, as in the released program
 
 
 class HurdledCheetahs(HalfCheetahVectorEnv):
@@ -24,20 +24,20 @@ class HurdledCheetahs(HalfCheetahVectorEnv):
     hurdles = HURDLES
 
     def __init__(self, num_envs: int, **settings: Any) -> None:
-        """Builds the worlds, with the arguments of `HalfCheetahVectorEnv`."""
+        """Creates the worlds, with the arguments of `HalfCheetahVectorEnv`."""
         super().__init__(num_envs, **settings)
         self._foot = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_BODY), "bfoot")
         self._xpos = self._batch.bind("xpos")
 
     def back_foot(self) -> Array:
-        """Returns the x of the back feet's origins [N] in meters, of the present state.
+        """Returns the current x of the back feet's origins [N] in meters.
 
-        The released program reads it one physics step of 0.01 s late.
+        The released program uses the value of one physics step (0.01 s) earlier.
         """
         return self._xpos[:, self._foot, 0].copy()
 
     def close_extras(self) -> None:
-        """Ends the threads and frees the worlds."""
+        """Stops the threads and frees the worlds."""
         del self._xpos
         super().close_extras()
 
@@ -45,12 +45,12 @@ class HurdledCheetahs(HalfCheetahVectorEnv):
 class HalfCheetahHurdleVectorEnv(TaskEnv):
     """N half cheetahs on a track with hurdles: observation [20], action [6].
 
-    Observation: the cheetah's [18]; the x of the first hurdle that is not behind the back foot, 15 if none is; the
-    distance of the back foot to that x. The CSF paper's downstream task (arXiv 2412.08021): a step earns 1 for every
-    hurdle at x >= 0 that the back foot passes, -1 for every one that it comes back over.
+    Observation: the cheetah's [18]; the x of the next hurdle that the back foot has not passed, or 15 if it has passed
+    all; the distance of the back foot to that x. A downstream task of the CSF paper (arXiv 2412.08021): the reward is 1
+    for every hurdle at x >= 0 that the back foot passes, and -1 for every one that it passes backward.
 
-    Infos: those of `TaskEnv`, where the parts are the seven hurdles at x >= 0 in their order, and steps count that end
-    with the back foot beyond them.
+    Infos: those of `TaskEnv`. The parts are the seven hurdles at x >= 0 in order; a step counts for a hurdle if it ends
+    with the back foot beyond it.
     """
 
     base = "half_cheetah"
@@ -69,15 +69,15 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step the worlds; 0 chooses.
-            normalizer: "preset" or "off".
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            threads: Number of threads that step the worlds; 0: one per usable core, at most N.
+            normalizer: Fixed normalization of observations, "preset" or "off".
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
@@ -90,12 +90,12 @@ class HalfCheetahHurdleVectorEnv(TaskEnv):
             render_mode=render_mode,
             render_size=render_size,
         )
-        super().__init__(self._cheetahs, len(_PAYING))
+        super().__init__(self._cheetahs, len(_REWARDED))
         self._passed = np.zeros(self._staying.shape, bool)
 
     def _beyond(self) -> Array:
-        """Returns whether each paying hurdle is behind the back foot [N, 7] bool."""
-        return self._cheetahs.back_foot()[:, None] > _PAYING
+        """Returns whether the back foot has passed each rewarded hurdle [N, 7] bool."""
+        return self._cheetahs.back_foot()[:, None] > _REWARDED
 
     def _after_reset(self, ids: Array, options: dict[str, Any]) -> None:
         super()._after_reset(ids, options)

@@ -1,4 +1,4 @@
-"""PointTwoGoals: go to one place, then to another; the smallest task for a controller above skills to learn."""
+"""PointTwoGoals: reach one goal, then another; the smallest task for a controller over skills."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from envs.tasks.base import GoalTask
 class PointTwoGoalsVectorEnv(GoalTask):
     """N points with goals: observation [4] = position and current goal, action [2] = velocity.
 
-    1 for every step that ends within 0.3 of the current goal; the second goal's time comes after 20 steps.
+    The reward is 1 for every step that ends within 0.3 of the current goal. The second goal becomes active after 20
+    steps.
     """
 
     base = "point"
@@ -29,14 +30,14 @@ class PointTwoGoalsVectorEnv(GoalTask):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Creates the worlds.
 
         Args:
             num_envs: N, the number of worlds.
             goal_range: R; both goals are drawn from U(-R, R)^2.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures, or None.
-            render_size: Side of a picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to enable `render`, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
