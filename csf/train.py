@@ -125,7 +125,7 @@ class Run:
         self.resume()
         epochs = self.cfg.task.epochs
         if self.counters.epoch >= epochs:
-            say(f"finished before: {self.counters.epoch} of {epochs} epochs; results are in {where}")
+            say(f"already finished: {self.counters.epoch} of {epochs} epochs; results are in {where}")
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
         progress = Progress(epochs, self.counters.epoch, self.trainer.results)
@@ -137,7 +137,7 @@ class Run:
             finally:
                 progress.close()
         if stop.signal is not None and self.counters.epoch < epochs:
-            say(f"{stop.reason}: saved after epoch {self.counters.epoch}; the same command goes on from there")
+            say(f"{stop.reason}: saved after epoch {self.counters.epoch}; the same command resumes the run")
             return 128 + stop.signal
         say(f"finished: {epochs} epochs; results are in {where}")
         return 0
@@ -222,7 +222,7 @@ def train(tree: DictConfig) -> int:
 
 
 def main() -> None:
-    """Check the arguments, so that a mistake is told in one line, then hand over to Hydra."""
+    """Check the arguments, report a mistake in one line, and otherwise start Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     compose.register_resolvers()
     # Hydra takes flags only behind overrides; the launch scripts' users write them anywhere.

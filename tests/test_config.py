@@ -563,7 +563,7 @@ def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path
     points = {Path(str(method).format(size, seed)) for size in (16, 32) for seed in (0, 1)}
     assert {path.parent for path in exp.rglob("metrics.jsonl")} == points
     assert {path.name for path in exp.iterdir()} <= {"pretrain", "multirun.yaml"}
-    assert f"finished before: 1 of 1 epochs; results are in {str(method).format(32, 1)}" in launch(
+    assert f"already finished: 1 of 1 epochs; results are in {str(method).format(32, 1)}" in launch(
         "seed=1", "task.batch_size=32"
     )
     assert not list(here.iterdir()), "something was written into the working directory"

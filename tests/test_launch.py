@@ -72,7 +72,7 @@ def check_saved(folder: Path, said: str, reason: str) -> None:
     """The epoch was finished and saved, and that was said."""
     last = reached(folder)
     assert [path.name for path in (folder / "checkpoints").glob("*.pt")] == [f"epoch_{last:06d}.pt"]
-    assert f"{reason}: saved after epoch {last}; the same command goes on from there" in said.splitlines()
+    assert f"{reason}: saved after epoch {last}; the same command resumes the run" in said.splitlines()
 
 
 # ---- one run

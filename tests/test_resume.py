@@ -159,7 +159,7 @@ def test_worlds_with_random_starts_go_on_where_they_were(tmp_path: Path) -> None
 def check_stopped(folder: Path, said: str, name: str) -> None:
     """Saved at the end of the epoch, and said so."""
     last = reached(folder)
-    assert f"{name}: saved after epoch {last}; the same command goes on from there" in said
+    assert f"{name}: saved after epoch {last}; the same command resumes the run" in said
     assert "Traceback" not in said
     assert [path.name for path in (folder / "checkpoints").glob("*.pt")] == [f"epoch_{last:06d}.pt"]
 
@@ -233,7 +233,7 @@ def test_a_finished_run_says_so_and_can_be_extended(whole: Path, tmp_path: Path)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     again = train(folder, *short)
     assert again.wait() == 0, again.said
-    assert again.said.splitlines()[-1] == f"finished before: 20 of 20 epochs; results are in {folder}"
+    assert again.said.splitlines()[-1] == f"already finished: 20 of 20 epochs; results are in {folder}"
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     longer = train(folder, *BUDGET)
     assert longer.wait() == 0, longer.said

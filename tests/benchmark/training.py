@@ -27,6 +27,7 @@ import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.agents import Agent
 from csf.config.compose import check
 from csf.core.device import one_thread
+from csf.core.precision import Precision
 from csf.io import checkpoint
 from csf.learners import EpochBudget
 from csf.learners.replay import ReplayLearner
@@ -35,6 +36,7 @@ from csf.train import Run
 from csf.types import EnvSpec, Episodes
 from csf.worlds import describe, make_worlds
 
+PRODUCTS = 24  # square products of one update of CSF, counted by hand
 RELEASED = {"collect": 1.33, "learn": 7.2}  # seconds, two cores of this kind: environment, 50 gradient steps
 
 
@@ -93,21 +95,32 @@ def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
 
 
 def learning(cfg: Any) -> dict[str, Callable[[], object]]:
-    """An epoch's gradient steps, and the large matrix products in them."""
+    """An epoch's gradient steps in each precision, and the large matrix products in them."""
     worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
-    agent = Agent(cfg.agent, cfg.backbone, spec)
     budget = dataclasses.replace(EpochBudget.of(cfg.task), min_replay_size=1)
-    learner = ReplayLearner(agent, budget, "cpu")
-    episodes = RolloutSampler(worlds, spec, 0, "cpu").collect(agent.act, agent.objective.sample_skills(8))
-    width, batch = cfg.backbone.hidden[0], cfg.task.batch_size
-    x, w = torch.randn(batch, width), torch.randn(width, width)
+    sampler = RolloutSampler(worlds, spec, 0, "cpu")
 
-    def products() -> None:
-        for _ in range(24 * cfg.task.updates_per_epoch):  # square products of one CSF update, counted by hand
-            torch.mm(x, w)
+    def learn(precision: Precision) -> Callable[[], object]:
+        agent = Agent(cfg.agent, cfg.backbone, spec)
+        agent.use_precision(precision)
+        learner = ReplayLearner(agent, budget, "cpu")
+        episodes = sampler.collect(agent.act, agent.objective.sample_skills(cfg.task.episodes_per_epoch))
+        return lambda: learner.learn(episodes)
 
-    return {"learn": lambda: learner.learn(episodes), "matrix products alone": products}
+    def products(dtype: torch.dtype) -> Callable[[], object]:
+        width, batch = cfg.backbone.hidden[0], cfg.task.batch_size
+        x, w = torch.randn(batch, width).to(dtype), torch.randn(width, width).to(dtype)
+        count = PRODUCTS * cfg.task.updates_per_epoch
+        return lambda: [torch.mm(x, w) for _ in range(count)]
+
+    return {
+        "learn": learn("float32"),
+        "learn, precision=bf16": learn("bf16"),
+        "learn, precision=bf16_all": learn("bf16_all"),
+        "matrix products alone": products(torch.float32),
+        "matrix products alone, bfloat16": products(torch.bfloat16),
+    }
 
 
 def evaluating(cfg: Any) -> dict[str, Callable[[], object]]:
@@ -135,20 +148,32 @@ def fill(replay: Any, spec: EnvSpec, cfg: Any) -> None:
     replay.add(Episodes(obs, action, nothing, nothing, skill, torch.full((count,), steps), coord))
 
 
+def processor() -> str:
+    """Model of the CPU, and whether it multiplies bfloat16 numbers in hardware."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {flag}" in text]
+    return f"{model or platform.machine()} ({', '.join(flags)})"
+
+
 def report(cfg: Any, times: dict[str, list[float]]) -> None:
     """Print medians and ratios."""
     middle = {name: statistics.median(values) for name, values in times.items()}
     updates, width = cfg.task.updates_per_epoch, cfg.backbone.hidden[0]
-    peak = 24 * updates * 2 * cfg.task.batch_size * width**2 / middle["matrix products alone"] / 1e9
-    lines = [f"csf {csf.__version__} {checkpoint.provenance().get('commit', '')}, {date.today()}, {platform.machine()}"]
+    operations = PRODUCTS * updates * 2 * cfg.task.batch_size * width**2 / 1e9
+    peaks = [operations / middle[f"matrix products alone{kind}"] for kind in ("", ", bfloat16")]
+    lines = [f"csf {csf.__version__} {checkpoint.provenance().get('commit', '')}, {date.today()}, {processor()}"]
     lines += [f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "]
     lines[-1] += f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY')}, load {os.getloadavg()[0]:.1f}"
     for name, values in times.items():
         lines.append(f"{name:<32} {middle[name]:7.3f} s   ({min(values):.3f} to {max(values):.3f})")
     lines += [
-        f"matrix products: {peak:.0f} GFLOP/s",
+        f"matrix products: {peaks[0]:.0f} GFLOP/s in float32, {peaks[1]:.0f} in bfloat16",
         f"collect / physics alone: {middle['collect'] / middle['physics alone']:.2f}",
         f"learn / matrix products alone: {middle['learn'] / middle['matrix products alone']:.2f}",
+        f"learn / learn, precision=bf16: {middle['learn'] / middle['learn, precision=bf16']:.2f}",
+        f"learn / learn, precision=bf16_all: {middle['learn'] / middle['learn, precision=bf16_all']:.2f}",
         f"epoch: {middle['collect'] + middle['learn']:.2f} s",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
