@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box, Dict, Discrete
 
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
-from envs import Setting
+
+if TYPE_CHECKING:  # at run time `_envs` imports the package, after checking which one Python finds
+    from envs import Setting
 
 
 def _envs() -> ModuleType:
