@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from csf.errors import ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
 
-if TYPE_CHECKING:  # at run time only `_envs` imports it, which tells a user's package of that name from ours
+if TYPE_CHECKING:  # at run time `_envs` imports the package, after checking which one Python finds
     from envs import Setting
 
 
