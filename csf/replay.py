@@ -10,6 +10,21 @@ from torch import Tensor
 
 from csf.types import Batch, EnvSpec, Episodes, Obs, SomeObs, map_obs
 
+WIDE = 2**62  # how far draws reach before they are reduced; for any buffer that fits into memory they stay uniform
+
+
+def random_rows(size: int, count: Tensor, n: int) -> Tensor:
+    """Row numbers below `size` drawn uniformly with replacement, [n] int64, on the device of `count` [].
+
+    `count` holds `size` as well. Only there can a CUDA graph read the newest one, so that off the CPU it is the bound.
+    """
+    return torch.randint(size, (n,)) if count.device.type == "cpu" else rows_below(count, n)
+
+
+def rows_below(count: Tensor, n: int) -> Tensor:
+    """As `random_rows`, with a bound [] that is read on the device."""
+    return torch.randint(WIDE, (n,), device=count.device) % count
+
 
 class ReplayBuffer:
     """The newest `capacity` transitions, kept as whole episodes but for the oldest, whose head may be gone.
@@ -17,6 +32,10 @@ class ReplayBuffer:
     Row i of the ring holds obs, action, reward and terminal of one transition. Its next observation is that of row
     i + 1, but for the last step of an episode; what an episode has once, its final observation and its skill, lies in
     a smaller ring of `slots`, which grows if episodes turn out to be short.
+
+    Attributes:
+        layout: how often tensors were replaced; as long as it stays, `gather` reads from the same memory.
+        count: the number of transitions once more, [] int64 on the device.
     """
 
     def __init__(self, capacity: int, spec: EnvSpec, skill_dim: int, device: torch.device | str) -> None:
@@ -35,7 +54,8 @@ class ReplayBuffer:
         self.terminal = torch.zeros(capacity, device=device)
         self.slot = torch.zeros(capacity, dtype=torch.int32, device=device)  # of the row's episode
         self.last = torch.zeros(capacity, dtype=torch.bool, device=device)  # the row ends its episode
-        self.cursor = self.size = 0
+        self.cursor = self.size = self.layout = 0
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
         self.first_slot = 0
         self.live: deque[int] = deque()  # rows left of each stored episode, oldest first
 
@@ -73,12 +93,13 @@ class ReplayBuffer:
         self.live.extend(length.tolist())
         self.cursor = (self.cursor + rows) % self.capacity
         self.size = min(self.size + rows, self.capacity)
+        self.count.fill_(self.size)
 
     def sample_index(self, batch_size: int) -> Tensor:
         """Rows drawn uniformly with replacement, [batch_size] int64."""
         if not self.size:
             raise ValueError("the replay buffer is empty")
-        return torch.randint(self.size, (batch_size,), device=self.device)
+        return random_rows(self.size, self.count, batch_size)
 
     def gather(self, index: Tensor) -> Batch:
         """The transitions of rows [B]; copies, every field [B, ...]."""
@@ -123,6 +144,7 @@ class ReplayBuffer:
         self._resize(state["slots"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
+        self.count.fill_(self.size)
         for name, rows in state["rows"].items():
             map_obs(lambda to, of: to[: self.size].copy_(of), getattr(self, name), rows)
         self.live = deque(state["live"].tolist())
@@ -169,6 +191,7 @@ class ReplayBuffer:
         skill[: len(live)] = self.skill[live]
         self.slot = (self.slot - self.first_slot) % self.slots
         self.obs, self.skill, self.slots, self.first_slot = obs, skill, slots, 0
+        self.layout += 1
 
 
 ROWS = ("obs", "action", "reward", "terminal", "slot", "last")

@@ -73,6 +73,8 @@ class Run:
         self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
         self._check_batch_size()
         learner = learners[self.agent.backbone.learner](self.agent, Budget.of(task), device)
+        if device.type == "cuda":
+            learner.capture()
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the code that runs, whatever is checked out later
         self.dir = RunDir(folder, cfg.tree)  # all that a mistake in the settings can spoil is behind
