@@ -6,39 +6,24 @@ Here a tape stands in for CUDA graphs; tests/test_gpu.py has the graphs themselv
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
 import pytest
 import torch
-from conftest import NAMES, SPEC, make, observe
+from captures import BUDGET, CASES, RNG, build, collected, get_rng, learn, state
+from conftest import SPEC, make, observe
 from runs import different
 from tape import record
 from torch import Tensor
 
 from csf import replay
-from csf.agents import Agent
 from csf.core import precision
 from csf.core.compile import Captured, unchanged
-from csf.learners import Budget, Learner, captured, learners, rollout
-from csf.learners.captured import LONGEST, CapturedPolicy, CapturedSteps, per_replay
+from csf.learners import captured, rollout
+from csf.learners.captured import LONGEST, CapturedSteps, per_replay
 from csf.learners.replay import ReplayLearner
-from csf.types import Episodes
 
-DISCRETE = {"spec": dataclasses.replace(SPEC, discrete=True)}
-# Methods with their yaml's backbone, and every other backbone with a method that runs on it.
-CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    **{name: ((name,), {}) for name in NAMES},
-    "sac": (("csf", "agent/backbone=sac"), {}),
-    "discrete_sac": (("task", "agent/backbone=discrete_sac"), DISCRETE),
-    "ppo": (("metra", "agent/backbone=ppo"), {}),
-    "ppo on one-hot actions": (("task", "agent/backbone=ppo"), DISCRETE),
-}
 every_case = pytest.mark.parametrize("case", CASES)
-BUDGET = Budget(episodes_per_epoch=3, updates_per_epoch=6, batch_size=16, replay_size=100, min_replay_size=1)
-
-
-RNG: dict[Learner, Tensor] = {}  # each learner's random state, as if it were alone in its process
 
 
 @pytest.fixture
@@ -47,47 +32,6 @@ def device_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (replay, rollout):
         monkeypatch.setattr(module, "random_rows", lambda size, count, n: replay.rows_below(count, n))
     monkeypatch.setattr(captured, "LONGEST", 3)  # so that an epoch takes two replays
-
-
-def build(case: str, on_tape: bool) -> Learner:
-    """A learner; with `on_tape`, steps and acting are replayed."""
-    torch.manual_seed(0)
-    words, settings = CASES[case]
-    agent = make(*words, **settings)
-    learner = learners[agent.backbone.learner](agent, BUDGET, "cpu")
-    if hasattr(learner, "rollouts"):
-        learner.rollouts.stays = True
-    if on_tape:
-        learner.make_steps, learner.act = CapturedSteps(agent, record), CapturedPolicy(agent, record)
-    RNG[learner] = torch.get_rng_state()
-    return learner
-
-
-def collected(agent: Agent, seed: int, lengths: tuple[int, ...] = (20, 20, 7)) -> Episodes:
-    """Episodes of noise, the same for the same seed whatever was drawn before."""
-    n, steps = len(lengths), SPEC.max_steps
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        skill = agent.objective.sample_skills(n)
-        action = torch.rand(n, steps, SPEC.action_dim) * 2 - 1
-        if agent.spec.discrete:
-            action = torch.nn.functional.one_hot(action.argmax(-1), SPEC.action_dim).float()
-        obs, reward = observe(agent.spec, n, steps + 1), torch.randn(n, steps)
-    coord = torch.zeros(n, steps + 1, SPEC.coord_dim)
-    return Episodes(obs, action, reward, torch.zeros(n, steps), skill, torch.tensor(lengths), coord)
-
-
-def learn(learner: Learner, epochs: range) -> list[dict[str, float]]:
-    """The metrics of epochs whose episodes follow from the number alone; lengths vary, so that sizes do."""
-    torch.set_rng_state(RNG[learner])
-    found = [learner.learn(collected(learner.agent, epoch, (20, 20 - epoch, 7 + epoch))) for epoch in epochs]
-    RNG[learner] = torch.get_rng_state()
-    return found
-
-
-def state(learner: Learner) -> dict[str, Any]:
-    parts = {name: part.full_state() for name, part in learner.parts().items()}
-    return {"agent": learner.agent.full_state(), **parts, "rng": RNG[learner]}
 
 
 @pytest.mark.usefixtures("device_draws")
@@ -114,7 +58,7 @@ def test_so_they_are_with_working_copies_of_weights() -> None:
         learner = ReplayLearner(agent, BUDGET, "cpu")
         if on_tape:
             learner.make_steps = CapturedSteps(agent, record)
-        RNG[learner] = torch.get_rng_state()
+        RNG[learner] = get_rng("cpu")
         pair.append((learn(learner, range(2)), state(learner)))
         copies = [precision.computed_with(param) for param in agent.parameters()]
         assert any(copy.dtype == torch.bfloat16 for copy in copies)
