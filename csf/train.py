@@ -27,6 +27,7 @@ from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, policy
+from csf.io.busy import Busy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, differences
@@ -122,7 +123,9 @@ class Run:
             say(f"finished before: {self.counters.epoch} of {epochs} epochs; results are in {where}")
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
-        progress = Progress(epochs, self.counters.epoch, self.trainer.results)
+        # A thread that waits for a GPU is not held up.
+        busy = Busy(torch.get_num_threads()) if self.device.type == "cpu" else None
+        progress = Progress(epochs, self.counters.epoch, self.trainer.results, busy=busy)
         with Stop().listen() as stop:
             try:
                 self.trainer.run(progress, stop)
