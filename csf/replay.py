@@ -10,6 +10,21 @@ from torch import Tensor
 
 from csf.types import Batch, EnvSpec, Episodes, Obs, SomeObs, map_obs
 
+WIDE = 2**62  # range of draws before the modulo; its bias is negligible for any buffer that fits into memory
+
+
+def random_rows(size: int, count: Tensor, n: int) -> Tensor:
+    """Sample row indices below `size` uniformly with replacement, [n] int64, on the device of `count` [].
+
+    `count` holds `size` on the device, where a CUDA graph reads its current value; it is the bound except on the CPU.
+    """
+    return torch.randint(size, (n,)) if count.device.type == "cpu" else rows_below(count, n)
+
+
+def rows_below(count: Tensor, n: int) -> Tensor:
+    """Sample as `random_rows` does, with a bound [] that is read on the device."""
+    return torch.randint(WIDE, (n,), device=count.device) % count
+
 
 class ReplayBuffer:
     """Holds the newest `capacity` transitions; the first steps of the oldest episode may have been overwritten.
@@ -17,6 +32,10 @@ class ReplayBuffer:
     Row i of the ring holds obs, action, reward and terminal of one transition. Its next observation is the observation
     of row i + 1, except for the last step of an episode. The final observation and the skill of each episode are stored
     in a smaller ring of `slots`, which grows if episodes are short.
+
+    Attributes:
+        layout: number of times that tensors were replaced; while it is unchanged, `gather` reads the same memory.
+        count: number of transitions, [] int64 on the device.
     """
 
     def __init__(self, capacity: int, spec: EnvSpec, skill_dim: int, device: torch.device | str) -> None:
@@ -35,7 +54,8 @@ class ReplayBuffer:
         self.terminal = torch.zeros(capacity, device=device)
         self.slot = torch.zeros(capacity, dtype=torch.int32, device=device)  # slot of the row's episode
         self.last = torch.zeros(capacity, dtype=torch.bool, device=device)  # whether the row ends its episode
-        self.cursor = self.size = 0
+        self.cursor = self.size = self.layout = 0
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
         self.first_slot = 0
         self.live: deque[int] = deque()  # number of remaining rows of each stored episode, oldest first
 
@@ -73,12 +93,13 @@ class ReplayBuffer:
         self.live.extend(length.tolist())
         self.cursor = (self.cursor + rows) % self.capacity
         self.size = min(self.size + rows, self.capacity)
+        self.count.fill_(self.size)
 
     def sample_index(self, batch_size: int) -> Tensor:
         """Sample row indices uniformly with replacement, [batch_size] int64."""
         if not self.size:
             raise ValueError("the replay buffer is empty")
-        return torch.randint(self.size, (batch_size,), device=self.device)
+        return random_rows(self.size, self.count, batch_size)
 
     def gather(self, index: Tensor) -> Batch:
         """Transitions at row indices [B], as copies; every field is [B, ...]."""
@@ -123,6 +144,7 @@ class ReplayBuffer:
         self._resize(state["slots"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
+        self.count.fill_(self.size)
         for name, rows in state["rows"].items():
             map_obs(lambda to, of: to[: self.size].copy_(of), getattr(self, name), rows)
         self.live = deque(state["live"].tolist())
@@ -169,6 +191,7 @@ class ReplayBuffer:
         skill[: len(live)] = self.skill[live]
         self.slot = (self.slot - self.first_slot) % self.slots
         self.obs, self.skill, self.slots, self.first_slot = obs, skill, slots, 0
+        self.layout += 1
 
 
 ROWS = ("obs", "action", "reward", "terminal", "slot", "last")

@@ -32,6 +32,7 @@ from csf.core.precision import has_instructions
 from csf.errors import CheckpointError, ConfigError, CsfError, NonFiniteError, RunDirError
 from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, policy
+from csf.io.busy import Busy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, check_place, differences
@@ -81,6 +82,8 @@ class Run:
             say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")
         self._check_batch_size()
         learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
+        if device.type == "cuda":
+            learner.capture()
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the running code, even if another version is checked out later
         self.dir = RunDir(folder, cfg.tree)  # last, so that invalid settings leave no folder behind
@@ -128,7 +131,9 @@ class Run:
             say(f"already finished: {self.counters.epoch} of {epochs} epochs; results are in {where}")
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
-        progress = Progress(epochs, self.counters.epoch, self.trainer.results)
+        # A thread that waits for a GPU is idle by design.
+        busy = Busy(torch.get_num_threads()) if self.device.type == "cpu" else None
+        progress = Progress(epochs, self.counters.epoch, self.trainer.results, busy=busy)
         with signals.listening() as stop:
             try:
                 self.trainer.run(progress, stop)

@@ -95,9 +95,9 @@ class Trainer:
         start = time.perf_counter()
         skills = self.agent.objective.sample_skills(self.schedule.episodes)
         episodes = self.learner.collect(self.sampler, skills)
-        middle = time.perf_counter()
+        middle, computed = time.perf_counter(), time.thread_time()
         metrics = self.learner.learn(episodes)
-        end = time.perf_counter()
+        end, computed = time.perf_counter(), time.thread_time() - computed
         self.counters.epoch += 1
         self.counters.env_steps += episodes.env_steps()
         kept = episodes.length > 0
@@ -106,6 +106,7 @@ class Trainer:
         return {
             "time/collect": middle - start,
             "time/learn": end - middle,
+            "time/learn_cpu": computed,  # of this thread; less than the line above where it waits for a core
             "episode/return": episodes.reward.sum(1)[kept].mean().item(),
             "episode/displacement": displacement[kept].mean().item(),
             "episode/discarded": float((~kept).sum()),

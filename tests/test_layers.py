@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "csf.sampler": LEAVES | {"csf.core", "csf.worlds"},
     "csf.backbones": LEAVES | {"csf.nets", "csf.core"},
     "csf.agents": LEAVES | {"csf.nets", "csf.core", "csf.mi", "csf.backbones"},
-    "csf.learners": LEAVES | {"csf.agents", "csf.replay"},
+    "csf.learners": LEAVES | {"csf.agents", "csf.core", "csf.replay"},
     "csf.evaluation": LEAVES | {"csf.agents", "csf.sampler"},
     "csf.hierarchy": LEAVES | {"csf.agents"},
     "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones", "csf.core.precision"},

@@ -26,7 +26,7 @@ LIBRARY = ROOT / "scripts/lib/python.sh"
 LAUNCHERS = sorted(
     p.relative_to(ROOT).as_posix()
     for p in (ROOT / "scripts").rglob("*.sh")
-    if p.parent.name != "lib" and p.name != "test.sh"
+    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh")
 )
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
@@ -157,7 +157,7 @@ def test_script_passes_the_exit_code_and_its_arguments(script: str, tmp_path: Pa
     assert done.stdout.splitlines()[-2:] == ["agent.hidden=[8, 8]", "x=*"]
 
 
-@pytest.mark.parametrize("script", [*LAUNCHERS, "scripts/test.sh"])
+@pytest.mark.parametrize("script", [*LAUNCHERS, "scripts/test.sh", "scripts/gpu_check.sh"])
 def test_a_script_runs_the_code_beside_it_whatever_cdpath_says(script: str, tmp_path: Path) -> None:
     """Called by a relative path, with another clone in CDPATH, where `cd` would look first."""
     python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; echo "in $(pwd -P)"; exit 7')

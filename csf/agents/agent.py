@@ -12,7 +12,7 @@ from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
-from csf.core.precision import Precision, make_copies, refresh
+from csf.core.precision import Precision, computed_with, make_copies, refresh
 from csf.errors import ConfigError
 from csf.types import Batch, EnvSpec, Metrics, Obs
 
@@ -112,6 +112,13 @@ class Agent(nn.Module):
         """All optimizers of the agent by name."""
         parts = {"objective": self.objective.minimizers, "backbone": self.backbone.minimizers}
         return {f"{part}.{name}": m for part, found in parts.items() for name, m in found.items()}
+
+    def written(self) -> list[Tensor]:
+        """Every tensor that an update may write to: parameters, what products read for them, buffers, optimizers."""
+        params = list(self.parameters())
+        copies = [copy for param in params if (copy := computed_with(param)) is not param]
+        state = [tensor for minimizer in self.minimizers().values() for tensor in minimizer.state()]
+        return [*params, *copies, *self.buffers(), *state]
 
     def policy_state(self) -> dict[str, Tensor]:
         """State needed for acting: the objective and the `policy_parts` of the backbone, such as the actor."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +30,27 @@ class Minimizer:
         self.adam.step()
         refresh(self.params)
         return loss.detach()
+
+    @contextmanager
+    def capturable(self) -> Iterator[None]:
+        """Inside, a step may be recorded as part of a CUDA graph.
+
+        Fused Adam computes the same either way and has its step counts on the device; PyTorch only wants to be told.
+        The flag is taken back, so that it is in no checkpoint: those made with and without graphs are alike.
+        """
+        groups = self.adam.param_groups
+        before = [group["capturable"] for group in groups]
+        try:
+            for group in groups:
+                group["capturable"] = True
+            yield
+        finally:
+            for group, value in zip(groups, before, strict=True):
+                group["capturable"] = value
+
+    def state(self) -> list[Tensor]:
+        """Moments and step counts, which stay where they are from the first step on."""
+        return [value for kept in self.adam.state.values() for value in kept.values() if isinstance(value, Tensor)]
 
     def full_state(self) -> dict[str, Any]:
         """Adam's moments and step counts."""

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from csf.io.busy import Busy
+
 LOG_EVERY = 30.0  # seconds between lines if the output is not a terminal
 SHOWN = {  # metrics in the line, each from the latest row that has it
     "eval/coverage": "coverage",
@@ -20,8 +22,16 @@ SHOWN = {  # metrics in the line, each from the latest row that has it
 class Progress:
     """A tqdm line on a terminal; a plain line every half minute elsewhere."""
 
-    def __init__(self, epochs: int, first: int, known: Mapping[str, float], file: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        epochs: int,
+        first: int,
+        known: Mapping[str, float],
+        file: TextIO | None = None,
+        busy: Busy | None = None,
+    ) -> None:
         """Start at epoch `first` of `epochs`, with the metrics `known` from earlier epochs."""
+        self.busy = busy
         self.file = file or sys.stderr
         self.live = self.file.isatty()
         self.bar = tqdm(
@@ -39,9 +49,18 @@ class Progress:
     def update(self, row: Mapping[str, float]) -> None:
         """Show the row of the epoch that has just ended."""
         text = self._text(row)
+        if notice := self._notice(row):
+            self.bar.write(notice, file=self.file)
         self.known.update(row)
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(int(row["epoch"]) - self.bar.n)
+
+    def _notice(self, row: Mapping[str, float]) -> str | None:
+        """What is to be said of the machine, above the line."""
+        if self.busy is None or "time/learn" not in row:
+            return None
+        steps = row["gradient_steps"] - self.known.get("gradient_steps", row["gradient_steps"])
+        return self.busy.note(row["time/learn"], row["time/learn_cpu"], steps)
 
     def _text(self, row: Mapping[str, float]) -> str:
         known = {**self.known, **row}

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from csf.agents import Agent
+from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners.updates import MakeSteps, make_steps
 from csf.registry import Registry
-from csf.types import Episodes, Metrics, Sampler, Stateful
+from csf.types import Episodes, Metrics, Policy, Sampler, Stateful
 
 learners: Registry[type[Learner]] = Registry("learner")
 
@@ -42,7 +44,9 @@ class Learner(ABC):
     Attributes:
         agent: the agent that acts and learns.
         budget: limits per epoch.
-        update: takes one gradient step on a batch; may be replaced by a captured or compiled function.
+        update: takes one gradient step on a batch; may be replaced by a compiled function.
+        make_steps: takes an epoch's gradient steps, one by one or by replaying a CUDA graph of several.
+        act: the policy that collects.
         gradient_steps: number of gradient steps so far.
     """
 
@@ -50,11 +54,17 @@ class Learner(ABC):
         """Create the learner; stored data is kept on `device`."""
         self.agent, self.budget, self.device = agent, budget, torch.device(device)
         self.update: Callable[[Any], Metrics] = agent.update
+        self.make_steps: MakeSteps = make_steps
+        self.act: Policy = agent.act
         self.gradient_steps = 0
+
+    def capture(self) -> None:
+        """Replay gradient steps and acting as CUDA graphs from now on; requires a CUDA device."""
+        self.make_steps, self.act = CapturedSteps(self.agent), CapturedPolicy(self.agent)
 
     def collect(self, sampler: Sampler, skills: Tensor) -> Episodes:
         """Collect at least one episode per row of `skills` [n, Z]; by default exactly one, with the agent's policy."""
-        return sampler.collect(self.agent.act, skills)
+        return sampler.collect(self.act, skills)
 
     @abstractmethod
     def learn(self, episodes: Episodes) -> dict[str, float]:

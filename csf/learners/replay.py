@@ -37,7 +37,7 @@ class ReplayLearner(Learner):
         if len(self.replay) < self.budget.min_replay_size:
             return {}
         count = self.budget.updates_per_epoch
-        metrics = run_updates(self.update, self.replay, count, self.budget.batch_size)
+        metrics = run_updates(self.update, self.replay, count, self.budget.batch_size, self.make_steps)
         self.gradient_steps += count
         return metrics
 

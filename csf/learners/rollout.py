@@ -12,6 +12,7 @@ from torch import Tensor
 from csf.agents import Agent
 from csf.learners.base import EpochBudget, Learner, learners
 from csf.learners.updates import run_updates
+from csf.replay import random_rows
 from csf.types import Batch, Episodes, Rollout, map_obs
 
 
@@ -44,15 +45,25 @@ class OnPolicyBackbone(Protocol):
 
 
 class FreshEpisodes:
-    """The newest episodes with rewards, log-densities and advantages, which are computed once after collection."""
+    """The newest episodes with rewards, log-densities and advantages, which are computed once after collection.
+
+    Attributes:
+        rollout: the transitions; with `stays`, followed by unused rows.
+        stays: whether new transitions are copied into the existing tensors if they fit, which a CUDA graph requires.
+        layout, count: as in the replay buffer.
+    """
 
     def __init__(self, agent: Agent, chunk: int | None = None) -> None:
         """Create an empty store; rewards are computed for `chunk` transitions at a time, None: all at once."""
         self.agent, self.chunk = agent, chunk
         self.rollout: Rollout | None = None
+        self.size = self.layout = 0
+        device = agent.objective.device()
+        self.stays = device.type != "cpu"
+        self.count = torch.zeros((), dtype=torch.int64, device=device)
 
     def __len__(self) -> int:
-        return 0 if self.rollout is None else len(self.rollout.reward)
+        return self.size
 
     @torch.no_grad()
     def add(self, episodes: Episodes) -> None:
@@ -66,7 +77,20 @@ class FreshEpisodes:
         discount = backbone.cfg.discount
         advantage = advantages(reward, value, discount, backbone.cfg.gae_lambda)
         return_to_go = discounted_sums(reward, discount)
-        self.rollout = Rollout(*batch, log_prob, advantage[real], return_to_go[real])
+        found = Rollout(*batch, log_prob, advantage[real], return_to_go[real])
+        self.rollout = self._placed(found, real.numel()) if self.stays else found
+        self.size = len(found.reward)
+        self.count.fill_(self.size)
+
+    def _placed(self, new: Rollout, room: int) -> Rollout:
+        """The steps at the head of tensors of at least `room` rows: the old ones, if there are and they suffice."""
+        kept = self.rollout
+        if kept is None or len(kept.reward) < room:
+            kept = Rollout(*(map_obs(lambda rows: rows.new_zeros(room, *rows.shape[1:]), field) for field in new))
+            self.layout += 1
+        for to, of in zip(kept, new, strict=True):
+            map_obs(lambda to, of: to[: len(of)].copy_(of), to, of)
+        return kept
 
     def rewards(self, batch: Batch) -> Tensor:
         """Compute the objective's rewards [B] in chunks.
@@ -86,7 +110,7 @@ class FreshEpisodes:
 
     def sample_index(self, batch_size: int) -> Tensor:
         """Sample row indices uniformly with replacement, [batch_size] int64."""
-        return torch.randint(len(self), (batch_size,), device=self.agent.objective.device())
+        return random_rows(self.size, self.count, batch_size)
 
     def gather(self, index: Tensor) -> Rollout:
         """Transitions at row indices [B], as copies; every field is [B, ...].
@@ -132,6 +156,6 @@ class RolloutLearner(Learner):
         """Compute rewards and advantages of the episodes, then update the agent `updates_per_epoch` times."""
         self.rollouts.add(episodes)
         count = self.budget.updates_per_epoch
-        metrics = run_updates(self.update, self.rollouts, count, self.budget.batch_size)
+        metrics = run_updates(self.update, self.rollouts, count, self.budget.batch_size, self.make_steps)
         self.gradient_steps += count
         return metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from csf.types import Metrics
 class Source(Protocol):
     """A store of transitions."""
 
+    layout: int  # changes when `gather` no longer reads from the same memory
+
     def sample_index(self, batch_size: int) -> Tensor:
         """Sample row indices uniformly with replacement, [batch_size] int64."""
         ...
@@ -25,14 +27,22 @@ class Source(Protocol):
         ...
 
 
-def run_updates(update: Callable[[Any], Metrics], source: Source, count: int, batch_size: int) -> dict[str, float]:
-    """Run `count` >= 1 updates on batches of `batch_size`; returns the means of their metrics.
+Update = Callable[[Any], Metrics]
 
-    Metrics are copied to the host once, after the last update.
 
-    Raises:
-        NonFiniteError: a metric is not finite.
-    """
+class Steps(NamedTuple):
+    """What gradient steps have found, on the device."""
+
+    names: list[str]  # of M metrics
+    table: Tensor  # [count, M] float32
+    rows: Tensor  # [count, B] int64, the rows of each step's batch
+
+
+MakeSteps = Callable[[Update, Source, int, int], Steps]
+
+
+def make_steps(update: Update, source: Source, count: int, batch_size: int) -> Steps:
+    """Make `count` >= 1 updates on batches of `batch_size`, one after another; nothing is read on the host."""
     rows: list[Tensor] = []
     indices: list[Tensor] = []
     names: list[str] = []
@@ -42,17 +52,32 @@ def run_updates(update: Callable[[Any], Metrics], source: Source, count: int, ba
         names = list(metrics)
         # Stacked into a copy, because a captured update overwrites its metrics.
         rows.append(torch.stack([value.float() for value in metrics.values()]))
-    table = torch.stack(rows).tolist()
-    _check(names, table, source, indices)
+    return Steps(names, torch.stack(rows), torch.stack(indices))
+
+
+def run_updates(
+    update: Update, source: Source, count: int, batch_size: int, steps: MakeSteps = make_steps
+) -> dict[str, float]:
+    """Make `count` >= 1 updates on batches of `batch_size` by `steps`; returns the means of their metrics.
+
+    Metrics are read on the host once, after the last update.
+
+    Raises:
+        NonFiniteError: a metric is not finite.
+    """
+    found = steps(update, source, count, batch_size)
+    table = found.table.tolist()
+    _check(found, table, source)
     means = (sum(column) / len(table) for column in zip(*table, strict=True))
-    return dict(zip(names, means, strict=True))
+    return dict(zip(found.names, means, strict=True))
 
 
-def _check(names: list[str], table: list[list[float]], source: Source, indices: list[Tensor]) -> None:
+def _check(found: Steps, table: list[list[float]], source: Source) -> None:
+    names = found.names
     for step, row in enumerate(table):
         # Losses first: if several metrics are not finite, the loss is the most informative one to report.
         for name, value in sorted(zip(names, row, strict=True), key=lambda pair: not pair[0].startswith("loss/")):
             if not math.isfinite(value):
                 history = {key: [r[i] for r in table[: step + 1]] for i, key in enumerate(names)}
-                batch = source.gather(indices[step])._asdict()
+                batch = source.gather(found.rows[step])._asdict()
                 raise NonFiniteError(f"{name} is {value} at update {step}", {"batch": batch, "metrics": history})
