@@ -27,6 +27,7 @@ from csf.backbones import backbones
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.nets.actor import CategoricalActor, OneHotCategorical
+from csf.nets.mlp import Linear
 from csf.types import Batch, Rollout
 
 ACTIONS = 3
@@ -107,7 +108,7 @@ def test_it_starts_as_xavier_uniform_to_the_last_layer() -> None:
     torch.manual_seed(0)
     actor = CategoricalActor([300, 400, 200])
     first, last = (layer for layer in actor.logits if isinstance(layer, nn.Linear))
-    assert [type(layer) for layer in actor.logits] == [nn.Linear, nn.Tanh, nn.Linear]
+    assert [type(layer) for layer in actor.logits] == [Linear, nn.Tanh, Linear]
     for layer, fans in ((first, 700), (last, 600)):
         bound = math.sqrt(6 / fans)
         assert layer.weight.abs().max().item() == pytest.approx(bound, rel=1e-3)

@@ -409,7 +409,7 @@ def test_help_says_what_a_key_means(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     command(monkeypatch, "--help", "agent=csf")
     text = capsys.readouterr().out
     assert re.search(r"^  agent\.skill_dim=2 +Z$", text, re.MULTILINE)
-    assert re.search(r"^  env\.max_steps=200 +Steps of an episode\.$", text, re.MULTILINE)
+    assert re.search(r"^  env\.max_steps=200 +Number of steps per episode\.$", text, re.MULTILINE)
 
 
 def test_what_help_shows_can_be_given_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

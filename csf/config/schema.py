@@ -112,7 +112,8 @@ def _before(cls: type) -> dict[str, Any]:
 
 def _sections(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], type]]:
     """Yield the sections that a configuration has, with their dataclasses."""
-    yield (), General
+    if "seed" in config:  # not only a section
+        yield (), General
     if _section(config, ("task",)):
         yield ("task",), Budget
     registries: tuple[tuple[tuple[str, ...], Any], ...] = ((("agent",), objectives), (("agent", "backbone"), backbones))
