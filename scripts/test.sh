@@ -9,7 +9,7 @@ unset CDPATH
 cd "$(dirname "$0")/.."
 CSF_REQUIREMENTS='requirements.txt tests/requirements.txt'
 CSF_MODULES='pytest xdist ruff mypy stable_baselines3 setuptools packaging websockets'
-OTHER='tests/test_packaging.py tests/test_config.py tests/test_checkpoint.py tests/test_envs.py tests/test_export.py'
+OTHER='tests/test_packaging.py tests/test_formats.py'
 named=${PYTHON:-}
 . scripts/lib/python.sh
 

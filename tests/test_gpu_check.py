@@ -36,7 +36,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return out, json.loads((out / "table.json").read_text()), took
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_parts_run_and_leave_at_most_eight_files(found: tuple[Path, dict[str, Any], float]) -> None:
     out, table, took = found
     assert took < SECONDS
@@ -46,7 +46,7 @@ def test_all_parts_run_and_leave_at_most_eight_files(found: tuple[Path, dict[str
     assert table["machine"]["device"] == "cpu"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_tests_for_a_gpu_are_found_and_left_out_with_a_reason(found: tuple[Path, dict[str, Any], float]) -> None:
     out, table, _ = found
     assert table["tests"]["result"] == "passed"
@@ -54,7 +54,7 @@ def test_the_tests_for_a_gpu_are_found_and_left_out_with_a_reason(found: tuple[P
     assert "PyTorch finds no CUDA device here" in (out / "tests.txt").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_mode_is_measured_and_graphs_change_no_number(found: tuple[Path, dict[str, Any], float]) -> None:
     rows = found[1]["speed"]
     for kind, mode in gpu_check.CELLS:
@@ -66,7 +66,7 @@ def test_every_mode_is_measured_and_graphs_change_no_number(found: tuple[Path, d
         assert rows[f"seconds of an epoch, float32, {mode}"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_resumed_and_trained(found: tuple[Path, dict[str, Any], float]) -> None:
     rows = found[1]["train"]
     assert rows["a run on cpu, cuda, cpu"] == "goes on"

@@ -21,7 +21,7 @@ MAKERS = ["csf/agents", "csf/backbones", "csf/trainer.py", "csf/evaluation/rollo
 COMPOSED = ("eval/goal", "eval/coverage")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("page", "metric"), [("adding_a_method", "skill/error"), ("adding_a_backbone", "loss/actor")])
 def test_what_a_page_adds_is_trained_by_its_command(page: str, metric: str, tmp_path: Path) -> None:
     text = (ROOT / f"docs/{page}.md").read_text()

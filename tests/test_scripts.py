@@ -133,8 +133,13 @@ SHORT = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", [script for script in LAUNCHERS if "/pretrain/" in script])
+PRETRAINING = [script for script in LAUNCHERS if "/pretrain/" in script]
+GATING = "scripts/pretrain/csf/csf_ant.sh"  # the others train in the same way
+
+
+@pytest.mark.parametrize(
+    "script", [pytest.param(each, marks=() if each == GATING else pytest.mark.long) for each in PRETRAINING]
+)
 def test_script_trains(script: str, tmp_path: Path) -> None:
     done = sh(ROOT / script, *SHORT, f"exp_dir={tmp_path}", PYTHON=sys.executable, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
