@@ -41,6 +41,8 @@ def main() -> None:
         sys.stdout.write(HELP.format(commands="\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())))
     elif command == "--version":
         sys.stdout.write(f"csf {__version__}\n")
+    elif not command:
+        sys.exit(f"error: no command is given; accepted: {', '.join(COMMANDS)}, --help")
     elif command not in COMMANDS:
         sys.exit(f"error: csf has no command {command!r}; accepted: {', '.join(COMMANDS)}")
     else:

@@ -115,7 +115,7 @@ class Run:
         }
         for name, part in parts.items():
             if size < part.least_batch:
-                raise ConfigError(f"task.batch_size is {size}; {name} as set takes at least {part.least_batch}")
+                raise ConfigError(f"task.batch_size is {size}; accepted with {name}: at least {part.least_batch}")
 
     def train(self) -> int:
         """Resume or start training, and print where the results are; returns the exit code."""

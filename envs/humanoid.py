@@ -36,21 +36,21 @@ class HumanoidVectorEnv(FloorVectorEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Create the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
-            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
+            threads: Number of threads that step and render the worlds; 0: one per usable core, at most N.
+            renderer: Renderer of image observations: "gl" for OpenGL, "warp" for MuJoCo Warp's ray tracer.
+            quality: Quality of image observations: "paper", or "fast" for coarser edges (and shadows, with OpenGL).
             goal_range: R in meters; goals are drawn from U(-R, R)^2.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures for films, or None.
-            render_size: Side of a film's picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to render images, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If dm_control or what draws is not installed.
+            DependencyNotInstalled: If dm_control or the renderer is not installed.
         """
         super().__init__(
             humanoid_model(),

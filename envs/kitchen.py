@@ -52,20 +52,20 @@ class KitchenVectorEnv(PixelVectorEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Create the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
-            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures for films, or None.
-            render_size: Side of a film's picture in pixels.
+            threads: Number of threads that step and render the worlds; 0: one per usable core, at most N.
+            renderer: Renderer of image observations: "gl" for OpenGL, "warp" for MuJoCo Warp's ray tracer.
+            quality: Quality of image observations: "paper", or "fast" for coarser edges (and shadows, with OpenGL).
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to render images, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If gymnasium-robotics or what draws is not installed.
+            DependencyNotInstalled: If gymnasium-robotics or the renderer is not installed.
         """
         model = kitchen_model()
         super().__init__(
@@ -113,7 +113,7 @@ class KitchenVectorEnv(PixelVectorEnv):
         return judged(done & real_steps(coord, length), length, self._named(place))
 
     def close_extras(self) -> None:
-        """Ends the threads and frees the worlds and what draws them."""
+        """End the threads and free worlds and renderers."""
         super().close_extras()
         self._pool.shutdown()
         self._data.clear()

@@ -53,7 +53,7 @@ class PixelVectorEnv(WorldsEnv):
         render_mode: str | None,
         render_size: int,
     ) -> None:
-        """Starts what draws the worlds.
+        """Start the renderers of the worlds.
 
         Args:
             model: The compiled model; not changed from now on.
@@ -64,13 +64,13 @@ class PixelVectorEnv(WorldsEnv):
             renderer: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
             quality: "paper" or "fast".
             goal_range: R; places that are goals are drawn from U(-R, R) in every coordinate.
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures for films, or None.
-            render_size: Side of a film's picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to render images, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If what draws is not installed.
+            DependencyNotInstalled: If the renderer is not installed.
         """
         space = Box(0, 255, (SIZE, SIZE, 3 * FRAMES), np.uint8)
         super().__init__(num_envs, max_steps, goal_range, space, bounds, render_mode, render_size)
@@ -118,7 +118,7 @@ class PixelVectorEnv(WorldsEnv):
         return self._named_obs[drawn], place[drawn]
 
     def close_extras(self) -> None:
-        """Ends the threads and frees what draws."""
+        """End the threads and free the renderers."""
         self._painters.close()
         if self._film is not None:
             self._film.close()
@@ -174,7 +174,7 @@ class BatchPixelVectorEnv(PixelVectorEnv):
         self._qpos, self._ctrl = self._batch.bind("qpos"), self._batch.bind("ctrl")
 
     def close_extras(self) -> None:
-        """Frees the worlds and what draws them."""
+        """Free worlds and renderers."""
         super().close_extras()
         del self._batch, self._qpos, self._ctrl
 

@@ -66,23 +66,23 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         render_mode: str | None = None,
         render_size: int = 200,
     ) -> None:
-        """Builds the worlds.
+        """Create the worlds.
 
         Args:
             num_envs: N, the number of worlds.
-            threads: Threads that step and draw the worlds; 0 chooses.
-            renderer: What draws the observed pictures: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
-            quality: Of the observed pictures: "paper", or "fast" for coarser edges and, by OpenGL, shadows.
-            success_rule: How goals are judged.
+            threads: Number of threads that step and render the worlds; 0: one per usable core, at most N.
+            renderer: Renderer of image observations: "gl" for OpenGL, "warp" for MuJoCo Warp's ray tracer.
+            quality: Quality of image observations: "paper", or "fast" for coarser edges (and shadows, with OpenGL).
+            success_rule: When a goal counts as reached, "own" or "released".
                 "own": each by what it is about, the hand or the cubes.
                 "released": as the released program has it, all by the hand's distance to the goal "reach_left".
-            max_steps: Steps of an episode.
-            render_mode: "rgb_array" to take pictures for films, or None.
-            render_size: Side of a film's picture in pixels.
+            max_steps: Number of steps per episode.
+            render_mode: "rgb_array" to render images, or None.
+            render_size: Height and width of rendered images in pixels.
 
         Raises:
             WorldError: If a value is not accepted.
-            DependencyNotInstalled: If metaworld or what draws is not installed.
+            DependencyNotInstalled: If metaworld or the renderer is not installed.
         """
         model = robobin_model()
         self.success_rule = choice("success_rule", success_rule, ("own", "released"))
@@ -129,7 +129,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         return judged(done & real_steps(coord, length), length, self._named(place))
 
     def close_extras(self) -> None:
-        """Frees the worlds and what draws them."""
+        """Free worlds and renderers."""
         super().close_extras()
         del self._mocap, self._xpos, self._geom_xpos
 

@@ -180,6 +180,8 @@ def test_controllers_have_the_papers_values() -> None:
     [
         ("agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
         ("+agent.skil_dim=3", r"agent\.skil_dim is not known; accepted: .*lr.*\(did you mean 'skill_dim'\?\)"),
+        ("agnet.lr=1", r"^agnet\.lr is not known; accepted: .*cp_path.* \(did you mean 'agent'\?\)$"),
+        ("agent.hidden=8", r"^agent\.hidden is 8; a list is accepted, such as \[256,256\]$"),
         ("agent.backbone.taw=1", r"agent\.backbone\.taw is not known; .*\(did you mean 'tau'\?\)"),
         ("+agent.backbone.taw=1", r"agent\.backbone\.taw is not known; accepted: .*\(did you mean 'tau'\?\)"),
         ("task.epoch=1", r"task\.epoch is not known; accepted: .*\(did you mean 'epochs'\?\)"),

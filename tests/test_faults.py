@@ -84,12 +84,12 @@ MISTAKES = {
     "batch without neighbors": (
         ["env=point", "agent=cic", "device=cpu", "threads=1", "task.batch_size=15"],
         "task.batch_size is 15",
-        "agent=cic as set takes at least 16",
+        "accepted with agent=cic: at least 16",
     ),
     "batch without variance": (
         ["env=point", "agent=dads", "device=cpu", "threads=1", "task.batch_size=1"],
         "task.batch_size is 1",
-        "agent=dads as set takes at least 2",
+        "accepted with agent=dads: at least 2",
     ),
 }
 

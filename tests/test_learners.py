@@ -143,7 +143,7 @@ def test_a_batch_has_as_many_transitions_as_method_and_backbone_need(name: str, 
     assert any("loss/actor" in row for row in rows(tmp_path / "run"))
     if least > 1:
         who = next(key for key, count in needs.items() if count == least)
-        with pytest.raises(ConfigError, match=f"^task.batch_size is 1; {who} as set takes at least 2$"):
+        with pytest.raises(ConfigError, match=f"^task.batch_size is 1; accepted with {who}: at least 2$"):
             run(tmp_path / "other", 1, *words, "task.batch_size=1")
         assert not (tmp_path / "other").exists()
 

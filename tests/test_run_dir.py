@@ -15,6 +15,7 @@ from conftest import configure
 from runs import fork
 
 from csf.errors import ConfigError, RunDirError
+from csf.io import run_dir
 from csf.io.run_dir import RunDir, check_place, differences, read_config
 
 
@@ -206,9 +207,18 @@ def test_a_place_is_judged_beforehand_as_it_is_on_entry(name: str, tmp_path: Pat
 
 
 def test_a_place_that_may_not_be_written_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # to root, every folder is writable
+    def denied(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+
+    monkeypatch.setattr(run_dir, "TemporaryFile", denied)  # to root, every folder is writable
     with pytest.raises(RunDirError, match=f"^cannot use the run folder {tmp_path}/a/b: Permission denied$"):
         check_place(tmp_path / "a/b")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system in which nobody can create folders")
+def test_a_place_that_not_even_root_may_write_is_refused_beforehand() -> None:
+    with pytest.raises(RunDirError, match=r"^cannot use the run folder /proc/a/b: "):
+        check_place(Path("/proc/a/b"))
 
 
 def test_a_place_that_can_be_made_is_accepted_and_not_made(tmp_path: Path) -> None:

@@ -165,7 +165,9 @@ def _explain(message: str, overrides: Sequence[str] = ()) -> str:
         return not_accepted(f"{group}={name}", name, choices(group))
     if misspelt := re.search(r"Could not override '([^']+)'", message):
         section, _, key = misspelt[1].rpartition(".")
-        return not_accepted(misspelt[1], key, keys(section, overrides))
+        if known := keys(section, overrides):
+            return not_accepted(misspelt[1], key, known)
+        return not_accepted(misspelt[1], section, keys("", overrides))
     lines = (line.strip() for line in message.splitlines())
     advice = ("See http", "full_key", "object_type")
     return " ".join(line for line in lines if not line.startswith(advice))
@@ -319,4 +321,4 @@ def _check_skills(config: Config) -> None:
         return
     one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
     if config.hold is None:
-        raise ConfigError(f"hold is {config.hold}; an integer of at least 1 is accepted")
+        raise ConfigError("hold is null; an integer of at least 1 is accepted")

@@ -48,8 +48,11 @@ def checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
         values = OmegaConf.to_container(OmegaConf.merge(schema, node), throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "")
-        if key.partition("[")[0] not in hints:
+        name = key.partition("[")[0]
+        if name not in hints:
             raise ConfigError(not_accepted(prefix + key, key, list(hints))) from error
+        if get_origin(hints[name]) in (list, tuple) and not isinstance(node[name], list):
+            raise ConfigError(f"{prefix}{key} is {node[name]}; a list is accepted, such as [256,256]") from error
         raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}") from error
     found: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
     for key, options in accepted.items():

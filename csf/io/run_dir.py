@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
@@ -105,8 +106,7 @@ def check_place(path: Path) -> None:
         if not place.is_dir():
             code = errno.EEXIST if place == path.absolute() else errno.ENOTDIR
             raise OSError(code, os.strerror(code))
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        TemporaryFile(dir=place).close()  # os.access is wrong for root, and on some network file systems
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
 
