@@ -430,8 +430,8 @@ def test_skills_that_cannot_be_used(words: list[str], message: str, tmp_path: Pa
     [
         (["skills=cfs"], r"skills is 'cfs'; accepted: .*csf.*\(did you mean 'csf'\?\)"),
         (["skills=task"], r"skills is 'task'; accepted: "),
-        (["hold=0"], r"hold is 0; an integer of at least 1"),
-        (["hold=null"], r"hold is null; an integer of at least 1"),
+        (["hold=0"], r"hold is 0; accepted: an integer of at least 1"),
+        (["hold=null"], r"hold is null; accepted: an integer of at least 1"),
         (["hold=x"], r"hold: Value 'x' of type 'str' could not be converted to Integer"),
         (["skills=null"], r"hold is 10, but skills is null: no skills are used"),
         (["skills=null", "hold=null", "cp_path=x"], r"cp_path is x, but skills is null"),

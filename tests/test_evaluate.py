@@ -122,7 +122,7 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path, monkeypatch: p
     assert refusal(monkeypatch, "--no-video") == "error: --no-video is not understood; accepted: video=false"
     assert refusal(monkeypatch, "-x") == "error: -x is not understood; accepted: key=value, --help"
     assert "accepted: cp_path, method, env" in refusal(monkeypatch, "goal=3")
-    assert "goals is 0; an integer of at least 1" in refusal(monkeypatch, f"cp_path={run}", "goals=0")
+    assert "goals is 0; accepted: an integer of at least 1" in refusal(monkeypatch, f"cp_path={run}", "goals=0")
     assert "goals: Value 'many'" in refusal(monkeypatch, f"cp_path={run}", "goals=many")
     assert "no such file or folder" in refusal(monkeypatch, f"cp_path={tmp_path}/nowhere")
     words = [f"cp_path={run}", "method=metra", "env=point"]
@@ -260,4 +260,4 @@ def test_a_path_is_taken_as_it_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     for path in ("*", "[a]*", "{a: b", "${foo}", "a: b #c", "1e3", "x" * 300):
         assert refusal(monkeypatch, f"cp_path={path}").startswith(f"error: cp_path={path}: no such file or folder; ")
     assert refusal(monkeypatch, "cp_path=").startswith("error: no checkpoint is given; accepted: ")
-    assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith("error: seed is 4294967296; an integer of ")
+    assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith("error: seed is 4294967296; accepted: an integer of ")

@@ -321,4 +321,4 @@ def _check_skills(config: Config) -> None:
         return
     one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
     if config.hold is None:
-        raise ConfigError("hold is null; an integer of at least 1 is accepted")
+        raise ConfigError("hold is null; accepted: an integer of at least 1, which task=hierarchical sets")

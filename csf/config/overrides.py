@@ -41,7 +41,7 @@ def _literal(word: str, sweep: bool) -> str:
     if not sign or key not in PATHS or (sweep and value.startswith("choice(")):
         return word
     if not value.strip() and key != "cp_path":
-        raise ConfigError(f"{key} is empty; the name of a folder is accepted")
+        raise ConfigError(f"{key} is empty; accepted: the name of a folder")
     if QUOTED.fullmatch(value):
         return word
     if key == "cp_path" and value in ("", "null"):

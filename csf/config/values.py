@@ -52,7 +52,7 @@ def checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name not in hints:
             raise ConfigError(not_accepted(prefix + key, key, list(hints))) from error
         if get_origin(hints[name]) in (list, tuple) and not isinstance(node[name], list):
-            raise ConfigError(f"{prefix}{key} is {node[name]}; a list is accepted, such as [256,256]") from error
+            raise ConfigError(f"{prefix}{key} is {node[name]}; accepted: a list such as [256,256]") from error
         raise ConfigError(f"{prefix}{key}: {str(error.msg).splitlines()[0]}") from error
     found: dict[str, Any] = {str(key): value for key, value in dict(values).items()}  # type: ignore[arg-type]
     for key, options in accepted.items():
@@ -74,7 +74,7 @@ def _within(key: str, value: Any, hint: Any) -> None:
         if isinstance(extent, Range) and value is not None and value not in extent:
             kind = "an integer" if isinstance(value, int) else "a number"
             null = ", or null" if type(None) in get_args(get_args(hint)[0]) else ""
-            raise ConfigError(f"{key} is {value}; {kind} {extent} is accepted{null}")
+            raise ConfigError(f"{key} is {value}; accepted: {kind} {extent}{null}")
 
 
 def one_of(key: str, value: str, accepted: Sequence[str]) -> None:
