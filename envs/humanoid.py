@@ -1,4 +1,4 @@
-"""Humanoid: a two-legged robot of dm_control, seen from behind."""
+"""Humanoid: dm_control's humanoid with image observations from behind."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from envs.single import one_world
 
 
 class HumanoidVectorEnv(FloorVectorEnv):
-    """N humanoids: observation [64, 64, 9] uint8 = the last three pictures, action [21] = joint torques.
+    """N humanoids: observation [64, 64, 9] uint8 = the last three images, action [21] = joint torques.
 
-    Episodes start in the air, in a random pose. An action is held for 0.05 s, two control steps of the suite.
+    An episode starts in the air, in a random pose. A step lasts 0.05 s, two control steps of dm_control's suite.
+    There is no reward.
     """
 
     metadata = FloorVectorEnv.metadata | {"render_fps": 20}
@@ -70,7 +71,7 @@ class HumanoidVectorEnv(FloorVectorEnv):
         low, high = self.model.jnt_range[hinges].T
         qpos = self.model.qpos0.copy()
         while True:
-            quaternion = rng.uniform(size=4)  # as upstream: only from one sixteenth of all orientations
+            quaternion = rng.uniform(size=4)  # as in dm_control: only positive components
             qpos[3:7] = quaternion / np.linalg.norm(quaternion)
             qpos[7:] = rng.uniform(low, high)
             if not self._touches(qpos):
@@ -82,7 +83,7 @@ class HumanoidVectorEnv(FloorVectorEnv):
 
 @functools.cache
 def humanoid_model() -> mujoco.MjModel:
-    """dm_control's humanoid on the colored floor.
+    """Build dm_control's humanoid on the colored floor.
 
     Raises:
         DependencyNotInstalled: If dm_control is not installed.

@@ -1,4 +1,4 @@
-"""Kitchen: an arm before an oven, cabinets, a microwave and a kettle, seen from above."""
+"""Kitchen: a Franka arm in front of an oven, cabinets, a microwave and a kettle, with image observations."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from envs.single import one_world
 from envs.vector import BAD_STATE
 
 _SUBSTEPS = 40
-_REACH = 0.05  # how far the point lies ahead of the hand at full action, in meters; also the share of a turn
+# Distance in meters from the hand to its target at full action, and the fraction of the rotation to its target.
+_REACH = 0.05
 
 
 class KitchenVectorEnv(PixelVectorEnv):
-    """N kitchens: observation [64, 64, 9] uint8 = the last three pictures, action [7].
+    """N kitchens: observation [64, 64, 9] uint8 = the last three images, action [7].
 
-    The action moves the hand: along x, y and z, by three angles, and opens one finger while it closes the other, as in
-    the CSF paper's program. Without it the arm's servos slowly pull it to its zero position, as they do there. A step
-    lasts 0.08 s. Every episode starts in the same state. There is no reward.
+    The action is the hand's displacement along x, y and z, three rotation angles, and a finger command that opens one
+    finger while closing the other, as in the CSF paper's released program. Under a zero action, the arm's actuators
+    slowly pull it to its zero position, also as in that program. A step lasts 0.08 s. Every episode starts in the same
+    state. There is no reward.
 
-    The coordinates are what the goals judge: the angle of the burner's knob and of the light switch, the sliding
-    cabinet's position in meters, the hinged cabinet's and the microwave's angle, and x, y of the kettle in meters.
-    A goal is a row of coordinates in which NaN stands for what does not matter.
+    The coordinates are the angles of the burner knob and the light switch in radians, the position of the sliding
+    cabinet in meters, the angles of the hinged cabinet and the microwave door in radians, and the x, y of the kettle
+    in meters. A goal is a row of coordinates; NaN marks coordinates that are ignored.
     """
 
     metadata = PixelVectorEnv.metadata | {"render_fps": 12}
@@ -87,10 +89,10 @@ class KitchenVectorEnv(PixelVectorEnv):
         self._pool = ThreadPoolExecutor(self._threads, "csf-kitchen")
 
     def measure(self, coord: Array, length: Array) -> dict[str, float]:
-        """What the episodes of all skills together achieved.
+        """Compute metrics over the episodes of all skills; see `Measured.measure`.
 
         Returns:
-            For every goal by name whether any episode reached it, 0 or 1, and `goals_reached`, how many were.
+            `reached_NAME` per goal, 1 if any episode reached it and 0 otherwise, and `goals_reached`, their sum.
         """
         real = real_steps(coord, length)
         found = {
@@ -100,11 +102,12 @@ class KitchenVectorEnv(PixelVectorEnv):
         return found | {"goals_reached": sum(found.values())}
 
     def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
-        """How far each of n episodes got with its goal; see `Measured.success`.
+        """Evaluate whether each of n episodes reached its goal; see `Measured.success`.
 
         Returns:
-            Arrays [n]: `hit`, whether any step reached it, `end`, whether the last did, and `staying`, the fraction of
-            steps that did; `hit_NAME` and `staying_NAME` of the goal of that name, NaN for episodes with another.
+            Arrays [n]: `hit`, whether any step reached the goal; `end`, whether the last step did; `staying`, the
+            fraction of steps that did; and, per named goal, `hit_NAME` and `staying_NAME`, NaN for episodes with
+            another goal.
         """
         done = np.ones((len(coord), coord.shape[1] - 1), bool)
         for chore in CHORES.values():
@@ -113,7 +116,7 @@ class KitchenVectorEnv(PixelVectorEnv):
         return judged(done & real_steps(coord, length), length, self._named(place))
 
     def close_extras(self) -> None:
-        """End the threads and free worlds and renderers."""
+        """Stop the threads and free the worlds and renderers."""
         super().close_extras()
         self._pool.shutdown()
         self._data.clear()
@@ -142,7 +145,7 @@ class KitchenVectorEnv(PixelVectorEnv):
         return diverged
 
     def _step(self, data: mujoco.MjData, action: Array) -> bool:
-        """Moves one world by one step under an action [7]; returns whether it diverged."""
+        """Step one world with an action [7]; return whether the simulation diverged."""
         model, pos, quat = self.model, data.xpos[self._hand], data.xquat[self._hand]
         target = _quaternion(_euler(quat) - action[3:6])
         data.ctrl[7:9] = action[6], -action[6]
@@ -150,7 +153,7 @@ class KitchenVectorEnv(PixelVectorEnv):
             for _ in range(_SUBSTEPS):
                 data.mocap_pos[0] = pos + _REACH * action[:3]
                 data.mocap_quat[0] = quat + _REACH * (target - quat)
-                # In this order the point acts from the next substep on, as in dm_control.
+                # In this order, as in dm_control, the new target takes effect in the next substep.
                 mujoco.mj_step2(model, data)
                 mujoco.mj_step1(model, data)
         except mujoco.FatalError as error:
@@ -165,7 +168,7 @@ class KitchenVectorEnv(PixelVectorEnv):
         qpos = np.tile(START, (len(place), 1))
         for chore in CHORES.values():
             done = np.flatnonzero(chore.done(place, chore.wanted))
-            qpos[done[:, None], chore.joints] = chore.values  # with what moves along, such as the burner's glow
+            qpos[done[:, None], chore.joints] = chore.values  # includes linked joints, such as the burner's glow
             asked = place[:, chore.columns]
             given = np.flatnonzero(~np.isnan(asked).any(1))
             qpos[given[:, None], chore.seen] = asked[given]
@@ -173,7 +176,7 @@ class KitchenVectorEnv(PixelVectorEnv):
 
 
 def _euler(quaternion: Array) -> Array:
-    """Quaternion w, x, y, z -> angles about z, y and z again."""
+    """Convert a quaternion [4] (w, x, y, z) to ZYZ Euler angles [3] in radians."""
     w, x, y, z = quaternion
     half, rest = np.arctan2(z, w), np.arctan2(-x, y)
     share = (w * w + z * z) / (quaternion @ quaternion)
@@ -181,7 +184,7 @@ def _euler(quaternion: Array) -> Array:
 
 
 def _quaternion(angles: Array) -> Array:
-    """Angles about z, y and z again -> quaternion w, x, y, z."""
+    """Convert ZYZ Euler angles [3] in radians to a quaternion [4] (w, x, y, z)."""
     a, b, c = angles / 2.0
     return np.array(
         [np.cos(b) * np.cos(a + c), -np.sin(b) * np.sin(a - c), np.sin(b) * np.cos(a - c), np.cos(b) * np.sin(a + c)]

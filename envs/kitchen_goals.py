@@ -1,4 +1,4 @@
-"""What there is to be done in Kitchen: the goals, and when each is reached."""
+"""Goals of Kitchen and the conditions under which each is reached."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from envs.observations import Array
 
 @dataclass(frozen=True)
 class Chore:
-    """Something to be done to one object of the kitchen.
+    """Goal state of one object of the kitchen.
 
     Attributes:
-        joints: Entries of qpos that have other values when it is done.
-        values: These values.
-        judged: How many of the entries, counted from `first`, say whether it is done.
-        first: The first of them.
-        radius: It is done where their distance to the values is less, in radians or meters.
-        border: In place of `radius`: it is done on the side of this value on which the goal is.
+        joints: Indices into qpos of the joints that the goal sets.
+        values: Goal values of `joints`, in radians or meters.
+        first: Position in `joints` of the first joint that the success condition uses.
+        judged: Number of joints, starting at `first`, that the success condition uses.
+        radius: The goal is reached if the distance of these joints to their goal values is less, in radians or meters.
+        border: Threshold used instead of `radius`: the goal is reached if the joint is on the same side as its value.
     """
 
     joints: tuple[int, ...]
@@ -32,21 +32,21 @@ class Chore:
 
     @property
     def columns(self) -> list[int]:
-        """The coordinates that say whether it is done."""
+        """Indices into the coordinates of the joints that the success condition uses."""
         return [COLUMNS.index(joint) for joint in self.seen]
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """The entries of qpos that say whether it is done."""
+        """Indices into qpos of the joints that the success condition uses."""
         return self.joints[self.first : self.first + self.judged]
 
     @property
     def wanted(self) -> tuple[float, ...]:
-        """The values of `seen` at the goal."""
+        """Goal values of `seen`."""
         return self.values[self.first : self.first + self.judged]
 
     def done(self, coord: Array, wanted: ArrayLike) -> Array:
-        """Whether it is done [...] in coordinates [..., C]; wanted are values [..., k] of those that count."""
+        """Whether coordinates [..., C] reach the goal values `wanted` [..., k] of `columns`: bool [...]."""
         seen, values = coord[..., self.columns], np.asarray(wanted, np.float64)
         if self.border is not None:
             return np.asarray((seen < self.border) == (values < self.border))[..., 0]
@@ -61,11 +61,11 @@ CHORES = {
     "microwave": Chore((22,), (-0.5,), radius=0.2),
     "kettle": Chore((23, 24, 25), (-0.23, 0.75, 1.62), judged=2, radius=0.2),
 }
-COLUMNS = [joint for chore in CHORES.values() for joint in chore.seen]  # entries of qpos that are the coordinates
+COLUMNS = [joint for chore in CHORES.values() for joint in chore.seen]  # indices into qpos of the coordinates
 
 
 def rows() -> dict[str, tuple[float, ...]]:
-    """The goals by name, as rows of coordinates with NaN for objects that do not matter."""
+    """Return the goals by name as rows of coordinates [C], NaN for objects that the goal ignores."""
     found = {}
     for name, chore in CHORES.items():
         row = np.full(len(COLUMNS), np.nan)

@@ -1,4 +1,4 @@
-"""The kitchen of gymnasium-robotics with an arm that follows a point in space."""
+"""Model of Kitchen: gymnasium-robotics' kitchen with an arm controlled by a mocap body."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from envs.assets import asset
 from envs.painting import look
 
-HAND = "panda0_link7"  # the link that follows the point
+HAND = "panda0_link7"  # link welded to the mocap body
 
-# Positions of the joints at an episode's start: arm, fingers, burners, light, cabinets, microwave, kettle.
+# Initial qpos of an episode: arm, fingers, burners, light, cabinets, microwave, kettle.
 # fmt: off
 START = np.array(
     [
@@ -29,7 +29,7 @@ START = np.array(
 
 @functools.cache
 def kitchen_model() -> mujoco.MjModel:
-    """The kitchen, with a body of no mass ("mocap") to which the arm's last link is welded.
+    """Build the kitchen model, with the arm's last link welded to a mocap body named "mocap".
 
     Raises:
         DependencyNotInstalled: If gymnasium-robotics is not installed.
@@ -39,7 +39,8 @@ def kitchen_model() -> mujoco.MjModel:
     spec.worldbody.add_body(name="mocap", mocap=True)
     weld = spec.add_equality(type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY, name1="mocap", name2=HAND)
     weld.solimp[:3], weld.solref[:] = (0.9, 0.95, 0.001), (0.02, 1.0)
-    # Anchor, relative position and quaternion, and the scale of the torque, which made MuJoCo 2's welds much stiffer.
+    # Anchor, relative position, relative quaternion and torque scale. The scale reproduces the much stiffer welds of
+    # MuJoCo 2.
     weld.data[:] = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 20, 0
     spec.material("oven_burner").rgba = 2, 0, 0, 1
     pedestal = spec.body("panda0_link0").parent.geoms[0]

@@ -1,4 +1,4 @@
-"""Pictures of many worlds of one model: every thread draws a share of them with a context of its own."""
+"""Render worlds of one model with OpenGL on several threads, each with its own context."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from envs.render import mark
 
 Quality: TypeAlias = Literal["paper", "fast"]
 
-FIRST_PICTURES = 120.0  # seconds, after which a driver is taken to be stuck
-STOPPING = 5.0  # seconds that closing waits for a thread
+FIRST_IMAGE = 120.0  # seconds to wait for the first image before the driver is considered stuck
+STOPPING = 5.0  # seconds to wait for a thread when closing
 
 
 def look(
     spec: mujoco.MjSpec, at: tuple[float, float, float], distance: float, elevation: float, azimuth: float
 ) -> None:
-    """Adds the camera "eye" to a model.
+    """Add the camera "eye" to a model.
 
     Args:
-        spec: Of the model.
-        at: x, y, z of what it looks at, in meters.
-        distance: To it, in meters.
-        elevation: Of the line of sight in degrees, negative from above.
-        azimuth: Direction of the line of sight in degrees, 90 along y.
+        spec: Model to modify.
+        at: Point that the camera looks at, x, y, z in meters.
+        distance: Distance from the camera to the point in meters.
+        elevation: Elevation of the viewing direction in degrees, negative if it points down.
+        azimuth: Azimuth of the viewing direction in degrees; 90 is along y.
     """
     up, around = np.deg2rad(elevation), np.deg2rad(azimuth)
     ahead = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
@@ -51,12 +51,12 @@ def look(
 
 @dataclass(frozen=True)
 class Marks:
-    """Places on the ground that pictures show.
+    """Goal marks on the ground, one per world.
 
     Attributes:
-        place: x, y [n, 2] of every world's, in meters.
-        radius: In meters.
-        body: Number of the body from which an arrow points there.
+        place: Positions x, y [n, 2] in meters.
+        radius: Radius of the marks in meters.
+        body: ID of the body from which an arrow points to the mark.
     """
 
     place: Array
@@ -65,32 +65,32 @@ class Marks:
 
 
 class Painter:
-    """Draws worlds of one model as `mujoco.Renderer` does; belongs to the thread that made it."""
+    """Renders worlds of one model as `mujoco.Renderer` does. Must be used on the thread that created it only."""
 
     def __init__(self, model: mujoco.MjModel, camera: str, size: int, quality: Quality) -> None:
-        """Opens what draws.
+        """Create the OpenGL context and the scene.
 
         Args:
-            model: Of the worlds; not changed.
-            camera: Name of the camera of the model that sees them.
-            size: Side of a picture in pixels.
-            quality: "paper" as the model's file says; "fast" for coarse shadows, edges and round things.
+            model: Compiled model; not modified.
+            camera: Name of the model's camera.
+            size: Height and width of an image in pixels.
+            quality: "paper" for the quality set by the model, or "fast" for coarser shadows, edges and curves.
 
         Raises:
-            WorldError: If MUJOCO_GL names no library that can draw here.
-            DependencyNotInstalled: If there is no OpenGL library.
+            WorldError: If the library that MUJOCO_GL selects cannot render here.
+            DependencyNotInstalled: If no OpenGL library is installed.
         """
         self._model, self._size = _prepared(model, size, quality), size
         self._data = mujoco.MjData(self._model)
         self._eye, self._options = mujoco.MjvCamera(), mujoco.MjvOption()
         self._eye.type = mujoco.mjtCamera.mjCAMERA_FIXED.value
         self._eye.fixedcamid = self._model.camera(camera).id
-        self._scene = mujoco.MjvScene(self._model, maxgeom=10_000)  # as many as mujoco.Renderer
+        self._scene = mujoco.MjvScene(self._model, maxgeom=10_000)  # the default of mujoco.Renderer
         self._rect = mujoco.MjrRect(0, 0, size, size)
         self._context, self._drawer = gl.open_context(self._model, size)
 
     def paint(self, qpos: Array, marks: Marks | None = None) -> Array:
-        """Positions of the joints [n, nq] -> pictures [n, size, size, 3] uint8."""
+        """Render the states qpos [n, nq]: images [n, size, size, 3] uint8."""
         pictures = np.empty((len(qpos), self._size, self._size, 3), np.uint8)
         self._context.make_current()
         for i, row in enumerate(qpos):
@@ -102,41 +102,41 @@ class Painter:
                 mark(self._scene, marks.place[i], marks.radius, self._data.xpos[marks.body])
             mujoco.mjr_render(self._rect, self._scene, self._drawer)
             mujoco.mjr_readPixels(pictures[i], None, self._rect, self._drawer)
-            pictures[i] = pictures[i, ::-1].copy()  # OpenGL's first row is the lowest
+            pictures[i] = pictures[i, ::-1].copy()  # OpenGL's first row is the bottom one
         return pictures
 
     def close(self) -> None:
-        """Frees what draws."""
-        with suppress(Exception):  # at the end of the program the library may have been shut down before
+        """Free the OpenGL context."""
+        with suppress(Exception):  # at interpreter exit, the OpenGL library may already have been shut down
             self._drawer.free()
             self._context.free()
 
 
 class Painters:
-    """Draws worlds of one model on several threads; may be called from any thread."""
+    """Renders worlds of one model on several threads. May be used from any thread."""
 
     def __init__(self, model: mujoco.MjModel, camera: str, size: int, quality: Quality, threads: int) -> None:
-        """Starts the threads, and opens what the first one draws with, so that errors are found here.
+        """Start the threads and create the context of the first, so that errors are raised here.
 
         Args:
-            model: Of the worlds; not changed from now on.
-            camera: Name of the camera of the model that sees them.
-            size: Side of a picture in pixels.
+            model: Compiled model; must not be modified afterwards.
+            camera: Name of the model's camera.
+            size: Height and width of an image in pixels.
             quality: See `Painter`.
-            threads: Their number; each opens what it draws with when it draws first.
+            threads: Number of threads; each creates its context when it first renders.
 
         Raises:
-            WorldError: If MUJOCO_GL names no library that can draw here, or it does not begin to draw.
-            DependencyNotInstalled: If there is no OpenGL library.
+            WorldError: If the library that MUJOCO_GL selects cannot render here, or does not render in time.
+            DependencyNotInstalled: If no OpenGL library is installed.
         """
         self._workers = [_Worker(lambda: Painter(model, camera, size, quality)) for _ in range(threads)]
         self._close = weakref.finalize(self, _stop, self._workers)
-        self._drew = [False] * threads
+        self._rendered = [False] * threads
         self._results([self._workers[0].submit(lambda painter: painter.paint(np.zeros((0, model.nq))))])
         gl.at_exit(self._close)
 
     def paint(self, qpos: Array, marks: Marks | None = None) -> Array:
-        """Positions of the joints [n, nq] -> pictures [n, size, size, 3] uint8."""
+        """Render the states qpos [n, nq]: images [n, size, size, 3] uint8."""
         if len(qpos) <= 1 or len(self._workers) == 1:
             shares = [slice(None)]
         else:
@@ -149,7 +149,7 @@ class Painters:
         return np.concatenate(self._results(jobs))
 
     def close(self) -> None:
-        """Frees what draws and ends the threads; idempotent."""
+        """Stop the threads and free their contexts. May be called more than once."""
         self._close()
         atexit.unregister(self._close)
 
@@ -157,13 +157,13 @@ class Painters:
         results = []
         for i, job in enumerate(jobs):
             try:
-                results.append(job.result(None if self._drew[i] else FIRST_PICTURES))
+                results.append(job.result(None if self._rendered[i] else FIRST_IMAGE))
             except TimeoutError as error:
                 raise WorldError(
-                    f"{gl.backend()} drew nothing for {FIRST_PICTURES:g} s, threads={len(self._workers)}; "
-                    "try threads=1, renderer=warp, or MUJOCO_GL=osmesa for the CPU"
+                    f"{gl.backend()} rendered no image within {FIRST_IMAGE:g} s with threads={len(self._workers)}; "
+                    "try threads=1, renderer=warp, or MUJOCO_GL=osmesa to render on the CPU"
                 ) from error
-            self._drew[i] = True
+            self._rendered[i] = True
         return results
 
 
@@ -171,9 +171,9 @@ _Job: TypeAlias = tuple[Future[Array], Callable[[Painter], Array]]
 
 
 class _Worker:
-    """A thread with a painter of its own, made for the first job and closed there.
+    """A thread with its own painter, which is created for the first job and closed on the same thread.
 
-    It is a daemon, so that one that a driver holds does not hold the program too.
+    It is a daemon thread, so that a blocked driver does not prevent the program from exiting.
     """
 
     def __init__(self, make: Callable[[], Painter]) -> None:
@@ -198,9 +198,9 @@ def _work(jobs: SimpleQueue[_Job | None], make: Callable[[], Painter]) -> None:
         try:
             painter = painter or make()
             job.set_result(work(painter))
-        except BaseException as error:  # it belongs to the thread that waits for the result
+        except BaseException as error:  # raised in the thread that waits for the result
             job.set_exception(error)
-        del item, job, work  # nothing of a job outlives it
+        del item, job, work  # release the references to the finished job
     if painter is not None:
         painter.close()
 
@@ -219,7 +219,7 @@ def _marked(marks: Marks | None, rows: slice) -> Marks | None:
 
 
 def _prepared(model: mujoco.MjModel, size: int, quality: Quality) -> mujoco.MjModel:
-    """A copy of `model` for pictures with sides of `size` pixels."""
+    """Return a copy of `model` configured to render images of `size` x `size` pixels."""
     model = copy.copy(model)
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     if quality == "fast":

@@ -1,4 +1,4 @@
-"""Worlds that are seen in pictures: the newest three, stacked, are the observation."""
+"""Base classes of MuJoCo environments whose observations are stacks of the last three images."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from envs.painting import Marks, Painters, Quality
 from envs.rays import Rays
 from envs.vector import CURRENT, NOTHING, step_worlds, usable_cores
 
-SIZE = 64  # side of an observed picture in pixels
-FRAMES = 3  # pictures of an observation
+SIZE = 64  # height and width of an observed image in pixels
+FRAMES = 3  # images per observation
 
 
 class PixelVectorEnv(WorldsEnv):
-    """N MuJoCo worlds that are observed as pictures [64, 64, 9] uint8.
+    """N MuJoCo worlds with image observations [64, 64, 9] uint8.
 
-    These are the pictures after the last three steps, one behind the other in the last axis, the oldest first. At an
-    episode's start the first picture is there three times, so that a stack never reaches across a reset.
+    An observation stacks the images after the last three steps along the last axis, oldest first. After a reset it
+    holds the first image three times, so a stack never contains images of two episodes.
 
-    A subclass says how the worlds move; this class draws them.
+    Subclasses implement the dynamics; this class renders.
 
     Attributes:
-        camera: Name of the model's camera that sees them.
-        model: The compiled model.
+        camera: Name of the model's camera for observations.
+        model: Compiled model.
         dt: Seconds per environment step.
     """
 
     camera: ClassVar[str]
-    _qpos: Array  # [N, nq], as the worlds stand
+    _qpos: Array  # [N, nq], current positions
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class PixelVectorEnv(WorldsEnv):
         render_mode: str | None,
         render_size: int,
     ) -> None:
-        """Start the renderers of the worlds.
+        """Create the renderers.
 
         Args:
-            model: The compiled model; not changed from now on.
+            model: Compiled model; must not be modified afterwards.
             num_envs: N, the number of worlds.
             substeps: Physics steps per environment step.
-            bounds: [A, 2] lowest and highest action of the world itself.
-            threads: Threads that step the worlds, and draw them with OpenGL; 0: one per usable core, at most N.
-            renderer: "gl", OpenGL, or "warp", MuJoCo Warp's ray tracer.
-            quality: "paper" or "fast".
-            goal_range: R; places that are goals are drawn from U(-R, R) in every coordinate.
+            bounds: Lowest and highest control of the model, [A, 2].
+            threads: Number of threads that step and render the worlds; 0: one per usable core, at most N.
+            renderer: Renderer of image observations: "gl" for OpenGL, "warp" for MuJoCo Warp's ray tracer.
+            quality: Quality of image observations, "paper" or "fast".
+            goal_range: R; goal positions are drawn from U(-R, R) in every coordinate.
             max_steps: Number of steps per episode.
             render_mode: "rgb_array" to render images, or None.
             render_size: Height and width of rendered images in pixels.
@@ -85,31 +85,31 @@ class PixelVectorEnv(WorldsEnv):
             self._painters = Painters(model, self.camera, SIZE, quality, self._threads)
         else:
             self._painters = Rays(model, self.camera, SIZE, quality, num_envs)
-        self._film: Painters | None = None  # made for the first picture of a film
+        self._video: Painters | None = None  # created by the first call of render()
         self._stack = np.zeros((num_envs, *space.shape), np.uint8)
-        self._named_obs: Array | None = None  # drawn when the first goal is
+        self._named_obs: Array | None = None  # rendered when the first goal is drawn
 
     @abstractmethod
     def _begin(self, ids: Array) -> None:
-        """Puts worlds `ids` [n] into fresh starts, each drawn from its own generator."""
+        """Reset worlds `ids` [n] to initial states drawn from their own generators."""
 
     @abstractmethod
     def _set(self, ids: Array, state: tuple[Array, ...]) -> None:
-        """Puts worlds `ids` [n] into exact states, one array [n, ...] per part of the state."""
+        """Set worlds `ids` [n] to given states, one array [n, ...] per part of the state."""
 
     @abstractmethod
     def _move(self, action: Array) -> Array:
-        """Moves all worlds by one step under actions [N, A] within bounds; returns diverged [N] bool."""
+        """Step all worlds with actions [N, A] within bounds; return diverged [N] bool."""
 
     @abstractmethod
     def _goal_poses(self, place: Array) -> Array:
-        """Positions of the joints [n, nq] of worlds that stand still at goals [n, C]; not drawn at random."""
+        """Return the states qpos [n, nq] of worlds at rest at goals [n, C], without randomness."""
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Draws from the goals that have names.
+        """Draw n of the named goals.
 
         Returns:
-            Observations [n, 64, 64, 9] uint8, the goals' rows [n, C] float64.
+            Observations [n, 64, 64, 9] uint8, coordinates [n, C] float64.
         """
         place = np.array(list(self.named_goals.values()), np.float64)
         if self._named_obs is None:
@@ -118,16 +118,16 @@ class PixelVectorEnv(WorldsEnv):
         return self._named_obs[drawn], place[drawn]
 
     def close_extras(self) -> None:
-        """End the threads and free the renderers."""
+        """Stop the threads and free the renderers."""
         self._painters.close()
-        if self._film is not None:
-            self._film.close()
+        if self._video is not None:
+            self._video.close()
 
     def _goal_obs(self, place: Array) -> Array:
         return self._still(self._goal_poses(place))
 
     def _still(self, qpos: Array) -> Array:
-        """Observations [n, 64, 64, 9] of worlds that have stood for three steps as they are, [n, nq]."""
+        """Render the states qpos [n, nq], each repeated three times: observations [n, 64, 64, 9] uint8."""
         return np.tile(self._painters.paint(qpos), FRAMES)
 
     def _restart(self, ids: Array) -> None:
@@ -149,37 +149,37 @@ class PixelVectorEnv(WorldsEnv):
         return self._stack.copy()
 
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
-        if self._film is None:
-            self._film = Painters(self.model, self.camera, self.render_size, "paper", threads=1)
-        return iter(self._film.paint(self._qpos, None if goal is None else self._marks(goal)))
+        if self._video is None:
+            self._video = Painters(self.model, self.camera, self.render_size, "paper", threads=1)
+        return iter(self._video.paint(self._qpos, None if goal is None else self._marks(goal)))
 
     def _marks(self, goal: Array) -> Marks | None:
-        """What marks goals [N, C] in pictures; nothing where they are not places."""
+        """Return the marks of goals [N, C] in rendered images, or None if goals are not positions."""
         return None
 
 
 class BatchPixelVectorEnv(PixelVectorEnv):
-    """Such worlds whose controls stay as they are during a step, so that all can move in one call.
+    """Image environments whose controls are constant during a step, so that one call steps all worlds.
 
     Attributes:
-        parts: Fields of the simulation that are the state of a world, in the order of the reset option `state`.
+        parts: Fields of MjData that form the state of a world, in the order of the reset option `state`.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("qpos", "qvel")
 
     def __init__(self, model: mujoco.MjModel, *, num_envs: int, **settings: Any) -> None:
-        """Builds the worlds; see `PixelVectorEnv` for the arguments."""
+        """Create the worlds; see `PixelVectorEnv` for the arguments."""
         super().__init__(model, num_envs=num_envs, **settings)
         self._batch = Batch(model, num_envs, self._threads, persistent=True)
         self._qpos, self._ctrl = self._batch.bind("qpos"), self._batch.bind("ctrl")
 
     def close_extras(self) -> None:
-        """Free worlds and renderers."""
+        """Free the worlds and renderers."""
         super().close_extras()
         del self._batch, self._qpos, self._ctrl
 
     def _set(self, ids: Array, state: tuple[Array, ...]) -> None:
-        self._batch.reset(ids, stage=NOTHING)  # clears the solver's warm start too
+        self._batch.reset(ids, stage=NOTHING)  # also clears the solver's warm start
         for name, part in zip(self.parts, state, strict=True):
             self._batch.bind(name)[ids] = part
         self._batch.forward(ids, stage=CURRENT)

@@ -1,4 +1,4 @@
-"""Quadruped: a four-legged robot of dm_control, seen from the side."""
+"""Quadruped: dm_control's four-legged robot with image observations from the side."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from envs.single import one_world
 
 
 class QuadrupedVectorEnv(FloorVectorEnv):
-    """N quadrupeds: observation [64, 64, 9] uint8 = the last three pictures, action [12] of the legs.
+    """N quadrupeds: observation [64, 64, 9] uint8 = the last three images, action [12] = leg controls.
 
-    Episodes start standing, with the body slightly turned. An action is held for
-    0.04 s, two control steps of the suite.
+    An episode starts with the robot standing, with a small random rotation. A step lasts 0.04 s, two control steps
+    of dm_control's suite. There is no reward.
     """
 
     metadata = FloorVectorEnv.metadata | {"render_fps": 25}
@@ -74,7 +74,7 @@ class QuadrupedVectorEnv(FloorVectorEnv):
         return self._standing(np.array([1.0, 0.0, 0.0, 0.0]))
 
     def _standing(self, quaternion: Array) -> Array:
-        """The lowest start [nq], in steps of 1 cm, that does not touch the ground."""
+        """Return the lowest standing qpos [nq] without contacts, searched upward in steps of 1 cm."""
         qpos = np.zeros(self.model.nq)
         qpos[3:7] = quaternion / np.linalg.norm(quaternion)
         while self._touches(qpos):
@@ -84,7 +84,7 @@ class QuadrupedVectorEnv(FloorVectorEnv):
 
 @functools.cache
 def quadruped_model() -> mujoco.MjModel:
-    """dm_control's quadruped on the colored floor, without what belongs to its other tasks.
+    """Build dm_control's quadruped on the colored floor, without walls, terrain, ball and rangefinders.
 
     Raises:
         DependencyNotInstalled: If dm_control is not installed.

@@ -1,4 +1,4 @@
-"""Pictures of many worlds of one model by MuJoCo Warp, which needs no OpenGL, on the GPU if there is one."""
+"""Render batches of worlds of one model with MuJoCo Warp, without OpenGL and on the GPU if there is one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PACKAGES = "pip install mujoco-warp==3.17.0 warp-lang==1.19.0"
 
 
 class Rays:
-    """Draws worlds of one model, a fixed number at a time.
+    """Ray-traces worlds of one model in batches of fixed size.
 
-    The pictures have no reflections. Shadows and lights are nearly those of OpenGL.
+    The images have no reflections. Shadows and lights are close to those of OpenGL.
     """
 
     def __init__(self, model: mujoco.MjModel, camera: str, size: int, quality: Quality, count: int) -> None:
-        """Puts the model where it is drawn.
+        """Copy the model to the device and allocate the renderer.
 
         Args:
-            model: Of the worlds; not changed.
-            camera: Name of the camera of the model that sees them.
-            size: Side of a picture in pixels.
-            quality: "paper" for the mean of four rays a pixel, "fast" for one.
-            count: Worlds that are drawn together.
+            model: Compiled model; not modified.
+            camera: Name of the model's camera.
+            size: Height and width of an image in pixels.
+            quality: "paper" for four rays per pixel, or "fast" for one.
+            count: Number of worlds per batch.
 
         Raises:
             DependencyNotInstalled: If MuJoCo Warp is not installed.
@@ -52,16 +52,16 @@ class Rays:
         self._rows = np.tile(model.qpos0.astype(np.float32), (count, 1))
 
     def paint(self, qpos: Array) -> Array:
-        """Positions of the joints [n, nq] -> pictures [n, size, size, 3] uint8."""
-        shares = [self._together(qpos[i : i + self._count]) for i in range(0, max(1, len(qpos)), self._count)]
-        return np.concatenate(shares)
+        """Render the states qpos [n, nq]: images [n, size, size, 3] uint8."""
+        batches = [self._render_batch(qpos[i : i + self._count]) for i in range(0, max(1, len(qpos)), self._count)]
+        return np.concatenate(batches)
 
     def close(self) -> None:
-        """Frees what draws; idempotent."""
+        """Free the renderer. May be called more than once."""
         self._model = self._data = self._rays = self._pixels = None
 
-    def _together(self, qpos: Array) -> Array:
-        """Pictures of up to as many worlds as are drawn together."""
+    def _render_batch(self, qpos: Array) -> Array:
+        """Render one batch of at most `count` worlds."""
         self._rows[: len(qpos)] = qpos
         self._data.qpos.assign(self._rows)
         self._mjw.kinematics(self._model, self._data)
@@ -75,7 +75,7 @@ class Rays:
 
 
 def _imported() -> tuple[Any, Any]:
-    """Warp and MuJoCo Warp, which else would report every kernel that they compile."""
+    """Import Warp and MuJoCo Warp, without a log line for every kernel that they compile."""
     try:
         warp = importlib.import_module("warp")
         warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)

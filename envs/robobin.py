@@ -1,4 +1,4 @@
-"""Robobin: an arm over two bins with a cube in each, seen from the front."""
+"""Robobin: a Sawyer arm above two bins with a cube in each, with image observations from the front."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from envs.single import one_world
 from envs.vector import CURRENT, NOTHING, step_worlds
 
 _SUBSTEPS = 5
-_SPEED = 0.01  # how far the point moves in a step at full action, in meters
-_LOW, _HIGH = np.array([-0.5, 0.4, 0.07]), np.array([0.5, 0.8, 0.5])  # where the point may be, in meters
-_HOME = np.array([0.0, 0.6, 0.2])  # where it is at an episode's start
-_SETTLING = 10  # steps in which the hand comes to the point
-_RADIUS = 0.1  # in meters
+_SPEED = 0.01  # displacement of the mocap body per step at full action, in meters
+_LOW, _HIGH = np.array([-0.5, 0.4, 0.07]), np.array([0.5, 0.8, 0.5])  # bounds of the mocap body, in meters
+_HOME = np.array([0.0, 0.6, 0.2])  # initial position of the mocap body, in meters
+_SETTLING = 10  # steps in which the hand converges to the mocap body
+_RADIUS = 0.1  # of success, in meters
 _ANY = (float("nan"),) * 3
-_HAND = (0.0, 0.65, 0.2)  # in the pictures of goals that are about cubes
+_HAND = (0.0, 0.65, 0.2)  # position of the hand in images of goals that only concern cubes, in meters
 _LEFT, _RIGHT = BEGIN
-# Hand, cube and other cube; NaN where it does not matter.
+# Positions of the hand, the first and the second cube in meters; NaN is ignored.
 _GOALS = {
     "reach_left": ((0.12, 0.75, 0.1), _ANY, _ANY),
     "reach_right": ((-0.1, 0.85, 0.1), _ANY, _ANY),
@@ -35,16 +35,16 @@ _GOALS = {
 
 
 class RobobinVectorEnv(BatchPixelVectorEnv):
-    """N arms over bins: observation [64, 64, 9] uint8 = the last three pictures, action [4].
+    """N arms above two bins: observation [64, 64, 9] uint8 = the last three images, action [4].
 
-    The action moves the hand along x, y and z and closes the fingers. A step lasts 0.0125 s. Every episode starts in
-    the same state. There is no reward.
+    The action is the hand's displacement along x, y and z and a command that closes the fingers. A step lasts 0.0125 s.
+    Every episode starts in the same state. There is no reward.
 
-    The coordinates are x, y, z of the hand and of the two cubes, in meters. A goal is a row of coordinates in which
-    NaN stands for what does not matter; it is reached where all that do matter are nearer than 0.1 m.
+    The coordinates are the x, y, z of the hand and of the two cubes, in meters. A goal is a row of coordinates; NaN
+    marks coordinates that are ignored. It is reached if the hand and every cube that it specifies are within 0.1 m.
     """
 
-    metadata = BatchPixelVectorEnv.metadata | {"render_fps": 40}  # half as fast as it is: episodes last 2.5 s
+    metadata = BatchPixelVectorEnv.metadata | {"render_fps": 40}  # half speed, because an episode lasts only 2.5 s
     camera = "eye"
     parts = ("qpos", "qvel", "mocap_pos")
     coord_dim = 9
@@ -73,9 +73,9 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
             threads: Number of threads that step and render the worlds; 0: one per usable core, at most N.
             renderer: Renderer of image observations: "gl" for OpenGL, "warp" for MuJoCo Warp's ray tracer.
             quality: Quality of image observations: "paper", or "fast" for coarser edges (and shadows, with OpenGL).
-            success_rule: When a goal counts as reached, "own" or "released".
-                "own": each by what it is about, the hand or the cubes.
-                "released": as the released program has it, all by the hand's distance to the goal "reach_left".
+            success_rule: Condition under which a goal is reached, "own" or "released".
+                "own": the distances of the hand or the cubes that the goal specifies.
+                "released": as in the released program, the hand's distance to "reach_left", for every goal.
             max_steps: Number of steps per episode.
             render_mode: "rgb_array" to render images, or None.
             render_size: Height and width of rendered images in pixels.
@@ -105,20 +105,21 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         self._start = self._settled(_HOME[None], np.array([BEGIN])).state[0].copy()
 
     def measure(self, coord: Array, length: Array) -> dict[str, float]:
-        """What the episodes of all skills together achieved.
+        """Compute metrics over the episodes of all skills; see `Measured.measure`.
 
         Returns:
-            `coverage`, the number of different coordinates, rounded to centimeters, that were visited.
+            `coverage`, the number of distinct visited coordinates, rounded to centimeters.
         """
         visited = coord[np.arange(coord.shape[1]) <= length[:, None]]
-        return {"coverage": float(len(np.unique(visited.round(2) + 0.0, axis=0)))}  # + 0.0 makes one of the two zeros
+        return {"coverage": float(len(np.unique(visited.round(2) + 0.0, axis=0)))}  # + 0.0 turns -0.0 into 0.0
 
     def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
-        """How far each of n episodes got with its goal; see `Measured.success`.
+        """Evaluate whether each of n episodes reached its goal; see `Measured.success`.
 
         Returns:
-            Arrays [n]: `hit`, whether any step reached it, `end`, whether the last did, and `staying`, the fraction of
-            steps that did; `hit_NAME` and `staying_NAME` of the goal of that name, NaN for episodes with another.
+            Arrays [n]: `hit`, whether any step reached the goal; `end`, whether the last step did; `staying`, the
+            fraction of steps that did; and, per named goal, `hit_NAME` and `staying_NAME`, NaN for episodes with
+            another goal.
         """
         wanted = place
         if self.success_rule == "released":
@@ -129,7 +130,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         return judged(done & real_steps(coord, length), length, self._named(place))
 
     def close_extras(self) -> None:
-        """Free worlds and renderers."""
+        """Free the worlds and renderers."""
         super().close_extras()
         del self._mocap, self._xpos, self._geom_xpos
 
@@ -155,12 +156,12 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         batch = self._settled(_HOME[None].repeat(len(row), 0), np.array([BEGIN] * len(row)))
         self._settle(batch, row[:, 0], row[:, 1:])
         mocap = batch.bind("mocap_pos")
-        mocap[:], batch.bind("ctrl")[:] = np.clip(mocap, _LOW, _HIGH), 0.0  # a step without action
+        mocap[:], batch.bind("ctrl")[:] = np.clip(mocap, _LOW, _HIGH), 0.0  # a step with zero action
         step_worlds(batch, _SUBSTEPS)
         return batch.bind("qpos").copy()
 
     def _settled(self, hand: Array, cubes: Array) -> Batch:
-        """Simulations that came to rest with the hand at places [n, 3] and the cubes at [n, 2, 3]."""
+        """Return simulations at rest with the hand at positions [n, 3] and the cubes at [n, 2, 3], in meters."""
         batch = Batch(self.model, len(hand), 1, persistent=True)
         self._settle(batch, hand, cubes)
         return batch

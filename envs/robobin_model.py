@@ -1,4 +1,4 @@
-"""The scene of Robobin: metaworld's Sawyer arm over two bins with a cube in each."""
+"""Model of Robobin: metaworld's Sawyer arm above two bins with a cube in each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from envs.observations import Array
 from envs.painting import look
 
 CUBES = ("obj", "obj2")
-BEGIN = (-0.1, 0.7, 0.04), (0.1, 0.7, 0.04)  # where the cubes are at an episode's start, in meters
+BEGIN = (-0.1, 0.7, 0.04), (0.1, 0.7, 0.04)  # initial positions of the cubes, in meters
 
 _ROOT = 2.0**-0.5
 
 
 @functools.cache
 def robobin_model() -> mujoco.MjModel:
-    """Metaworld's arm with the table, the bins and the cubes of the CSF paper's program.
+    """Build metaworld's arm with the table, bins and cubes of the CSF paper's released program.
 
     Raises:
         DependencyNotInstalled: If metaworld is not installed.
@@ -41,7 +41,7 @@ def robobin_model() -> mujoco.MjModel:
 
 
 def _clear(spec: mujoco.MjSpec) -> None:
-    """Removes metaworld's scene; what is left is the arm under a gray sky."""
+    """Remove metaworld's scene except the arm and the sky."""
     sky = mujoco.mjtTexture.mjTEXTURE_SKYBOX
     unwanted: list[Any] = [spec.body(name) for name in ("tablelink", "RetainingWall", "obj", "bin_start", "bin_goal")]
     unwanted += [spec.geom("floor"), *spec.lights]
@@ -59,15 +59,16 @@ def _arm(spec: mujoco.MjSpec) -> None:
     (grip,) = (geom for geom in spec.body("right_hand").geoms if geom.meshname == "eGripperBase")
     grip.quat = 0, 0, 0, 1
     (weld,) = spec.equalities
-    # Anchor, relative position and quaternion, and the scale of the torque, which made MuJoCo 2's welds much stiffer.
+    # Anchor, relative position, relative quaternion and torque scale. The scale reproduces the much stiffer welds of
+    # MuJoCo 2.
     weld.data[:] = 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 20, 0
     spec.body("mocap").quat = _down()
 
 
 def _down() -> Array:
-    """The hand's orientation: fingers down, facing the front."""
+    """Return the hand's quaternion [4] with the fingers pointing down."""
     quaternion = np.array([1.0, 0.0, 0.0, 0.0])
-    # About y by half a turn, about -z by a quarter; the last is how metaworld's hand is turned against the paper's.
+    # 180 degrees about y, -90 degrees about z, then the rotation between metaworld's hand and the paper's.
     for turn in ((0, 0, 1, 0), (_ROOT, 0, 0, -_ROOT), (-_ROOT, 0, _ROOT, 0)):
         product = np.empty(4)
         mujoco.mju_mulQuat(product, quaternion, np.array(turn, np.float64))
@@ -124,7 +125,7 @@ def _bin(spec: mujoco.MjSpec, name: str, x: float, color: tuple[float, ...]) -> 
 
 
 def _cube(spec: mujoco.MjSpec, name: str, place: tuple[float, ...], color: tuple[float, ...]) -> None:
-    # So much inertia keeps a cube from turning.
+    # The large inertia prevents the cube from rotating.
     body = spec.worldbody.add_body(name=name, pos=place, mass=0.01, inertia=(1e5, 1e5, 1e5), explicitinertial=True)
     body.add_freejoint()
     geom = body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=(0.02, 0.02, 0.02), rgba=color, condim=4)

@@ -1,4 +1,4 @@
-"""What tests of image environments need: the packages that have the models, and something that draws."""
+"""Skip tests of image environments if the packages with the models or a renderer are missing."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ MODELS = {
 
 
 def need(name: str, renderer: str = "gl") -> None:
-    """Skips the test where an image environment cannot be made; of other environments, does nothing."""
+    """Skip the test if image environment `name` cannot be created; do nothing for other environments."""
     if name not in MODELS:
         return
     if find_spec(MODELS[name]) is None:
         pytest.skip(f"{MODELS[name]} is not installed: pip install --no-deps -r scripts/lib/requirements-images.txt")
     if renderer == "warp" and find_spec("mujoco_warp") is None:
         pytest.skip(f"mujoco_warp is not installed: {PACKAGES}")
-    if renderer == "gl" and (reason := _why_not_drawn()):
+    if renderer == "gl" and (reason := _render_error()):
         pytest.skip(reason)
 
 
 @functools.cache
-def _why_not_drawn() -> str:
-    """Why worlds of Gymnasium's own model cannot be drawn here; empty if they can."""
+def _render_error() -> str:
+    """Return the error of rendering an Ant world, or an empty string if it renders."""
     worlds = envs.make_vec("ant", 1, render_mode="rgb_array", render_size=16)
     worlds.reset(seed=0)
     try:

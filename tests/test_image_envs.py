@@ -1,4 +1,4 @@
-"""Image environments: the models, the pictures and their stacks, and what counts as reaching a goal."""
+"""Tests of the image environments: models, images, stacks and success conditions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIZES = {
     "kitchen": (30, 29, 0, 9, 45, 240, 43, 14, 6),
     "robobin": (23, 21, 0, 2, 35, 49, 11, 2, 1),
 }
-# Mean red, green and blue of the picture after a reset with seed 0, as the paper's quality has it.
+# Mean red, green and blue of the picture after a reset with seed 0, at quality "paper".
 MEANS = {
     "quadruped": (134.5, 122.9, 122.8),
     "humanoid": (114.7, 132.9, 116.8),
@@ -59,7 +59,7 @@ def make(name: str, count: int = 1, **settings: Any) -> Any:
 
 @pytest.fixture(scope="module", params=WORLDS)
 def three(request: pytest.FixtureRequest) -> Iterator[PixelVectorEnv]:
-    """Three worlds of each kind; a test begins with their reset."""
+    """Three worlds per environment; tests must reset them first."""
     worlds = make(request.param, 3, max_steps=4)
     yield worlds
     worlds.close()
@@ -94,7 +94,7 @@ def test_a_model_has_the_expected_sizes(name: str) -> None:
 
 
 def test_models_have_the_expected_physics() -> None:
-    """Time steps, margins, welds and masses, by which another version of a package would be noticed."""
+    """Time steps, margins, welds and masses, to detect another version of a package."""
     for name in WORLDS:
         need(name)
     found = {name: model_of(name) for name in WORLDS}
@@ -177,7 +177,7 @@ def test_the_first_picture_has_the_expected_colors(name: str) -> None:
 
 
 def test_pictures_are_those_of_mujocos_renderer(three: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three worlds on two threads."""
+    """Three worlds on two threads."""
     library = importlib.import_module(f"mujoco.{gl.backend()}")  # without MUJOCO_GL, MuJoCo takes one with a screen
     monkeypatch.setattr("mujoco.rendering.classic.gl_context.GLContext", library.GLContext)
     obs, _ = three.reset(seed=1)
@@ -292,7 +292,7 @@ def test_facts_of_the_paper(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_configurations_have_the_defaults(name: str) -> None:
-    """All of them, but for what a whole run shares."""
+    """Except for settings that a whole run shares."""
     written = yaml.safe_load((ROOT / "configs/env" / f"{name}.yaml").read_text())
     defaults = {key: setting.default for key, setting in envs.settings_of(name).items()}
     assert written.pop("name") == name
@@ -377,10 +377,10 @@ def test_a_driver_that_does_not_draw_is_told_of(monkeypatch: pytest.MonkeyPatch)
             stuck.wait()
             raise RuntimeError
 
-    monkeypatch.setattr(painting, "FIRST_PICTURES", 0.1)
+    monkeypatch.setattr(painting, "FIRST_IMAGE", 0.1)
     monkeypatch.setattr(painting, "STOPPING", 0.1)
     monkeypatch.setattr(painting, "Painter", Stuck)
-    with pytest.raises(WorldError, match=r"drew nothing for 0.1 s, threads=2; try threads=1, renderer=warp"):
+    with pytest.raises(WorldError, match=r"rendered no image within 0.1 s with threads=2; try threads=1, rend"):
         Painters(model_of("quadruped"), "y", 16, "fast", 2)
     stuck.set()
 
@@ -408,7 +408,7 @@ def test_settings_that_are_not_accepted(setting: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("name", "difference"), [("quadruped", 4), ("humanoid", 4), ("robobin", 5), ("kitchen", 32)])
 def test_rays_show_nearly_what_opengl_shows(name: str, difference: float) -> None:
-    """Without reflections, and with other lamps in the kitchen; stacked and reset as all pictures are."""
+    """MuJoCo Warp renders no reflections, and lights the kitchen differently."""
     rays, paper = make(name, 2, renderer="warp"), make(name, 2, quality="paper")
     assert rays.version.endswith(", warp, fast")
     traced, drawn = rays.reset(seed=0)[0], paper.reset(seed=0)[0]
@@ -569,7 +569,7 @@ def test_the_hand_follows_the_action(kitchens: Any) -> None:
 
 
 def test_kitchens_move_as_in_a_plain_loop(kitchens: Any) -> None:
-    """The point is set from the hand before each half-step pair, and acts from the next one on."""
+    """The mocap body is set from the hand before each substep and takes effect in the next."""
     kitchens.reset(seed=0)
     model, data = kitchens.model, mujoco.MjData(kitchens.model)
     data.qpos[:] = kitchens._qpos[1]

@@ -1,4 +1,4 @@
-"""QuadrupedGoal: walk to a place on the floor and stay there, seen in pictures."""
+"""QuadrupedGoal: reach a goal position on the floor and stay there, with image observations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from envs.tasks.base import GoalTask
 class QuadrupedGoalVectorEnv(GoalTask):
     """N quadrupeds with a goal: observation = "image" [64, 64, 9] uint8 and "vector" [2], the goal's x, y in meters.
 
-    The CSF paper's downstream task (arXiv 2412.08021): 1 for every step that ends within 1.5 m of the goal,
-    except the episode's first.
+    A downstream task of the CSF paper (arXiv 2412.08021). The reward is 1 for every step that ends within 1.5 m of the
+    goal, except the episode's first.
     """
 
     base = "quadruped"
