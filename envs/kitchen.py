@@ -113,7 +113,7 @@ class KitchenVectorEnv(PixelVectorEnv):
         for chore in CHORES.values():
             wanted = place[:, None, chore.columns]
             done &= chore.done(coord[:, 1:], wanted) | np.isnan(wanted).any(-1)
-        return judged(done & real_steps(coord, length), length, self._named(place))
+        return judged(done & real_steps(coord, length), length, self._named_masks(place))
 
     def close_extras(self) -> None:
         """Stop the threads and free the worlds and renderers."""

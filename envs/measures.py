@@ -103,8 +103,8 @@ class Measured:
         """
         return reached(coord, length, place, self.success_radii)
 
-    def _named(self, place: Array) -> dict[str, Array]:
-        """Of every goal that has a name, which of the goals [n, C] are it, [n] bool."""
+    def _named_masks(self, place: Array) -> dict[str, Array]:
+        """Returns, for each named goal, which of the goals [n, C] equal it, [n] bool."""
         return {
             name: np.asarray(np.isclose(place, row, equal_nan=True).all(1)) for name, row in self.named_goals.items()
         }

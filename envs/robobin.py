@@ -127,7 +127,7 @@ class RobobinVectorEnv(BatchPixelVectorEnv):
         away = (coord[:, 1:] - wanted[:, None]).reshape(*coord[:, 1:].shape[:2], 3, 3)
         distance = np.linalg.norm(away, axis=-1)
         done = ((distance < _RADIUS) | np.isnan(distance)).all(-1)
-        return judged(done & real_steps(coord, length), length, self._named(place))
+        return judged(done & real_steps(coord, length), length, self._named_masks(place))
 
     def close_extras(self) -> None:
         """Free the worlds and renderers."""

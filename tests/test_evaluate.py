@@ -260,4 +260,6 @@ def test_a_path_is_taken_as_it_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     for path in ("*", "[a]*", "{a: b", "${foo}", "a: b #c", "1e3", "x" * 300):
         assert refusal(monkeypatch, f"cp_path={path}").startswith(f"error: cp_path={path}: no such file or folder; ")
     assert refusal(monkeypatch, "cp_path=").startswith("error: no checkpoint is given; accepted: ")
-    assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith("error: seed is 4294967296; accepted: an integer of ")
+    assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith(
+        "error: seed is 4294967296; accepted: an integer of "
+    )
