@@ -91,7 +91,7 @@ def with_skills(cfg: Config, overrides: Sequence[str]) -> tuple[Config, Skills |
     sys.stderr.write(f"skills of {cfg.skills} on {env} after epoch {skills.about['epoch']}: {cp_path}\n")
     if others:
         names = ", ".join(str(run_of(path)) for path in others[:SHOWN]) + (", ..." if others[SHOWN:] else "")
-        sys.stderr.write(f"other runs: {names} ({len(others)} in all; select one with cp_path=)\n")
+        sys.stderr.write(f"other runs: {names} ({len(others)} besides the one used; select one with cp_path=)\n")
     return compose.build(tree), skills
 
 

@@ -125,7 +125,7 @@ def test_skills_of_the_same_seed_are_preferred_and_the_others_named(
         assert resolved(tmp_path, f"seed={seed}").cp_path == str(path)
         said = capsys.readouterr().err
         assert f": {path}\n" in said
-        assert f"other runs: {other.parents[1]} (1 in all; select one with cp_path=)\n" in said
+        assert f"other runs: {other.parents[1]} (1 besides the one used; select one with cp_path=)\n" in said
 
 
 def test_cp_path_names_a_file_a_folder_or_a_pattern(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ class Busy:
         self.said = True
         shares, factors = zip(*self.recent, strict=True)
         found = (
-            f"learning waits for a core {1 - max(shares):.0%} of the time or more"
+            f"learning waited for a core at least {1 - max(shares):.0%} of the time"
             if waits
-            else f"gradient steps take {min(factors):.1f} times as long as before or more"
+            else f"gradient steps took at least {min(factors):.1f} times as long as before"
         )
         advice = "; threads=1 is usually faster then" if self.threads > 1 else ""
-        return f"the machine is busy: over {EPOCHS} epochs {found}{advice}"
+        return f"the machine is busy: in the last {EPOCHS} epochs, {found}{advice}"
