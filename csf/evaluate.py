@@ -13,11 +13,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from csf.agents import Agent
-from csf.config import compose
 from csf.config import help as usage
 from csf.config.ranges import Count, Natural, Seed
 from csf.core.device import pick_device, use_threads
-from csf.errors import CheckpointError, ConfigError, CsfError
+from csf.errors import CheckpointError, ConfigError
 from csf.evaluation.film import film
 from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, hub
@@ -232,16 +231,8 @@ def show(folder: Path, report: dict[str, Any], images: dict[str, np.ndarray]) ->
 
 
 def main() -> None:
-    """Parse the arguments and evaluate; user errors print one line."""
-    words = sys.argv[1:]
-    try:
-        if {"-h", "--help"} & set(words):
-            defaults = compose.settings(Settings, "evaluate", [], ["cp_path"])
-            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
-        else:
-            run(compose.settings(Settings, "evaluate", words, ["cp_path"]))
-    except CsfError as error:
-        sys.exit(f"error: {error}")
+    """Run the command; user errors print one line."""
+    usage.run_command(Settings, "evaluate", ["cp_path"], HEAD, run)
 
 
 if __name__ == "__main__":

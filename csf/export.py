@@ -13,9 +13,8 @@ from typing import Any
 import yaml
 
 from csf.agents import Agent, objectives
-from csf.config import compose
 from csf.config import help as usage
-from csf.errors import CheckpointError, ConfigError, CsfError
+from csf.errors import CheckpointError, ConfigError
 from csf.evaluation.film import film
 from csf.io import checkpoint, files, hub, policy
 from csf.io.load import EXPORTED, open_newest, run_of
@@ -230,16 +229,8 @@ def introduction(config: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Parse the arguments and export; user errors print one line."""
-    words = sys.argv[1:]
-    try:
-        if {"-h", "--help"} & set(words):
-            defaults = compose.settings(Settings, "export", [], PLACES)
-            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
-        else:
-            run(compose.settings(Settings, "export", words, PLACES))
-    except CsfError as error:
-        sys.exit(f"error: {error}")
+    """Run the command; user errors print one line."""
+    usage.run_command(Settings, "export", PLACES, HEAD, run)
 
 
 if __name__ == "__main__":

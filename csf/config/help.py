@@ -1,16 +1,19 @@
-"""Builds the text of --help: the groups, and every key of the chosen ones."""
+"""Builds the text of --help, and runs the commands whose arguments are single settings."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
 from csf import worlds
+from csf.config import compose
 from csf.config.compose import CONFIGS, GROUPS, choices
 from csf.config.schema import Config, Environment, General
+from csf.errors import CsfError
 
 HEAD = """\
 Train an agent.
@@ -78,3 +81,26 @@ def _comments(cls: type) -> dict[str, str]:
         pairs = re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(base), re.MULTILINE)
         found.update(pairs)
     return found
+
+
+def run_command(cls: type, name: str, places: Sequence[str], head: str, run: Callable[[Any], object]) -> None:
+    """Run an entry point without groups on its parsed arguments, or print its help.
+
+    Args:
+        cls: dataclass of its settings.
+        name: name of the yaml file in configs/ with their defaults.
+        places: keys of positional arguments, as in `compose.settings`.
+        head: text of the help, before the keys.
+        run: called with the settings.
+
+    Raises:
+        SystemExit: a user error, as one line.
+    """
+    words = sys.argv[1:]
+    try:
+        if {"-h", "--help"} & set(words):
+            sys.stdout.write(head + "\n".join(lines(compose.settings(cls, name, [], places))) + "\n")
+        else:
+            run(compose.settings(cls, name, words, places))
+    except CsfError as error:
+        sys.exit(f"error: {error}")

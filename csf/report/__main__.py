@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from csf.config import compose
 from csf.config import help as usage
-from csf.errors import ConfigError, CsfError, ReportError
+from csf.errors import ConfigError, ReportError
 from csf.io import files
 from csf.io.load import run_of
 from csf.report import page
@@ -76,16 +75,8 @@ def report(folders: Sequence[Path], output: Path | None, title: str | None) -> P
 
 
 def main() -> None:
-    """Parse the arguments; print user errors in one line."""
-    words = sys.argv[1:]
-    try:
-        if {"-h", "--help"} & set(words):
-            defaults = compose.settings(Settings, "report", [], PLACES)
-            sys.stdout.write(HEAD + "\n".join(usage.lines(defaults)) + "\n")
-        else:
-            run(compose.settings(Settings, "report", words, PLACES))
-    except CsfError as error:
-        sys.exit(f"error: {error}")
+    """Run the command; user errors print one line."""
+    usage.run_command(Settings, "report", PLACES, HEAD, run)
 
 
 if __name__ == "__main__":
