@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import NAMES, configure
 
+from csf.agents import Agent
 from csf.evaluation.diagnostics import DIAGNOSTICS, Finding, judge
+from csf.evaluation.rollouts import SkillRollouts
+from csf.sampler import RolloutSampler
+from csf.worlds import describe, make_worlds
 
 
 def found(findings: list[Finding], metric: str) -> list[tuple[str, float, float]]:
@@ -21,7 +27,7 @@ def constant(**values: float) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_band_can_be_computed_for_the_methods_it_is_for(name: str) -> None:
-    tree = configure(f"agent={name}").tree
+    tree = configure(f"agent={name}").tree | {"spec": {"coord_dim": 2}}
     concerned = [each for each in DIAGNOSTICS if not each.methods or name in each.methods]
     bands = [each.band(tree, 1.0) for each in concerned]
     assert all(band is None or band.low < band.high for band in bands)
@@ -89,6 +95,71 @@ def test_displacement_is_compared_with_the_run_s_own_start() -> None:
     assert found(judge(tree, values, 10**6), "episode/displacement") == [("out", 4.0, math.inf)]
     values["episode/displacement"][-10:] = 4.1
     assert found(judge(tree, values, 10**6), "episode/displacement") == [("in", 4.0, math.inf)]
+
+
+# ---- collapse
+
+PLANE, LINE = {"spec": {"coord_dim": 2}}, {"spec": {"coord_dim": 1}}
+EVALUATED = {"eval/return": np.zeros(2)}
+
+
+def collapse(
+    directions: float, rank: float, steps: int = 10**6, *words: str, spec: dict[str, Any] = PLANE
+) -> list[str]:
+    """The labels of both diagnostics."""
+    tree = configure("agent=csf", "env=ant", *words).tree | spec
+    series = EVALUATED | {"eval/directions": np.array([0, directions]), "phi/rank": np.array([1.9, rank])}
+    findings = judge(tree, series, steps)
+    return [each.label for each in findings if each.diagnostic.metric in ("eval/directions", "phi/rank")]
+
+
+def test_skills_in_two_directions_are_collapsed() -> None:
+    assert collapse(2, 1.01) == ["collapsed", "collapsed"]
+    assert collapse(4, 1.9) == ["collapsed", "in"]
+    assert collapse(14, 1.7) == ["in", "in"]
+    assert collapse(2, 1.01, 124_999) == ["not yet", "not yet"]
+
+
+def test_an_untrained_phi_is_not_healthy_whatever_its_rank() -> None:
+    assert collapse(0, 1.9, 0) == ["not yet", "not yet"]
+    assert collapse(0, 1.9) == ["collapsed", "not yet"]
+
+
+@pytest.mark.parametrize("name", ["csf", "metra"])
+def test_an_untrained_agent_on_ant_is_not_healthy(name: str) -> None:
+    """Its skills stay near the start, and its phi is a nearly random map, of rank above that of a line."""
+    cfg = configure(f"agent={name}", "env=ant", "agent.hidden=[64,64]", "agent.backbone.hidden=[64,64]")
+    worlds = make_worlds(cfg.env, 16)
+    spec = describe(worlds, "ant")
+    torch.manual_seed(0)
+    found = SkillRollouts(worlds, 16, 0, None).run(
+        Agent(cfg.agent, cfg.backbone, spec), RolloutSampler(worlds, spec, 0, "cpu")
+    )
+    series = {key: np.array([value]) for key, value in found.metrics.items()}
+    assert found.metrics["eval/directions"] == 0
+    assert found.metrics["phi/rank"] > 1.2
+    tree = cfg.tree | {"spec": {"coord_dim": spec.coord_dim}}
+    for steps, want in ((0, ["not yet", "not yet"]), (10**6, ["collapsed", "not yet"])):
+        findings = judge(tree, series, steps)
+        assert [each.label for each in findings if each.diagnostic.metric in ("eval/directions", "phi/rank")] == want
+
+
+def test_the_bands_of_a_collapse_depend_on_coordinates_and_skills() -> None:
+    assert collapse(1, 1.0, spec=LINE) == ["collapsed"]
+    assert collapse(2, 1.0, spec=LINE) == ["in"]
+    assert collapse(8, 1.9, 10**6, "task.coverage_skills=48") == ["in", "in"]
+    assert collapse(5, 1.9, 10**6, "task.coverage_skills=10") == ["in", "in"]
+    assert collapse(1, 1.9, 10**6, "task.coverage_skills=8") == ["in"]
+    assert collapse(9, 1.0, 10**6, "agent.skill_dim=1") == ["in"]
+    one_hot = ("agent=metra", "agent.prior=one_hot", "agent.skill_dim=8")
+    assert collapse(1, 1.9, 10**6, *one_hot) == ["in"]
+    assert collapse(1, 1.9, spec={}) == []
+
+
+def test_what_an_environment_does_not_measure_has_no_place() -> None:
+    tree = configure("agent=csf", "env=ant").tree | PLANE
+    metrics = {each.diagnostic.metric for each in judge(tree, EVALUATED | {"phi/rank": np.ones(2)}, 0)}
+    assert not metrics & {"eval/directions", "phi/rank"}
 
 
 def test_what_is_not_measured_yet_is_not_yet_and_what_never_is_has_no_place() -> None:

@@ -19,8 +19,12 @@ START, END = (
     3,
     10,
 )  # numbers of first and last values averaged; few at the start, as skills may emerge within ten epochs
-SKILLS = 1_000_000  # gradient steps: half of the paper's budget on Ant; no curves of an earlier part are published
+# Gradient steps after which skills have emerged on Ant. In the released logs, of 50 steps per epoch, coverage is above
+# 100 cells at epoch 1,000 (METRA) or 1,500 (CSF; 43 to 234 over seeds and variants), and above 500 at epoch 2,000.
+SKILLS = 125_000
 CROSSING = 64_000  # gradient steps that METRA's multiplier needs to fall from 30 to 0.05 at its maximum rate
+EVALUATED = ("eval/", "phi/rank", "phi/singular_ratio")  # starts of the names of metrics of an evaluation
+LEAST_RANK = 1.2  # effective rank of two singular values that differ by a factor of 3
 
 Config = Mapping[str, Any]  # configuration of a run, as in its config.yaml
 Verdict = Literal["in", "out", "not yet"]
@@ -44,6 +48,8 @@ class Diagnostic:
     band: Callable[[Config, float], Band | None]  # (config, mean of the first values) -> band; None: not applicable
     after: int  # gradient steps after which it applies, at a learning rate of `RATE`
     rate: str = "lr"  # setting of the agent with the relevant learning rate
+    given: str | None = None  # metric that must be positive at the last evaluation, otherwise the verdict is "not yet"
+    label: str = "out"  # what a value outside the band is called in reports
 
 
 class Finding(NamedTuple):
@@ -55,12 +61,17 @@ class Finding(NamedTuple):
     after: int  # gradient steps after which it applies, at this run's learning rate
     verdict: Verdict
 
+    @property
+    def label(self) -> str:
+        """The verdict as reports show it."""
+        return self.diagnostic.label if self.verdict == "out" else self.verdict
+
 
 def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int) -> list[Finding]:
     """Evaluate the diagnostics that apply to a run.
 
     Args:
-        config: configuration of the run.
+        config: configuration of the run; "spec" is the description of its environment, if it is known.
         series: values [T] by metric, oldest first.
         gradient_steps: number of gradient steps taken.
     """
@@ -70,7 +81,7 @@ def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int)
         after = _budget(each, config)
         late = gradient_steps >= after
         concerns = not each.methods or config["agent"]["name"] in each.methods
-        if not concerns or (late and not len(values)):
+        if not concerns or (late and not len(values)) or _is_absent(each, series):
             continue
         try:
             band = each.band(config, float(values[:START].mean()) if len(values) else math.nan)
@@ -80,13 +91,25 @@ def judge(config: Config, series: Mapping[str, np.ndarray], gradient_steps: int)
             continue
         value = float(_last_values(each.metric, values).mean()) if len(values) else None
         inside = value is not None and band.low <= value <= band.high
-        found.append(Finding(each, value, band, after, "in" if inside else "out" if late else "not yet"))
+        verdict: Verdict = "in" if inside else "out" if late else "not yet"
+        found.append(Finding(each, value, band, after, verdict if _is_given(each, series) else "not yet"))
     return found
+
+
+def _is_absent(diagnostic: Diagnostic, series: Mapping[str, np.ndarray]) -> bool:
+    """Return whether evaluations have run that do not measure what the diagnostic needs, such as directions."""
+    needed = {diagnostic.metric, diagnostic.given or diagnostic.metric}
+    return "eval/return" in series and any(name.startswith(EVALUATED) and name not in series for name in needed)
+
+
+def _is_given(diagnostic: Diagnostic, series: Mapping[str, np.ndarray]) -> bool:
+    """Return whether the metric that the diagnostic depends on was positive at the last evaluation."""
+    return diagnostic.given is None or bool((series.get(diagnostic.given, np.zeros(1))[-1:] > 0).any())
 
 
 def _last_values(metric: str, values: np.ndarray) -> np.ndarray:
     """Return the values to average: the last of an evaluation, which is already a mean, else those of ten epochs."""
-    return values[-1:] if metric.startswith("eval/") else values[-END:]
+    return values[-1:] if metric.startswith(EVALUATED) else values[-END:]
 
 
 def _budget(diagnostic: Diagnostic, config: Config) -> int:
@@ -127,6 +150,30 @@ def _csf_learned(config: Config, start: float) -> Band:
 
 def _csf_step(config: Config, start: float) -> Band:
     return Band(0.1 * _csf_optimum(config) ** 2, 10 * _csf_optimum(config) ** 2)
+
+
+def most_directions(coord_dim: int) -> int:
+    """Return the largest value of `eval/directions`: both sides of a line, or 16 sectors of the plane."""
+    return 2 if coord_dim == 1 else 16
+
+
+def _is_one_hot(config: Config) -> bool:
+    return bool(config["agent"].get("prior") == "one_hot")
+
+
+def _directions(config: Config, start: float) -> Band | None:
+    """Both sides of a line, or half of the sectors that the skills can reach; not applicable with few skills."""
+    most, distinct = most_directions(config["spec"]["coord_dim"]), config["task"]["coverage_skills"]
+    if _is_one_hot(config):
+        distinct = min(distinct, config["agent"]["skill_dim"])
+    low = 2.0 if most == 2 else min(most, distinct) / 2
+    return Band(low, most) if distinct > most / 2 else None
+
+
+def _rank(config: Config, start: float) -> Band | None:
+    """Not applicable if skills can only differ along a line."""
+    dim = config["agent"]["skill_dim"] - _is_one_hot(config)  # the centered positions of K skills have rank K - 1
+    return Band(LEAST_RANK, config["agent"]["skill_dim"]) if dim > 1 and config["spec"]["coord_dim"] > 1 else None
 
 
 def _metra_bound(config: Config) -> float:
@@ -252,6 +299,27 @@ DIAGNOSTICS = (
         "an expectation",
         _grows(2),
         SKILLS,
+    ),
+    Diagnostic(
+        "eval/directions",
+        ("csf", "metra"),
+        "Skills end far from their start in all directions; collapsed if they run in few directions, whatever z is",
+        "half of the 16 sectors; end points on a line are in at most 4. Both sides if there is one coordinate",
+        _directions,
+        SKILLS,
+        label="collapsed",
+    ),
+    Diagnostic(
+        "phi/rank",
+        ("csf", "metra"),
+        "The changes of phi over an episode differ between skills in more than one dimension, once skills travel far; "
+        "collapsed if they lie on a line",
+        "1.2 if two singular values differ by a factor of 3; 1 on a line. An untrained phi may have any rank, so the "
+        "verdict depends on eval/directions",
+        _rank,
+        SKILLS,
+        given="eval/directions",
+        label="collapsed",
     ),
     Diagnostic(
         "discriminator/accuracy",
