@@ -26,9 +26,8 @@ Write a folder for a model hub.
 
 usage: csf export RUN_OR_FILE FOLDER [KEY=VALUE ...]   (or python -m csf.export)
 
-The folder contains the policy, a model card, the configuration, the evaluations during training,
-results and a video. push=USER/NAME uploads it to the
-Hugging Face hub. RUN_OR_FILE is the value of cp_path.
+The folder contains the policy, a model card, the configuration, the evaluations during training, results and a video.
+push=USER/NAME uploads it to the Hugging Face hub. RUN_OR_FILE is the value of cp_path.
 
 Keys, with their values:
 """

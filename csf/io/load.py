@@ -129,7 +129,7 @@ def choose(exp_dir: Path, method: str, env: str, seed: int | None = None) -> tup
     if not made:
         raise CheckpointError(
             f"no run of agent={method} on env={env} under {exp_dir}/ has a policy file; "
-            f"train one: csf train agent={method} env={env}, or select one with cp_path={_packaged_of(method, env)}"
+            f"train one: csf train agent={method} env={env}, or select one with cp_path={_hint(method, env)}"
         )
     if seed is not None:
         made.sort(key=lambda each: (bool(each[1].get("variant")), each[1].get("seed") != seed))  # stable
@@ -137,10 +137,10 @@ def choose(exp_dir: Path, method: str, env: str, seed: int | None = None) -> tup
     return first, others
 
 
-def _packaged_of(method: str, env: str) -> str:
-    """Return the address of a packaged policy of a method on an environment; empty if there is none."""
+def _hint(method: str, env: str) -> str:
+    """Return ", such as cp_path=packaged:NAME" for a packaged policy of the method and environment; empty if none."""
     found = (f"{packaged.PREFIX}:{name}" for name in packaged.names())
-    return next((each for each in found if _config_of(find(each), method, env)), "")
+    return next((f", such as cp_path={each}" for each in found if _config_of(find(each), method, env)), "")
 
 
 def run_of(path: Path) -> Path:
