@@ -192,8 +192,7 @@ def test_the_files_of_the_export_are_uploaded(
 
     monkeypatch.setattr(export, "export", make_beside_others)
     command(monkeypatch, run, tmp_path / "hub", "video=false", "push=me/ant")
-    names = ("README.md", "config.yaml", "policy.safetensors")
-    assert client.sent == {name: (tmp_path / "hub" / name).read_bytes() for name in names}
+    assert client.sent == {name: (tmp_path / "hub" / name).read_bytes() for name in (*NAMES, FILE)}
     assert client.made == ["me/ant"]
     assert "uploaded to https://huggingface.co/me/ant\n" in capsys.readouterr().err
 
