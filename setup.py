@@ -49,7 +49,7 @@ setup(
     packages=[*find_packages(include=["csf", "csf.*", "envs", "envs.*"]), "csf.configs"],
     package_dir={"csf.configs": "configs"},
     package_data={
-        "csf": ["py.typed"],
+        "csf": ["py.typed", "packaged/*/*"],
         "csf.configs": ["**/*.yaml"],
         "csf.report": ["templates/*"],
         "envs": ["py.typed"],

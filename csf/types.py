@@ -165,7 +165,7 @@ class EnvSpec:
 class Evaluation(NamedTuple):
     """The result of an evaluator: numbers and images."""
 
-    metrics: dict[str, float]  # keys "eval/..."
+    metrics: dict[str, float]  # keys "eval/...", and "phi/..." of the method's representation
     images: dict[str, np.ndarray]  # name -> [H, W, 3] uint8
 
 
@@ -261,7 +261,7 @@ class Evaluator(Protocol):
     episodes: int
 
     def run(self, agent: Any, sampler: Sampler) -> Evaluation:
-        """Evaluate; returns numbers with keys "eval/..." and images."""
+        """Evaluate; returns numbers, by the names in docs/metrics.md, and images."""
         ...
 
 

@@ -85,6 +85,9 @@ def test_wheel_holds_every_yaml_and_the_type_markers(wheel: Path) -> None:
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csf/report/templates").iterdir()}
     assert templates
     assert templates <= names
+    policies = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csf/packaged").glob("*/*")}
+    assert "csf/packaged/point/policy.safetensors" in policies
+    assert policies <= names
     about = wheel.name.rsplit("-", 3)[0] + ".dist-info"
     assert {name.split("/")[0] for name in names} == {"csf", "envs", about}
 

@@ -20,13 +20,14 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from csf.config.compose import check
+from csf.io import packaged
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts/lib/python.sh"
 LAUNCHERS = sorted(
     p.relative_to(ROOT).as_posix()
     for p in (ROOT / "scripts").rglob("*.sh")
-    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh")
+    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh", "package_policy.sh")
 )
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
@@ -69,7 +70,10 @@ def test_an_evaluations_script_says_what_to_train_first(script: str, tmp_path: P
     done = sh(ROOT / script, "csf", f"exp_dir={tmp_path}", PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
     train = f"train one: csf train agent=csf env={env}, or select one with cp_path="
-    assert done.stderr == f"error: no run of agent=csf on env={env} under {tmp_path}/ has a policy file; {train}\n"
+    hint = f", such as cp_path=packaged:{env}" if env in packaged.names() else ""
+    assert (
+        done.stderr == f"error: no run of agent=csf on env={env} under {tmp_path}/ has a policy file; {train}{hint}\n"
+    )
 
 
 # What the CSF paper trains a controller with, by the task: backbone, episodes and gradient steps of an epoch.
@@ -171,6 +175,16 @@ def test_a_script_runs_the_code_beside_it_whatever_cdpath_says(script: str, tmp_
     command = ["sh", script, *method_for(script)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (7, f"in {ROOT.resolve()}\n"), done.stderr
+
+
+def test_a_policy_is_packaged_with_the_range_of_five_evaluations(tmp_path: Path) -> None:
+    python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; echo "$*"')
+    done = sh(ROOT / "scripts/package_policy.sh", "/exp/a run", "ant", PYTHON=str(python))
+    assert (done.returncode, done.stderr) == (0, "")
+    evaluated, exported = "-m csf.evaluate /exp/a run seeds=5", "-m csf.export /exp/a run csf/packaged/ant video=false"
+    assert done.stdout.splitlines() == [evaluated, exported]
+    done = sh(ROOT / "scripts/package_policy.sh", "run", PYTHON=str(python))
+    assert (done.returncode, done.stderr) == (1, "csf: 1 arguments are given; accepted: RUN_OR_FILE NAME\n")
 
 
 def test_every_script_that_changes_directory_ignores_cdpath() -> None:
