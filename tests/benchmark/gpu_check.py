@@ -35,7 +35,7 @@ from csf.config.compose import check
 from csf.errors import ConfigError
 from csf.io import checkpoint
 from csf.learners import EpochBudget, Learner
-from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners.captured import CapturedSteps
 from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
 from csf.train import Run
@@ -169,6 +169,7 @@ def capture(learner: Learner) -> None:
     """Graphs, or a tape where there is no CUDA."""
     if learner.device.type == "cuda":
         learner.capture()
+        learner.agent.capture()
         return
     from tape import record
 
@@ -177,7 +178,7 @@ def capture(learner: Learner) -> None:
             return record(function)
 
     learner.make_steps = CapturedSteps(learner.agent, uncompiled)
-    learner.act = CapturedPolicy(learner.agent, uncompiled)
+    learner.agent.capture(uncompiled)
 
 
 def compile_losses(agent: Any, device: torch.device) -> None:
