@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before imports that take seconds
 import dataclasses
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -83,11 +84,7 @@ class Run:
             say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")
         self._check_batch_size()
         learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
-        if device.type == "cuda" and cfg.graphs:
-            learner.capture()
-            self.agent.capture()
-            if skills is not None:
-                skills.agent.capture()
+        capture(cfg, device, learner, [self.agent, *([skills.agent] if skills else [])])
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the running code, even if another version is checked out later
         self.dir = RunDir(folder, cfg.tree)  # last, so that invalid settings leave no folder behind
@@ -215,6 +212,14 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.opened.close()
+
+
+def capture(cfg: Config, device: torch.device, learner: Learner, agents: Sequence[Agent]) -> None:
+    """Replay gradient steps of the learner and acting of the agents as CUDA graphs, if there is CUDA and `graphs`."""
+    if device.type == "cuda" and cfg.graphs:
+        learner.capture()
+        for agent in agents:
+            agent.capture()
 
 
 def say(text: str) -> None:

@@ -15,7 +15,7 @@ class DrawFrom(TorchDispatchMode):
     """Context in which random functions on the CPU draw from `generator`, in the current thread only.
 
     PyTorch's global generator is shared by all threads, so the numbers that two threads draw from it at the same time
-    depend on timing. A function that cannot draw from a given generator, such as dropout, raises a RuntimeError.
+    depend on timing. A function that cannot draw from a given generator, such as native_dropout, raises a RuntimeError.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
