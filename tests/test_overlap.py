@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,32 +225,30 @@ def test_the_two_run_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_the_learner_keeps_its_threads_while_the_worlds_are_stepped_with_one(tmp_path: Path) -> None:
-    """In a thread that has not asked for PyTorch's number of threads before, as the main thread of a resumed run."""
     found: dict[str, int] = {}
-
-    def epochs() -> None:
-        torch.set_num_threads(3)
-        with prepared(tmp_path / "run", ON) as whole:
-            learner: Any = whole.trainer.learner
-            act, improve, stepped = learner.act, learner.improve, threading.Event()
-
-            def acting(*args: Any) -> Tensor:
-                found["collect"] = torch.get_num_threads()
-                stepped.set()
-                return act(*args)
-
-            def improving() -> Any:
-                assert stepped.wait(SECONDS)
-                found["learn"] = torch.get_num_threads()
-                return improve()
-
-            learner.act, learner.improve = acting, improving
-            whole.trainer._train()
-
     before = torch.get_num_threads()
-    thread = threading.Thread(target=epochs)
-    thread.start()
-    thread.join()
+    torch.set_num_threads(3)
+    with prepared(tmp_path / "run", ON) as whole:
+        learner: Any = whole.trainer.learner
+        act, stepping, asked = learner.act, threading.Event(), threading.Event()
+
+        def acting(*args: Any) -> Tensor:
+            if whole.counters.epoch:
+                found["collect"] = torch.get_num_threads()
+                stepping.set()
+                assert asked.wait(SECONDS)
+            return act(*args)
+
+        def improving() -> Any:
+            if whole.counters.epoch:
+                assert stepping.wait(SECONDS)
+                found["learn"] = torch.get_num_threads()
+                asked.set()
+            return {}
+
+        learner.act, learner.improve = acting, improving
+        for _ in range(2):
+            whole.trainer._train()
     torch.set_num_threads(before)
     assert found == {"collect": 1, "learn": 3}
 
@@ -314,11 +313,14 @@ def test_an_error_of_learning_waits_for_the_worlds(tmp_path: Path) -> None:
     """Otherwise they would be closed while they are stepped."""
     with prepared(tmp_path / "run", ON) as whole:
         learner: Any = whole.trainer.learner
-        act, failed, after = learner.act, threading.Event(), []
+        act, failed = learner.act, threading.Event()
+        after, closed = list[int](), list[int]()
+        whole.worlds.close_extras = lambda **_: closed.append(len(after))  # type: ignore[attr-defined]
 
         def acting(*args: Any) -> Tensor:
             if whole.counters.epoch:
                 assert failed.wait(SECONDS)
+                time.sleep(0.02)
                 after.append(1)
             return act(*args)
 
@@ -331,7 +333,7 @@ def test_an_error_of_learning_waits_for_the_worlds(tmp_path: Path) -> None:
         learner.act, learner.improve = acting, improving
         with pytest.raises(NonFiniteError, match=r"^loss/critic is nan in epoch 2; saved for debugging: "):
             whole.train()
-        assert len(after) == 5  # all steps
+    assert closed == [5]  # after all steps
 
 
 def test_a_signal_ends_the_epoch_and_the_run_is_resumed(tmp_path: Path) -> None:

@@ -69,8 +69,6 @@ class Overlapped:
         # Skills as actions are executed on the agent's device. On the default stream they would wait for the learner.
         self._stream = torch.cuda.Stream(learner.device) if learner.device.type == "cuda" else None
         self._first = True
-        # Binds PyTorch's number of threads to this thread: until its first query, the sampler's would apply to it.
-        torch.get_num_threads()
 
     def __call__(self, sampler: Sampler, skills: Tensor) -> Epoch:
         """Collect one episode per row of `skills` [n, Z] while learning from earlier episodes."""
@@ -83,10 +81,7 @@ class Overlapped:
         if self._first:  # collecting may record graphs, which sets the global generators while it does
             wait([job])
             self._first = False
-        try:
-            metrics, learn, learn_cpu = timed(self.learner.improve)
-        finally:  # also after an error: the worlds may not be closed while they are stepped
-            wait([job])
+        metrics, learn, learn_cpu = timed(self.learner.improve)
         episodes, collect, _ = job.result()
         _, store, store_cpu = timed(lambda: self.learner.store(episodes))
         return Epoch(episodes, metrics, collect, learn + store, learn_cpu + store_cpu)
@@ -98,7 +93,7 @@ class Overlapped:
             return self.learner.collect(sampler, skills)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread once it has collected its episodes; only then may the worlds be closed."""
         self._thread.shutdown()
 
 

@@ -34,7 +34,7 @@ from csf.agents import Agent
 from csf.config.compose import check
 from csf.errors import ConfigError
 from csf.io import checkpoint
-from csf.learners import EpochBudget, Learner
+from csf.learners import EpochBudget, Learner, Overlapped
 from csf.learners.captured import CapturedSteps
 from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
@@ -260,6 +260,8 @@ def cell(job: Check, setting: Setting, kind: str, mode: str, rows: dict[str, Any
     rows[f"gradient steps/s, {kind}, {mode}"] = per_second(job, setting.learn, setting.cfg.task.updates_per_epoch)
     if kind == "float32" and mode in ("eager", "captured"):
         rows |= collecting(job, setting, mode)
+    if kind == "float32" and mode == "captured":
+        rows["seconds of an epoch, float32, captured, task.overlap=true"] = overlapping(job, setting)
     return found
 
 
@@ -286,6 +288,15 @@ def collecting(job: Check, setting: Setting, mode: str) -> dict[str, float]:
         f"env steps/s while collecting, {mode}": per_second(job, setting.collect, steps),
         f"seconds of an epoch, float32, {mode}": 1 / per_second(job, setting.epoch, 1),
     }
+
+
+def overlapping(job: Check, setting: Setting) -> float:
+    """Seconds of an epoch that collects on a thread while it learns."""
+    sampler = RolloutSampler(setting.worlds, setting.agent.spec, 0, "cpu")
+    overlapped = Overlapped(setting.learner, "float32")
+    seconds = 1 / per_second(job, lambda: overlapped(sampler, setting.skills), 1)
+    overlapped.close()
+    return seconds
 
 
 def apart(found: dict[str, float], want: dict[str, float]) -> float:
