@@ -75,7 +75,7 @@ def test_every_difference_is_told(tmp_path: Path) -> None:
         RunDir(tmp_path, tree_of("seed=2"))
 
 
-MAY_CHANGE = "task.epochs=99 task.eval_every=3 task.save_every=3 device=cpu threads=2 wandb=offline exp_dir=x"
+MAY_CHANGE = "task.epochs=99 task.eval_every=3 task.save_every=3 device=cpu graphs=false threads=2 wandb=offline exp_dir=x"
 
 
 @pytest.mark.parametrize("override", MAY_CHANGE.split())
