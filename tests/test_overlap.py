@@ -224,6 +224,26 @@ def test_the_two_run_at_the_same_time(tmp_path: Path) -> None:
         assert all(met)
 
 
+def test_the_first_epoch_of_a_process_collects_before_it_learns(tmp_path: Path) -> None:
+    """Collecting may record graphs, and recording resets the random numbers that the learner draws."""
+    with prepared(tmp_path / "run", ON) as whole:
+        learner: Any = whole.trainer.learner
+        act, improve, order = learner.act, learner.improve, list[str]()
+
+        def acting(*args: Any) -> Tensor:
+            time.sleep(0.02)
+            order.append("act")
+            return act(*args)
+
+        def improving() -> Any:
+            order.append("learn")
+            return improve()
+
+        learner.act, learner.improve = acting, improving
+        whole.trainer._train()
+    assert order == ["act"] * 5 + ["learn"]
+
+
 def test_the_learner_keeps_its_threads_while_the_worlds_are_stepped_with_one(tmp_path: Path) -> None:
     found: dict[str, int] = {}
     before = torch.get_num_threads()

@@ -78,7 +78,7 @@ class Overlapped:
             self._stream.wait_stream(torch.cuda.current_stream())
         skills = skills.cpu()
         job = self._thread.submit(timed, lambda: self._collect(sampler, skills, seed))
-        if self._first:  # collecting may record graphs, which sets the global generators while it does
+        if self._first:  # collecting may record graphs, which changes and restores the global generators
             wait([job])
             self._first = False
         metrics, learn, learn_cpu = timed(self.learner.improve)
