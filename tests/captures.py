@@ -12,7 +12,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.learners import EpochBudget, Learner, learners
-from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners.captured import CapturedSteps
 from csf.types import Episodes
 
 DISCRETE = {"spec": dataclasses.replace(SPEC, discrete=True)}
@@ -38,9 +38,11 @@ def build(case: str, on_graph: bool, device: str = "cpu") -> Learner:
     if hasattr(learner, "rollouts"):
         learner.rollouts.stays = True
     if on_graph and device == "cpu":
-        learner.make_steps, learner.act = CapturedSteps(agent, record), CapturedPolicy(agent, record)
+        learner.make_steps = CapturedSteps(agent, record)
+        agent.capture(record)
     elif on_graph:
         learner.capture()
+        agent.capture()
     RNG[learner] = get_rng(device)
     return learner
 

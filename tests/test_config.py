@@ -112,6 +112,7 @@ def test_csf_on_ant_has_the_papers_values() -> None:
         "coverage_skills": 48,
         "goals": 50,
         "keep_critics": False,
+        "overlap": False,
     }
     agent: Any = cfg.agent
     assert (agent.skill_dim, agent.hidden, agent.lr) == (2, (1024, 1024), 1e-4)
@@ -146,6 +147,7 @@ def test_controllers_have_the_papers_values() -> None:
         "coverage_skills": 48,
         "goals": 50,
         "keep_critics": False,
+        "overlap": False,
     }
     assert (cfg.agent.name, cfg.hold) == ("task", 25)
     assert vars(cfg.backbone) == {

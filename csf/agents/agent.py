@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
+from csf.core.compile import CapturedPolicy, Recorder
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
 from csf.core.precision import Precision, computed_with, make_copies, refresh
 from csf.errors import ConfigError
-from csf.types import Batch, EnvSpec, Metrics, Obs
+from csf.types import Batch, EnvSpec, Metrics, Obs, SomeObs
 
 Array = NDArray[Any]
 AnyObs = Tensor | Array | dict[str, Tensor] | dict[str, Array]
@@ -39,6 +40,7 @@ class Agent(nn.Module):
         """
         super().__init__()
         self.spec = spec
+        self._captured: CapturedPolicy | None = None
         self._obs_kind = spec.build_obs(lambda shape, dtype: (shape, cast(torch.dtype, getattr(torch, dtype))))
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
@@ -60,7 +62,20 @@ class Agent(nn.Module):
             TypeError: obs or skill is neither a tensor nor an array of numbers.
             ValueError: an input that needs conversion has a wrong shape.
         """
-        return self.backbone.act(self._obs(obs, "obs"), self._skill(skill), mode, self.objective)
+        return (self._captured or self._act)(self._obs(obs, "obs"), self._skill(skill), mode)
+
+    def capture(self, record: Recorder[Tensor] | None = None) -> None:
+        """Replay acting as CUDA graphs from now on; requires a CUDA device.
+
+        There is one graph for each number of worlds and each mode, recorded when it is first needed.
+
+        Args:
+            record: takes the place of `csf.core.compile.cuda_graph`.
+        """
+        self._captured = CapturedPolicy(self._act, self, record)
+
+    def _act(self, obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
+        return self.backbone.act(obs, skill, mode, self.objective)
 
     def sample_skills(self, n: int) -> Tensor:
         """Sample skills [n, Z] from the method's prior.

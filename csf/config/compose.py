@@ -28,6 +28,7 @@ from csf.config.schema import Budget, Config, Environment, General
 from csf.config.values import checked, not_accepted, one_of, typed
 from csf.errors import ConfigError
 from csf.io.run_dir import MAY_CHANGE, flat
+from csf.learners import ReplayLearner, learners
 from csf.registry import UnknownName
 
 _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
@@ -308,6 +309,11 @@ def _check_values(config: Config) -> None:
         raise ConfigError(
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
             "the agent would never be updated"
+        )
+    name = config.backbone.name
+    if task.overlap and not issubclass(learners[backbones[name].learner], ReplayLearner):
+        raise ConfigError(
+            f"task.overlap is true; accepted with agent/backbone={name}, which has no replay buffer: false"
         )
     _check_skills(config)
 

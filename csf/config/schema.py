@@ -32,6 +32,7 @@ class Budget:
     coverage_skills: Count  # episodes per evaluation of coverage
     goals: Count  # episodes per evaluation of zero-shot goal reaching
     keep_critics: Annotated[bool, Before(False)]  # whether policy files include the critics, for fine-tuning
+    overlap: Annotated[bool, Before(False)]  # whether to collect while learning, from episodes of earlier epochs only
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class General:
     variant: str  # part of run_name that lists the settings that differ from the chosen groups
     device: Literal["auto", "cpu", "cuda"]  # device of the networks; auto: cuda if available
     precision: Annotated[Precision, Before("float32")]  # products of wide layers; bf16: all but phi, bf16_all: all
+    graphs: Annotated[bool, Before(True)]  # whether gradient steps and acting are CUDA graphs; no effect on the CPU
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
     wandb: Literal["disabled", "offline", "online"]  # logging to Weights & Biases
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions
