@@ -139,7 +139,7 @@ def test_an_update_is_the_released_programs_up_to_rounding(
     assert set(found) == set(wanted)
     whole = math.sqrt(sum(float(np.square(want).sum()) for want in wanted.values()))
     for key, want in wanted.items():
-        size = max(np.linalg.norm(want), 1e-3 * whole)
+        size = max(float(np.linalg.norm(want)), 1e-3 * whole)
         assert np.linalg.norm(found[key] - want) <= 80 * UNIT * size, key
     logged = {key: float(value.squeeze()) for key, value in test_golden.group(arrays, "log/it0/").items()}
     losses = {ours: factor * logged[key] for key, (ours, factor) in test_golden.LOGGED.items() if key in logged}

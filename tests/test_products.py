@@ -140,7 +140,8 @@ def test_the_policys_loss_computes_no_gradients_of_the_critics(onednn: list[torc
     agent = make("csf")
     minibatch = batch(agent)
     agent.update(minibatch)
-    shapes = {critic.shape for weight in agent.backbone.critic.weights for critic in (weight[0], weight[0].t())}
+    critic: Any = agent.backbone.critic
+    shapes = {tuple(factor.shape) for weight in critic.weights for factor in (weight[0], weight[0].t())}
     seen: list[int] = []
     step = agent.backbone.minimizers["actor"].step
 
@@ -152,7 +153,7 @@ def test_the_policys_loss_computes_no_gradients_of_the_critics(onednn: list[torc
 
     agent.backbone.minimizers["actor"].step = counted  # type: ignore[method-assign]
     agent.update(minibatch)
-    assert all(param.requires_grad for param in agent.backbone.critic.parameters())
+    assert all(param.requires_grad for param in critic.parameters())
     assert seen == [1], "the policy's own layer of 16 x 16, and none of the critics'"
 
 

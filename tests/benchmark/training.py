@@ -38,7 +38,7 @@ from csf.types import EnvSpec, Episodes
 from csf.worlds import describe, make_worlds
 
 PRODUCTS = 24  # square products of one update of CSF, counted by hand; 8 of them are phi's
-FLOAT32 = {"float32": PRODUCTS, "bf16": 8, "bf16_all": 0}  # products that stay in float32
+FLOAT32: dict[Precision, int] = {"float32": PRODUCTS, "bf16": 8, "bf16_all": 0}  # products that stay in float32
 WIDTHS = (1024, 256)
 RELEASED = {"collect": 1.33, "learn": 7.2}  # seconds, two cores of this kind: environment, 50 gradient steps
 
