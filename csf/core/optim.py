@@ -12,6 +12,19 @@ from torch import Tensor, nn
 from csf.core.precision import computed_with, refresh
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Context in which losses have no gradient with respect to a module's parameters, so that none is computed."""
+    leaves = [leaf for param in module.parameters() if (leaf := computed_with(param)).requires_grad]
+    try:
+        for leaf in leaves:
+            leaf.requires_grad_(False)
+        yield
+    finally:
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+
+
 class Minimizer:
     """Fused Adam for one group of parameters; a step has no host sync."""
 
