@@ -76,7 +76,7 @@ class Run:
         self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
         self.opened.callback(self.eval_worlds.close)
         spec = describe(self.worlds, str(cfg.env["name"]))
-        self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
+        self.agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder).to(device)
         self.agent.use_precision(cfg.precision)
         if cfg.precision != "float32" and not has_instructions(device):
             say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")

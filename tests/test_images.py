@@ -14,7 +14,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from conftest import BOTH, IMAGE, NAMES, SMALL, SPEC, batch, configure, make, observe
+from conftest import BOTH, IMAGE, NAMES, SMALL, SPEC, batch, configure, observe
+from conftest import make as make_agent
 from gymnasium.spaces import Box, Dict, Space
 from test_agents import IDLE, gradients_of_rounding, leaves, losses, without_a_rate
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -39,14 +40,21 @@ from envs.measures import Measured
 KINDS = {"image": IMAGE, "both": BOTH}
 CASES = [name for name in NAMES if name != "dads"] + ["task agent/backbone=ppo", "csf agent.features=pair"]
 CASES += ["task agent/backbone=discrete_sac"]
+SHARED = [f"{case} encoder=shared" for case in ("csf", "metra", "cic", "task", "task agent/backbone=ppo")]
+CASES += SHARED
+CHANNELS = "encoder.channels=[3,4,5,6]"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small() -> Iterator[None]:
-    """Few channels, and agents by the dozen from the same few configurations."""
-    cached = mock.patch("conftest.configure", functools.cache(configure))
-    with mock.patch("csf.nets.encoder.CHANNELS", (3, 4, 5, 6)), cached:
+def _cached() -> Iterator[None]:
+    """Agents by the dozen from the same few configurations."""
+    with mock.patch("conftest.configure", functools.cache(configure)):
         yield
+
+
+def make(name: str, *overrides: str, spec: EnvSpec = SPEC) -> Agent:
+    """An agent with few channels."""
+    return make_agent(name, *overrides, *([CHANNELS] if spec.has_image else []), spec=spec)
 
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -89,6 +97,7 @@ def test_an_update_moves_every_network_and_its_encoder(case: str, kind: str) -> 
     name = "csf agent/backbone=sac agent.features=pair" if "pair" in case else case.split()[0]
     assert idle == IDLE.get(name, set()) | without_a_rate(agent)
     networks = 1 + (1 if agent.backbone.learner == "rollout" else 4) + (case.split()[0] != "task")
+    networks = 1 if case in SHARED else networks
     assert sum(key.endswith("layers.0.weight") and value.dim() == 4 for key, value in before.items()) == networks
 
 
@@ -112,7 +121,7 @@ def test_a_resumed_agent_continues_bit_for_bit(case: str, kind: str) -> None:
 @every_kind
 def test_files_of_it_load(case: str, kind: str, tmp_path: Path) -> None:
     agent = agent_of(case, kind)
-    cfg = configure(f"agent={case.split()[0]}", *SMALL, *case.split()[1:])
+    cfg = configure(f"agent={case.split()[0]}", *SMALL, *case.split()[1:], CHANNELS)
     facts = {"config": cfg.tree, "spec": dataclasses.asdict(agent.spec)}
     agent.update(fresh(agent))
     policy.save(tmp_path / "policy_000001.safetensors", agent, facts)
@@ -122,7 +131,7 @@ def test_files_of_it_load(case: str, kind: str, tmp_path: Path) -> None:
         loaded = csf.load(path)
         assert loaded.spec == agent.spec
         assert torch.equal(act(loaded, obs, skill), act(agent, obs, skill))
-        found, want = (each.objective.represent(obs) for each in (loaded, agent.eval()))
+        found, want = (each.represent(obs) for each in (loaded, agent.eval()))
         assert (found is None and want is None) or torch.equal(found, want)  # type: ignore[arg-type]
 
 
@@ -147,15 +156,88 @@ def test_losses_trace_as_one_graph(case: str) -> None:
 def test_an_action_depends_on_image_and_vector(case: str) -> None:
     torch.manual_seed(0)
     agent = agent_of(case, "both")
-    for name, param in agent.backbone.actor.named_parameters():
+    for name, param in agent.named_parameters():
         if "encoder" in name:
             param.data.mul_(3)
     obs, skill = observe(BOTH, 64), agent.objective.evaluation_skills(64)
-    law = agent.backbone.actor.distribution(obs, skill)
+    law = agent.backbone.actor.distribution(agent.encode(obs), skill)
     for part in obs:
-        other = agent.backbone.actor.distribution({**obs, part: obs[part].flip(0)}, skill)
+        changed = agent.encode({**obs, part: obs[part].flip(0)})
+        other = agent.backbone.actor.distribution(changed, skill)
         pairs = [(vars(a), vars(b)) for a, b in [(law, other)]]
         assert all(not torch.equal(a[key], b[key]) for a, b in pairs for key in a), part
+
+
+# ---- a shared encoder
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_one_loss_trains_the_shared_encoder(case: str) -> None:
+    """The representation loss, or that of the critic; a copy without the others' learning rates moves alike."""
+    torch.manual_seed(0)
+    agent = agent_of(case, "both")
+    alone = copy.deepcopy(agent)
+    trainer = "backbone.critic" if case.startswith("task") else "objective.representation"
+    for name, minimizer in alone.minimizers().items():
+        for group in minimizer.adam.param_groups:
+            group["lr"] *= name == trainer
+    given = fresh(agent)
+    for each in (agent, alone):
+        torch.manual_seed(1)
+        each.update(given)
+    assert agent.encoder is not None
+    assert alone.encoder is not None
+    old = dict(agent_of(case, "both").named_parameters())
+    for (key, value), same in zip(agent.encoder.named_parameters(), alone.encoder.parameters(), strict=True):
+        assert torch.equal(value, same), key
+        assert value.shape == old[f"encoder.{key}"].shape
+
+
+def test_networks_learn_from_the_features_as_they_would_from_vectors() -> None:
+    """An agent on vectors that are the features makes the same update, but for the encoder."""
+    torch.manual_seed(0)
+    agent = make("csf", "encoder=shared", spec=BOTH)
+    vectors = dataclasses.replace(BOTH, obs_shape=agent.objective.spec.obs_shape, obs_dtype="float32", vector_dim=0)
+    other = make("csf", spec=vectors)
+    own = {key: value for key, value in agent.state_dict().items() if not key.startswith("encoder.")}
+    other.load_state_dict(own)
+    given = batch(agent)
+    obs, next_obs = (agent.encode(rows).detach() for rows in (given.obs, given.next_obs))  # type: ignore[union-attr]
+    for each, rows in ((agent, given), (other, given._replace(obs=obs, next_obs=next_obs))):
+        torch.manual_seed(1)
+        each.update(rows)
+    for key, value in other.state_dict().items():
+        torch.testing.assert_close(agent.state_dict()[key], value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_a_backbone_without_critic_cannot_train_a_shared_encoder() -> None:
+    agent = make("task", "encoder=shared", spec=IMAGE)
+    del agent.backbone.minimizers["critic"]
+    with pytest.raises(ConfigError, match=r"agent=task has no representation loss, and agent/backbone=sac no critic"):
+        agent._encoder_minimizer()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("encoder=shared", "encoder is shared, but env=test has no images to encode; accepted: own"),
+        (
+            "encoder.channels=[3,4]",
+            r"encoder.channels is \[3, 4\], but env=test has no images to encode; accepted: \[48",
+        ),
+    ],
+)
+def test_an_encoder_for_vectors_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make("csf", word)
+
+
+@every_kind
+@pytest.mark.parametrize("words", [[], ["encoder=shared"]])
+def test_channels_are_those_of_every_network(kind: str, words: list[str]) -> None:
+    agent = make_agent("csf", "encoder.channels=[2,5]", *words, spec=KINDS[kind])
+    shapes = [tuple(param.shape) for param in agent.parameters() if param.dim() == 4]
+    assert shapes == [(2, 9, 4, 4), (5, 2, 4, 4)] * (1 if words else 6)
 
 
 @every_kind

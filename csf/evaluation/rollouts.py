@@ -51,7 +51,7 @@ class SkillRollouts:
         episode, device = torch.arange(len(colors)), agent.objective.device()
         last = map_obs(lambda rows: rows[episode, before_last].to(device), found.obs)
         with isolated(agent, self.seed), torch.no_grad():
-            features = agent.objective.represent(last)
+            features = agent.represent(last)
         if features is not None:
             images["phi"] = plots.features(features.cpu().numpy(), colors)
         return images
