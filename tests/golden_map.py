@@ -263,7 +263,7 @@ def _actor(actor: Any, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
 
 
 def _critics(theirs: str, ours: Any, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for head, member in enumerate(getattr(ours.encoder, "members", ())):
         found |= _convolutions(f"{theirs}{head + 1}.", member, of)
     module = "module." if found else ""

@@ -311,7 +311,7 @@ def test_controllers_have_the_papers_values() -> None:
         ("task=3", r"^task=3 is not known; accepted: .*pretrain, quick"),
         ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
         ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),
-        ("preset=foo", r"^preset=foo is not known; accepted: csf_point"),
+        ("preset=foo", r"^preset=foo is not known; accepted: csf_humanoid, "),
         ("preset/all_envs=foo", r"^preset/all_envs=foo is not known; accepted: cic$"),
         ("agent.lr=-1", r"^agent\.lr is -1\.0; accepted: a number of at least 0$"),
         ("agent.lr=nan", r"^agent\.lr is nan; "),

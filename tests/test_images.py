@@ -176,7 +176,7 @@ def test_one_loss_trains_the_shared_encoder(case: str) -> None:
     """The representation loss, or that of the critic; a copy without the others' learning rates moves alike."""
     torch.manual_seed(0)
     agent = agent_of(case, "both")
-    alone = copy.deepcopy(agent)
+    alone, before = copy.deepcopy(agent), copy.deepcopy(agent.encoder)
     trainer = "backbone.critic" if case.startswith("task") else "objective.representation"
     for name, minimizer in alone.minimizers().items():
         for group in minimizer.adam.param_groups:
@@ -185,12 +185,10 @@ def test_one_loss_trains_the_shared_encoder(case: str) -> None:
     for each in (agent, alone):
         torch.manual_seed(1)
         each.update(given)
-    assert agent.encoder is not None
-    assert alone.encoder is not None
-    old = dict(agent_of(case, "both").named_parameters())
-    for (key, value), same in zip(agent.encoder.named_parameters(), alone.encoder.parameters(), strict=True):
-        assert torch.equal(value, same), key
-        assert value.shape == old[f"encoder.{key}"].shape
+    parts: Any = (agent.encoder, alone.encoder, before)
+    for value, same, old in zip(*(part.parameters() for part in parts), strict=True):
+        assert torch.equal(value, same)
+        assert not torch.equal(value, old)
 
 
 def test_networks_learn_from_the_features_as_they_would_from_vectors() -> None:
@@ -273,6 +271,18 @@ def test_evaluation_on_other_observations_is_refused(changes: dict[str, Any], sp
     agent.spec = dataclasses.replace(BOTH, **changes)
     with mock.patch("csf.evaluate.worlds_of", return_value=here), pytest.raises(CheckpointError, match=message):
         surroundings({}, agent, None)
+
+
+def test_evaluation_on_images_of_another_renderer_is_refused() -> None:
+    here: Any = Pictures("image")
+    here.renderer, here.quality = "gl", "paper"
+    agent = make("csf", spec=dataclasses.replace(describe(here, "pictures"), renderer="warp", quality="fast"))
+    message = "env.renderer is gl, accepted: warp; env.quality is paper, accepted: fast$"
+    with mock.patch("csf.evaluate.worlds_of", return_value=here), pytest.raises(CheckpointError, match=message):
+        surroundings({}, agent, None)
+    agent.spec = dataclasses.replace(agent.spec, renderer=None, quality=None)  # of a file that does not have them
+    with mock.patch("csf.evaluate.worlds_of", return_value=here):
+        assert surroundings({}, agent, None).renderer == "gl"
 
 
 # ---- worlds
@@ -492,6 +502,21 @@ def test_one_world_gives_rows_of_each_part() -> None:
     assert obs["image"].shape == IMAGE.obs_shape
     assert obs["vector"].shape == (2,)
     assert env.observation_space.contains(obs)
+
+
+@pytest.mark.parametrize(("name", "here", "there"), [("renderer", "gl", "warp"), ("quality", "paper", "fast")])
+def test_skills_trained_on_images_of_another_renderer_are_refused(name: str, here: str, there: str) -> None:
+    below: Any = Task("both", 2)
+    setattr(below, name, here)
+    for trained in (here, None):
+        changes: Any = {name: trained}
+        child = make("csf", spec=dataclasses.replace(sampler_of("image").spec, **changes))
+        env = SkillVectorEnv(below, child, 2)
+        assert getattr(describe(env, "controller"), name) == here
+    changes = {name: there}
+    child.spec = dataclasses.replace(child.spec, **changes)
+    with pytest.raises(ValueError, match=f"trained on other images: env.{name} is {here}, accepted: {there}$"):
+        SkillVectorEnv(below, child, 2)
 
 
 @pytest.mark.parametrize(
