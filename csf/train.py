@@ -122,7 +122,7 @@ class Run:
         faster += ["env.quality=fast for rendering"] if spec.quality == "paper" else []
         return (
             f"learning from images on the CPU: an epoch makes {task.updates_per_epoch} updates of "
-            f"{cost.flops / 1e9:.0f} GFLOP, about {took}; faster: {', '.join(faster)}"
+            f"{cost.flops / 1e9:.3g} GFLOP, about {took}; faster: {', '.join(faster)}"
         )
 
     def _check_batch_size(self) -> None:

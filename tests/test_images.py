@@ -215,6 +215,25 @@ def test_a_backbone_without_critic_cannot_train_a_shared_encoder() -> None:
         agent._encoder_minimizer()
 
 
+def test_products_behind_a_shared_encoder_run_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    words = ("encoder=shared", "encoder.channels=[3,4,5,64]", "agent.hidden=[256]", "agent.backbone.hidden=[256]")
+    agents = [make_agent("metra", *words, spec=IMAGE) for _ in range(2)]
+    agents[1].load_state_dict(agents[0].state_dict())
+    agents[1].use_precision("bf16")
+    given = batch(agents[0])
+    for agent in agents:
+        torch.manual_seed(1)
+        agent.update(given)
+    exact, rounded = (agent.state_dict() for agent in agents)
+    same = {key for key in exact if torch.equal(exact[key], rounded[key])}
+    assert {key for key in exact if key.startswith(("encoder.", "objective.phi."))} <= same
+    assert "backbone.critic.weights.0" not in same
+    torch.testing.assert_close(
+        exact["backbone.critic.weights.0"], rounded["backbone.critic.weights.0"], rtol=0, atol=2.1e-3
+    )
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from image_rules import MODELS, need
 from packaging.utils import canonicalize_name
 
 from csf.config.compose import check
-from image_rules import MODELS, need
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts/lib/python.sh"
@@ -173,7 +173,7 @@ SHORT = [
 ]
 
 
-SMALL_IMAGES = ["encoder.channels=[2,2,4,4]", "env.quality=fast"]
+SMALL_IMAGES = ["encoder.channels=[2,2,4,4]", "env.quality=fast", "env.max_steps=5", "task.min_replay_size=10"]
 GATING = "scripts/pretrain/csf/csf_ant.sh"  # the others train in the same way
 
 
@@ -223,7 +223,7 @@ def test_skills_from_images_are_evaluated_and_used_by_a_controller(env: str, tmp
     if env in MEASURED:  # named goals, of which eight draws have several
         assert sum(re.fullmatch(r"eval/goal/hit_[a-z]\w+", key) is not None for key in results) >= 2
         return
-    small = [*SHORT, *SMALL_IMAGES, f"exp_dir={tmp_path}", "run_name=controller", "task.min_replay_size=2", "hold=5"]
+    small = [*SHORT, *SMALL_IMAGES, f"exp_dir={tmp_path}", "run_name=controller", "task.min_replay_size=2", "hold=3"]
     script = f"hierarchical_control/{env}_goal.sh"
     done = launch(script, "csf", skills, *small)
     assert done.returncode == 0, done.stderr
