@@ -490,7 +490,8 @@ def test_help_lists_every_key_of_the_method(
     unexplained = [line for line in text.partition("Keys,")[2].splitlines()[1:] if re.fullmatch(r"  [\w.]+=\S*", line)]
     assert unexplained == []
     assert {f"env.{key}" for key in ("goal_range", "max_steps", "threads", "normalizer", "plot_range")} <= listed
-    for group in ("agent", "agent/backbone", "env", "task"):
+    assert "encoder.channels" in listed
+    for group in ("agent", "agent/backbone", "encoder", "env", "task"):
         assert re.search(rf"^  {group} +{', '.join(stems(group))}$", text, re.MULTILINE)
 
 
