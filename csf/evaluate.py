@@ -181,6 +181,8 @@ def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) ->
         a, b = getattr(there, name), getattr(here, name)
         if a != b:
             raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")
+    if changed := there.other_images(here):
+        raise CheckpointError(f"env={there.id}: the checkpoint was trained on other images: {changed}")
     if there.version != here.version:
         sys.stderr.write(f"trained on {there.id} {there.version}; evaluated on {here.version}\n")
     return here

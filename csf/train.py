@@ -39,10 +39,11 @@ from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, check_place, differences
 from csf.learners import EpochBudget, Learner, Overlapped, ReplayLearner, RunEpoch, in_turn, learners
+from csf.learners.cost import update_cost
 from csf.pretrained import Skills, worlds_of
 from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Trainer
-from csf.types import Stateful
+from csf.types import EnvSpec, Stateful
 from csf.worlds import describe
 
 EVAL_SEED = 1_000_003  # offset to the seed: evaluation and training use different random numbers
@@ -78,11 +79,13 @@ class Run:
         self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
         self.opened.callback(self.eval_worlds.close)
         spec = describe(self.worlds, str(cfg.env["name"]))
-        self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
+        self.agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder).to(device)
         self.agent.use_precision(cfg.precision)
         if cfg.precision != "float32" and not has_instructions(device):
             say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")
         self._check_batch_size()
+        if spec.has_image and device.type == "cpu":
+            say(self._cost(spec))
         learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
         capture(cfg, device, learner, [self.agent, *([skills.agent] if skills else [])])
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
@@ -117,6 +120,22 @@ class Run:
         overlapped = Overlapped(learner, self.cfg.precision)
         self.opened.callback(overlapped.close)
         return overlapped, torch.device("cpu")
+
+    def _cost(self, spec: EnvSpec) -> str:
+        """What the updates of an epoch cost on this CPU, and the settings that make an epoch faster."""
+        cfg, task = self.cfg, self.cfg.task
+        with torch.random.fork_rng([]):
+            agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
+        agent.use_precision(cfg.precision)
+        cost = update_cost(agent, task.batch_size)
+        seconds = task.updates_per_epoch * cost.seconds
+        took = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+        faster = ["device=cuda", *(["encoder=shared"] if cfg.encoder.name == "own" else []), "fewer encoder.channels"]
+        faster += ["env.quality=fast for rendering"] if spec.quality == "paper" else []
+        return (
+            f"learning from images on the CPU: an epoch makes {task.updates_per_epoch} updates of "
+            f"{cost.flops / 1e9:.3g} GFLOP, about {took}; faster: {', '.join(faster)}"
+        )
 
     def _check_batch_size(self) -> None:
         """Check that batches are large enough for the method and the backbone."""

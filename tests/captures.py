@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from conftest import NAMES, SPEC, make, observe
+from conftest import BOTH, IMAGE, NAMES, SPEC, make, observe
 from tape import record
 from torch import Tensor
 
@@ -23,6 +23,8 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "discrete_sac": (("task", "agent/backbone=discrete_sac"), DISCRETE),
     "ppo": (("metra", "agent/backbone=ppo"), {}),
     "ppo on one-hot actions": (("task", "agent/backbone=ppo"), DISCRETE),
+    "images": (("csf", "encoder.channels=[2,3]"), {"spec": IMAGE}),
+    "shared encoder": (("metra", "encoder=shared", "encoder.channels=[2,3]"), {"spec": BOTH}),
 }
 Rng = list[Tensor]
 BUDGET = EpochBudget(episodes_per_epoch=3, updates_per_epoch=6, batch_size=16, replay_size=100, min_replay_size=1)

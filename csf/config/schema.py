@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from csf.agents import ObjectiveConfig, objectives
+from csf.agents import EncoderConfig, ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
 from csf.config.ranges import Before, Count, Natural, Range, Seed
 from csf.core.precision import Precision
@@ -69,6 +69,7 @@ class Config(General):
 
     agent: ObjectiveConfig
     backbone: BackboneConfig
+    encoder: EncoderConfig
     task: Budget
     env: dict[str, Any]  # fields of Environment and arguments of the environment's constructor
     tree: dict[str, Any]  # the same as plain data, for config.yaml and checkpoints
@@ -81,7 +82,8 @@ def completed(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     """
     tree, added = dict(config), dict[str, Any]()
     for section, cls in _sections(config):
-        missing = {key: value for key, value in _before(cls).items() if key not in _section(config, section)}
+        given = _section(config, section) or {}
+        missing = {key: value for key, value in _before(cls).items() if key not in given}
         if missing:
             tree = _with(tree, section, missing)
             added |= {".".join([*section, key]): value for key, value in missing.items()}
@@ -118,6 +120,7 @@ def _sections(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], type
     """Yield the sections that a configuration has, with their dataclasses."""
     if "seed" in config:  # not only a section
         yield (), General
+        yield ("encoder",), EncoderConfig
     if _section(config, ("task",)):
         yield ("task",), Budget
     registries: tuple[tuple[tuple[str, ...], Any], ...] = ((("agent",), objectives), (("agent", "backbone"), backbones))
@@ -138,4 +141,4 @@ def _with(config: Mapping[str, Any], path: tuple[str, ...], added: Mapping[str, 
     """Return a copy of a nested mapping with keys added to the section at a path."""
     if not path:
         return {**config, **added}
-    return {**config, path[0]: _with(config[path[0]], path[1:], added)}
+    return {**config, path[0]: _with(config.get(path[0]) or {}, path[1:], added)}

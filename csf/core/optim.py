@@ -32,6 +32,12 @@ class Minimizer:
         self.params = list(params)
         self.adam = torch.optim.Adam(self.params, lr=lr, fused=True)
 
+    def include(self, params: Iterable[nn.Parameter]) -> None:
+        """Also optimize other parameters from now on."""
+        added = list(params)
+        self.params += added
+        self.adam.add_param_group({"params": added})
+
     def step(self, loss: Tensor) -> Tensor:
         """Take one Adam step on `loss` [] for this group only; returns the loss, detached."""
         leaves = [computed_with(param) for param in self.params]

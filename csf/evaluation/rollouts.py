@@ -53,7 +53,7 @@ class SkillRollouts:
         episode, device = torch.arange(len(step)), agent.objective.device()
         obs: Obs = map_obs(lambda rows: rows[episode, step].to(device), found.obs)
         with isolated(agent, self.seed), torch.no_grad():
-            features = agent.objective.represent(obs)
+            features = agent.represent(obs)
         return None if features is None else features.cpu().numpy()
 
     def _pictures(self, agent: Agent, found: Episodes, metrics: Mapping[str, float]) -> dict[str, np.ndarray]:

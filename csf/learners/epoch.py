@@ -103,7 +103,7 @@ class ActingCopy:
     def __init__(self, source: Agent, precision: Precision) -> None:
         self.source = source
         with torch.random.fork_rng(devices=[]):  # initial values are drawn and then overwritten
-            self.agent = Agent(source.objective.cfg, source.backbone.cfg, source.spec)
+            self.agent = Agent(source.objective.cfg, source.backbone.cfg, source.spec, source.encoder_cfg)
         self.agent.use_precision(precision)
         self._state = self.agent.policy_state()
 

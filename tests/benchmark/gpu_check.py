@@ -143,7 +143,7 @@ class Setting:
         task = self.cfg.task
         self.worlds = make_worlds(self.cfg.env, task.episodes_per_epoch)
         spec = describe(self.worlds, str(self.cfg.env["name"]))
-        self.agent = Agent(self.cfg.agent, self.cfg.backbone, spec).to(job.device)
+        self.agent = Agent(self.cfg.agent, self.cfg.backbone, spec, self.cfg.encoder).to(job.device)
         if kind == "bf16":
             self.agent.use_precision("bf16_all")
         self.sampler = RolloutSampler(self.worlds, spec, 0, job.device)

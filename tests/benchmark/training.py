@@ -70,7 +70,7 @@ def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
     """An epoch's episodes; with all PyTorch threads; and their physics alone."""
     worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
-    agent = Agent(cfg.agent, cfg.backbone, spec)
+    agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
     skills = agent.objective.sample_skills(cfg.task.episodes_per_epoch)
     actions = np.random.default_rng(0).uniform(-1, 1, (spec.max_steps, len(skills), spec.action_dim))
@@ -112,7 +112,7 @@ def learning(cfg: Any, width: int) -> dict[str, Callable[[], object]]:
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
 
     def learn(precision: Precision) -> Callable[[], object]:
-        agent = Agent(*layers, spec)
+        agent = Agent(*layers, spec, cfg.encoder)
         agent.use_precision(precision)
         learner = ReplayLearner(agent, budget, "cpu")
         episodes = sampler.collect(agent.act, agent.objective.sample_skills(cfg.task.episodes_per_epoch))
