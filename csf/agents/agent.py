@@ -12,6 +12,7 @@ from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
+from csf.core.packed import acting
 from csf.core.precision import Precision, computed_with, make_copies, refresh
 from csf.errors import ConfigError
 from csf.types import Batch, EnvSpec, Metrics, Obs
@@ -49,7 +50,7 @@ class Agent(nn.Module):
                 f"agent={cfg.name} with these settings does not have; accepted: {others}"
             )
 
-    @torch.no_grad()
+    @acting()
     def act(self, obs: AnyObs, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` selects the policy's mode instead of a sample.
 

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csf.core import packed
+from csf.core.products import use_onednn
+
 Precision = Literal["float32", "bf16", "bf16_all"]
 
 WIDE = 256  # inputs and outputs that a layer has at least for bfloat16 to pay
@@ -24,8 +27,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
     copy = _copy(weight)
     if copy is None:
-        return F.linear(x, weight, bias)
-    y = F.linear(x.to(copy.dtype), copy).to(x.dtype)
+        packs = use_onednn(x, weight) and packed.packs(weight)
+        return packed.multiply(x, weight, bias) if packs else F.linear(x, weight, bias)
+    product = packed.multiply if packed.packs(copy) else F.linear
+    y = product(x.to(copy.dtype), copy).to(x.dtype)
     return y if bias is None else y + bias
 
 
