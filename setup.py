@@ -12,8 +12,8 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    # Exact versions, since a model file may change with any. dm_control's dependency labmaze has no wheel for Python 3.13;
-    # there, install scripts/lib/requirements-images.txt with --no-deps.
+    # Exact versions, since a model file may change with any. dm_control's dependency labmaze has no wheel for
+    # Python 3.13; there, install scripts/lib/requirements-images.txt with --no-deps.
     "images": ["dm_control==1.0.50; python_version < '3.13'", "gymnasium-robotics==1.4.2", "metaworld==3.0.0"],
     "warp": ["mujoco-warp==3.17.0", "warp-lang==1.19.0"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.

@@ -106,10 +106,11 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
                 self.watch()
             below = self.worlds.step(self._act(obs, skill))
             taken += alive
-            obs = map_obs(lambda new, old: _update_rows(alive, new, old), below[0], obs)  # noqa: B023
+            rows = None if alive.all() else alive
+            obs = map_obs(lambda new, old: _update_rows(rows, new, old), below[0], obs)  # noqa: B023
             reward = reward + np.where(alive, below[1], 0.0)
             terminated, truncated = terminated | (below[2] & alive), truncated | (below[3] & alive)
-            infos = {name: _update_rows(alive, rows, infos.get(name)) for name, rows in below[4].items()}
+            infos = {name: _update_rows(rows, new, infos.get(name)) for name, new in below[4].items()}
             lost = lost | infos["diverged"]
         self._obs = obs
         for name, values in (("action_norm", np.linalg.norm(chosen, axis=1)), ("world_steps", taken)):
@@ -159,9 +160,9 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
         return self.agent.act(seen, skill, True).cpu().numpy()
 
 
-def _update_rows(alive: Array, new: Any, old: Any) -> Any:
-    """Take the rows of worlds that are alive from `new`, and the other rows from `old`."""
-    if old is None or alive.all() or not isinstance(new, np.ndarray) or np.shape(old) != new.shape:
+def _update_rows(alive: Array | None, new: Any, old: Any) -> Any:
+    """Take the rows of worlds that are alive from `new`, and the other rows from `old`; None: all are alive."""
+    if old is None or alive is None or not isinstance(new, np.ndarray) or np.shape(old) != new.shape:
         return new
     return np.where(alive.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 

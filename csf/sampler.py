@@ -80,12 +80,16 @@ class RolloutSampler:
             action = policy(obs_tensor(obs, self.device), skill, mode).cpu().numpy()
             obs, reward, terminated, truncated, info = self._call_env(self.env.step, action)
             terminal = terminated | truncated if self.terminal_at_limit else terminated
-            rows.put(t, alive, action, obs, reward, terminal, info)
+            # A slice is faster than a mask, and in most steps all worlds are alive.
+            rows.put(t, slice(None) if alive.all() else alive, action, obs, reward, terminal, info)
+            over = terminated | truncated | info["diverged"]
+            if not over.any():
+                continue
             diverged = info["diverged"] & alive
             for world in np.flatnonzero(diverged[:n]):
                 log.warning("world %d diverged at step %d; its episode is discarded", world, t)
             lost |= diverged
-            alive &= ~(terminated | truncated | lost)
+            alive &= ~over
             if not alive[:n].any():
                 break
         if lost[:n].all():
@@ -130,10 +134,10 @@ class _Rows:
         self.world_steps = np.zeros(worlds, np.int64)
 
     def start(self, obs: ObsArray, info: dict[str, Any]) -> None:
-        self.put_obs(0, np.ones(len(self.length), bool), obs)
+        self.put_obs(0, slice(None), obs)
         self.coord[:, 0] = info["coord"]
 
-    def put_obs(self, t: int, alive: np.ndarray, obs: ObsArray) -> None:
+    def put_obs(self, t: int, alive: np.ndarray | slice, obs: ObsArray) -> None:
         def write(rows: np.ndarray, new: np.ndarray) -> None:
             rows[alive, t] = new[alive]
 
@@ -142,7 +146,7 @@ class _Rows:
     def put(
         self,
         t: int,
-        alive: np.ndarray,
+        alive: np.ndarray | slice,
         action: np.ndarray,
         obs: ObsArray,
         reward: np.ndarray,
@@ -154,7 +158,7 @@ class _Rows:
         self.reward[alive, t], self.terminal[alive, t] = reward[alive], terminal[alive]
         self.coord[alive, t + 1] = info["coord"][alive]
         self.length[alive] = t + 1
-        self.world_steps[alive] += info.get("world_steps", np.ones_like(self.length))[alive]
+        self.world_steps[alive] += info["world_steps"][alive] if "world_steps" in info else 1
 
     def episodes(self, n: int, skills: Tensor) -> Episodes:
         obs = map_obs(lambda rows: torch.from_numpy(rows[:n]), self.obs)

@@ -267,9 +267,10 @@ def map_action(actions: Array, num_envs: int, low: Array, high: Array) -> Array:
     action = np.asarray(actions, np.float64)
     if action.shape != (num_envs, len(low)):
         raise WorldError(f"actions have shape {action.shape}; accepted: {(num_envs, len(low))}")
-    if not (finite := np.isfinite(action).all(1)).all():
-        raise WorldError(f"actions of worlds {np.flatnonzero(~finite).tolist()} are not finite")
-    return np.clip(low + (action + 1.0) * 0.5 * (high - low), low, high)
+    if not (finite := np.isfinite(action)).all():
+        raise WorldError(f"actions of worlds {np.flatnonzero(~finite.all(1)).tolist()} are not finite")
+    mapped = low + (action + 1.0) * 0.5 * (high - low)
+    return np.minimum(np.maximum(mapped, low, out=mapped), high, out=mapped)  # faster than np.clip
 
 
 def check_render_mode(mode: str | None) -> None:

@@ -174,7 +174,9 @@ def step_worlds(batch: Batch, substeps: int) -> Array:
     diverged = batch.warning[:, BAD_STATE, 1].any(1)
     # MuJoCo checks a state at the beginning of a step, so the final state is checked here.
     for state in (batch.bind("qpos"), batch.bind("qvel")):
-        diverged |= ~(np.abs(state) <= mujoco.mjMAXVAL).all(1)
+        valid = np.abs(state) <= mujoco.mjMAXVAL  # False for NaN
+        if not valid.all():
+            diverged |= ~valid.all(1)
     if diverged.any():
         batch.reset(np.flatnonzero(diverged))
     return diverged

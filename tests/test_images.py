@@ -268,7 +268,7 @@ def test_dads_says_that_it_takes_vectors_alone(kind: str) -> None:
 @every_kind
 def test_the_code_on_the_model_card_runs(kind: str) -> None:
     agent = agent_of("csf", kind)
-    text = export.card(agent, {"config": configure("agent=csf", *SMALL).tree}, {}, "mit", None)
+    text = export.card(agent, {"config": configure("agent=csf", *SMALL).tree}, {"results": {}}, "mit", None)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     loop = code[code.index("obs, info = worlds.reset") :]
     names = {"torch": torch, "agent": agent, "worlds": Pictures(kind), "skill": agent.sample_skills(3)}

@@ -14,6 +14,7 @@ from csf.backbones import Backbone, backbones
 from csf.core.compile import CapturedPolicy, Recorder
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
+from csf.core.packed import acting
 from csf.core.precision import Precision, computed_with, make_copies, refresh
 from csf.errors import ConfigError
 from csf.nets.encoder import OWN, Encoder, EncoderConfig, NetworkSpec, make_encoder
@@ -79,7 +80,7 @@ class Agent(nn.Module):
             )
         return found
 
-    @torch.no_grad()
+    @acting()
     def act(self, obs: AnyObs, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
         """[N, *O], [N, Z] -> actions [N, A] in [-1, 1]; `mode` selects the policy's mode instead of a sample.
 

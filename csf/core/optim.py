@@ -47,6 +47,8 @@ class Minimizer:
             fits = grad.dtype == param.dtype and grad.stride() == param.stride()
             param.grad = grad if fits else torch.empty_like(param).copy_(grad)
         self.adam.step()
+        # Fused Adam does not count its changes, by which copies of parameters are known to be outdated.
+        torch.autograd.graph.increment_version(self.params)
         refresh(self.params)
         return loss.detach()
 

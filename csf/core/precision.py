@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csf.core import packed
 from csf.core.products import multiply, use_onednn
 
 Precision = Literal["float32", "bf16", "bf16_all"]
@@ -26,8 +27,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
     copy = _copy(weight)
     if copy is None:
-        return multiply(x, weight, bias) if use_onednn(x, weight) else F.linear(x, weight, bias)
-    y = F.linear(x.to(copy.dtype), copy).to(x.dtype)
+        if not use_onednn(x, weight):
+            return F.linear(x, weight, bias)
+        return (packed.multiply if packed.packs(weight) else multiply)(x, weight, bias)
+    product = packed.multiply if packed.packs(copy) else F.linear
+    y = product(x.to(copy.dtype), copy).to(x.dtype)
     return y if bias is None else y + bias
 
 
