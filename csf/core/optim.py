@@ -15,9 +15,19 @@ from csf.core.precision import computed_with, refresh
 class Minimizer:
     """Fused Adam for one group of parameters; a step has no host sync."""
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
-        self.params = list(params)
-        self.adam = torch.optim.Adam(self.params, lr=lr, fused=True)
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, max_norm: float = 0.0
+    ) -> None:
+        """Create the optimizer.
+
+        Args:
+            params: parameters that a step changes.
+            lr: learning rate.
+            weight_decay: lambda; lambda times the parameter is added to its gradient, as in Adam, not AdamW.
+            max_norm: norm of the gradient of all parameters together, to which a larger one is scaled; 0: unlimited.
+        """
+        self.params, self.max_norm = list(params), max_norm
+        self.adam = torch.optim.Adam(self.params, lr=lr, weight_decay=weight_decay, fused=True)
 
     def step(self, loss: Tensor) -> Tensor:
         """Take one Adam step on `loss` [] for this group only; returns the loss, detached."""
@@ -27,6 +37,8 @@ class Minimizer:
             # this: the gradient of a convolution has the strides of its input.
             fits = grad.dtype == param.dtype and grad.stride() == param.stride()
             param.grad = grad if fits else torch.empty_like(param).copy_(grad)
+        if self.max_norm:
+            nn.utils.clip_grad_norm_(self.params, self.max_norm)
         self.adam.step()
         refresh(self.params)
         return loss.detach()
