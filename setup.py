@@ -15,6 +15,8 @@ EXTRAS = {
     # Its dependency labmaze has no wheel for Python 3.13; there, install scripts/lib/requirements-images.txt with
     # --no-deps.
     "pixels": ["dm_control>=1.0.50,<1.1; python_version < '3.13'"],
+    # Gymnasium's MuJoCo environments, such as Walker2d-v5, import it.
+    "gym": ["imageio>=2.14.1"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
