@@ -50,8 +50,8 @@ def adapted(env: gymnasium.Env[Any, Any]) -> Waiting:
 class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
     """A vector environment of Gymnasium with the attributes and methods of `envs.base.WorldsEnv`.
 
-    Actions are in [-1, 1], or one-hot if those of the environment are discrete. Finished worlds stay truncated until the caller resets them, while others continue. There
-    are no coordinates (C = 0) and no goals, so only rewards can be evaluated.
+    Actions are in [-1, 1], or one-hot if those of the environment are discrete. Finished worlds stay truncated until
+    the caller resets them, while others continue. There are no coordinates (C = 0) and no goals.
     """
 
     coord_dim = 0
@@ -134,7 +134,8 @@ def _translated(actions: Array, num_envs: int, space: Box | Discrete[Any]) -> Ar
         given = given.argmax(1)
     elif given.shape != (num_envs,) or given.dtype.kind not in "iu" or not ((given >= 0) & (given < count)).all():
         raise WorldError(
-            f"actions are {given.tolist()}; accepted: a one-hot row or an index below {count} for each of {num_envs} worlds"
+            f"actions are {given.tolist()}; accepted: a one-hot row or an index below {count} "
+            f"for each of {num_envs} worlds"
         )
     return np.asarray(given + space.start, space.dtype)
 

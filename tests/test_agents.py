@@ -24,7 +24,6 @@ from csf.agents.base import Prior
 from csf.core.optim import Minimizer
 from csf.types import Batch
 
-
 # Settings without which an option is refused, and options that are numbers, by method.
 NEEDS = {
     "slusd agent/backbone=sac agent.candidates=batch": "agent.bound=nwj",

@@ -85,15 +85,20 @@ def _conflicts(cfg: SLUSDConfig) -> Iterator[tuple[str, str, str]]:
             yield key, bound, f"0; with agent.bound={' or '.join(NORMALIZED)}, also other values"
     if cfg.mixup and cfg.candidates not in ("all", "batch"):
         yield "mixup", kind, "0; with agent.candidates=all or batch, also other values"
+    yield from _layer_conflicts(cfg, kind)
+
+
+def _layer_conflicts(cfg: SLUSDConfig, kind: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the conflicts that concern hidden layers and gradients."""
+    flat = "agent.critic=linear" if cfg.critic == "linear" else "" if cfg.hidden else "agent.hidden=[]"
     for key, off in (("dropout", "0"), ("spectral_norm", "false"), ("batch_norm", "false"), ("layer_norm", "false")):
-        if getattr(cfg, key) and not _hidden(cfg):
-            other = "agent.critic=linear" if cfg.critic == "linear" else "agent.hidden=[]"
-            yield key, other, f"{off}, because there are no hidden layers"
+        if flat and getattr(cfg, key):
+            yield key, flat, f"{off}, because there are no hidden layers"
     if cfg.batch_norm and cfg.layer_norm:
         yield "layer_norm", "agent.batch_norm=true", "false"
-    if cfg.gradient_penalty and cfg.penalty_over == "sample" and (cfg.candidates == "states" or cfg.batch_norm):
-        other = kind if cfg.candidates == "states" else "agent.batch_norm=true"
-        yield "penalty_over", other, "batch, because the loss of a transition depends on the others"
+    mixing = kind if cfg.candidates == "states" else "agent.batch_norm=true" if cfg.batch_norm else ""
+    if mixing and cfg.gradient_penalty and cfg.penalty_over == "sample":
+        yield "penalty_over", mixing, "batch, because the loss of a transition depends on the others"
 
 
 def _hidden(cfg: SLUSDConfig) -> tuple[int, ...]:

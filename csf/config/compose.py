@@ -247,7 +247,7 @@ def _environment(node: Mapping[str, Any]) -> dict[str, Any]:
         return dict(node)
     if "id" in node:
         raise ConfigError(
-            f"env.id is {node['id']}; accepted: with env=gym, the id of an environment that is not one of this package; "
+            f"env.id is {node['id']}; accepted: with env=gym, the id of an environment of another package; "
             f"without it, env={node['name']}"
         )
     given = checked(environment(str(node["name"])), dict(node), "env")

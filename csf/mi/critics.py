@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 Body = Callable[[Sequence[int]], nn.Module]  # creates a network from its layer widths [inputs, hidden..., outputs]
 
 
