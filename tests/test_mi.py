@@ -117,11 +117,13 @@ def test_a_bound_leaves_the_scores_alone(bound: Bound, scores: Tensor) -> None:
     assert torch.equal(scores, kept)
 
 
-@every_bound
-def test_a_dominating_score_gives_finite_values_and_gradients(bound: Bound) -> None:
-    for place in (0, 1):
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_dominating_score_gives_finite_values_and_gradients(name: str) -> None:
+    """The own score may be larger than those that exp overflows on, where it is not part of the mean."""
+    bound, own = BOUNDS[name], 80.0 if "of all" in name else 200.0
+    for place, score in ((0, own), (1, 80.0)):
         given = torch.zeros(2, 4)
-        given[0, place] = 80.0
+        given[0, place] = score
         given.requires_grad_()
         value = bound(given, torch.tensor([0, 1]))
         (gradient,) = torch.autograd.grad(value.sum(), given)
@@ -257,7 +259,7 @@ def test_a_critic_scores_every_pair_of_state_and_skill(name: str) -> None:
     assert (table.std(0) > 1e-4).all(), "states differ"
     assert (table.std(1) > 1e-4).all(), "skills differ"
     if name == "separable":
-        assert table.abs().max() <= 1
+        assert critic(1e4 * x, 1e4 * skills).abs().max() <= 1 + 1e-6
     if name == "linear":
         torch.testing.assert_close(critic(2 * x, skills) - table, table - critic(0 * x, skills))
 

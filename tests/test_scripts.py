@@ -31,7 +31,7 @@ LAUNCHERS = sorted(
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
 CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
-METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "visr"]
+METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "slusd", "visr"]
 
 
 def sh(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +112,7 @@ def test_a_script_names_the_methods_that_it_takes(script: str, words: list[str])
     done = sh(ROOT / script, *words, PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
     first = words[0] if words else ""
-    accepted = "csf, metra, diayn, dads, cic, visr" + (", scratch" if script in CONTROLLERS else "")
+    accepted = "csf, metra, diayn, dads, cic, visr, slusd" + (", scratch" if script in CONTROLLERS else "")
     assert done.stderr == f"csf: the method is '{first}'; accepted: {accepted}\n"
 
 

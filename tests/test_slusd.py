@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -12,21 +14,38 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import IMAGE, ROOT, batch, configure, make
+import yaml
+from conftest import IMAGE, ROOT, SMALL, SPEC, batch, configure, make
 from torch import Tensor
 
+import csf
 from csf.agents import Agent
+from csf.config.schema import Config
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.mi.bounds import info_nce, interpolated, tuba
-from csf.types import Batch
+from csf.sampler import RolloutSampler
+from csf.types import Batch, EnvSpec
+from csf.worlds import make_worlds
 
 WORDS = ["agent.skill_dim=5"]
 
 
-def build(*words: str, **more: Any) -> Agent:
+@functools.cache
+def composed() -> Config:
+    """The configuration that the tests vary; composing one for every case would take most of their time."""
+    return configure("agent=slusd", *SMALL, *WORDS)
+
+
+def varied(*words: str) -> Any:
+    """The section of the agent with some settings changed."""
+    pairs = (word.removeprefix("agent.").split("=") for word in words)
+    return dataclasses.replace(composed().agent, **{key: yaml.safe_load(value) for key, value in pairs})
+
+
+def build(*words: str, spec: EnvSpec = SPEC) -> Agent:
     torch.manual_seed(0)
-    return make("slusd", *WORDS, *words, **more)
+    return Agent(varied(*words), composed().backbone, spec)
 
 
 def sample(agent: Agent, size: int = 32) -> Batch:
@@ -173,7 +192,9 @@ def test_regularizers_of_the_loss_do_not_touch_the_reward(words: str) -> None:
 def test_the_gradient_penalty_counts_in_the_gradient() -> None:
     plain, penalized = build(), build("agent.gradient_penalty=5")
     given = sample(plain)
-    assert any(not torch.allclose(a, b) for a, b in zip(*(gradients(each, given) for each in (plain, penalized)), strict=True))
+    assert any(
+        not torch.allclose(a, b) for a, b in zip(*(gradients(each, given) for each in (plain, penalized)), strict=True)
+    )
 
 
 def test_clipping_limits_the_gradient_of_all_parameters_together() -> None:
@@ -213,7 +234,10 @@ def test_images_are_regularized_by_their_features() -> None:
     [
         (["candidates=batch"], "candidates is batch; accepted with agent.bound=ba: all; with agent.bound=nce, any"),
         (["candidates=states"], "candidates is states; accepted with agent.bound=ba: all"),
-        (["learned_baseline=true"], "learned_baseline is true; accepted with agent.bound=ba: false; with .*tuba or alpha"),
+        (
+            ["learned_baseline=true"],
+            "learned_baseline is true; accepted with agent.bound=ba: false; with .*tuba or alpha",
+        ),
         (["learned_baseline=true", "bound=nwj"], "learned_baseline is true; accepted with agent.bound=nwj: false"),
         (
             ["learned_baseline=true", "bound=tuba", "candidates=states"],
@@ -225,7 +249,10 @@ def test_images_are_regularized_by_their_features() -> None:
         (["dropout=0.5", "critic=linear"], "dropout is 0.5; accepted with agent.critic=linear: 0, because"),
         (["spectral_norm=true", "hidden=[]"], "spectral_norm is true; accepted with agent.hidden=.*: false, because"),
         (["batch_norm=true", "layer_norm=true"], "layer_norm is true; accepted with agent.batch_norm=true: false"),
-        (["gradient_penalty=1", "batch_norm=true"], "penalty_over is sample; accepted with agent.batch_norm=true: batch"),
+        (
+            ["gradient_penalty=1", "batch_norm=true"],
+            "penalty_over is sample; accepted with agent.batch_norm=true: batch",
+        ),
         (
             ["gradient_penalty=1", "bound=nwj", "candidates=states"],
             "penalty_over is sample; accepted with agent.candidates=states: batch",
@@ -244,7 +271,7 @@ def test_combinations_that_are_refused_when_the_configuration_is_read(words: lis
 @pytest.mark.parametrize("candidates", ["all", "batch", "fresh", "states"])
 def test_every_other_bound_takes_every_kind_of_candidates(bound: str, candidates: str) -> None:
     for critic in ("mlp", "linear", "separable", "concat"):
-        configure("agent=slusd", f"agent.bound={bound}", f"agent.candidates={candidates}", f"agent.critic={critic}")
+        varied(f"bound={bound}", f"candidates={candidates}", f"critic={critic}")
 
 
 # ---- learning
@@ -258,3 +285,48 @@ def train(folder: Path, *words: str) -> list[dict[str, float]]:
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+POINT = {
+    "classifier": ["agent.bound=ba", "agent.critic=mlp"],
+    "cosines": ["agent.bound=alpha", "agent.candidates=batch", "agent.critic=separable", "agent.temperature=0.1"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", POINT.values(), ids=POINT)
+def test_its_skills_reach_goals_on_the_plane_and_those_of_an_untrained_agent_do_not(
+    words: list[str], tmp_path: Path
+) -> None:
+    rows = train(tmp_path / "run", "env=point", *words)
+    first, last = rows[0], rows[-1]
+    assert (first["epoch"], last["epoch"]) == (0, 40)
+    assert last["eval/goal/distance"] < 0.7 < first["eval/goal/distance"]
+    assert last["eval/goal/hit_0.3"] > 0.25 > first["eval/goal/hit_0.3"]
+    assert last["eval/coverage"] > 5 * first["eval/coverage"]
+    assert last["bound/accuracy"] > 4 / 16
+
+
+CAR = ["env=gym", "env.max_steps=200", "task=quick", "agent.skill_dim=10", "agent.hidden=[64,64]", "agent.lr=3e-3"]
+CAR += ["agent.backbone.hidden=[64,64]", "agent.backbone.init_alpha=0.01", "task.updates_per_epoch=50"]
+CAR += ["task.batch_size=128", "task.min_replay_size=1600", "task.epochs=60"]
+
+
+def told_apart(agent: Agent) -> float:
+    """Fraction of states in new episodes from which the critic identifies the skill."""
+    worlds = make_worlds({"name": agent.spec.id, "max_steps": 200}, 20)
+    sampler = RolloutSampler(worlds, agent.spec, 5, "cpu")
+    steps = sampler.collect(agent.act, agent.objective.evaluation_skills(20)).transitions()
+    with torch.no_grad():
+        scores = agent.objective.represent(steps.next_obs)
+    assert scores is not None
+    return (scores.argmax(-1) == steps.skill.argmax(-1)).float().mean().item()
+
+
+@pytest.mark.slow
+def test_skills_of_the_mountain_car_can_be_told_apart(tmp_path: Path) -> None:
+    """Three times as often as by chance, 1 / 10."""
+    train(tmp_path / "trained", *CAR)
+    assert told_apart(csf.load(tmp_path / "trained")) > 0.3
+    train(tmp_path / "untrained", *CAR, "task.epochs=1", "task.min_replay_size=100000")
+    assert told_apart(csf.load(tmp_path / "untrained")) < 0.2
