@@ -61,7 +61,7 @@ def sample(agent: Agent, size: int = 32) -> Batch:
 def test_the_classifier_with_all_skills_is_diayn() -> None:
     slusd, diayn = build().objective, make("diayn", *WORDS).objective
     theirs: Any = diayn
-    layers = dict(slusd.critic.net.state_dict())  # type: ignore[union-attr,operator]
+    layers = dict(slusd.critic.net.state_dict())  # type: ignore[union-attr]
     theirs.discriminator.load_state_dict(layers)
     given = batch(build())
     torch.testing.assert_close(slusd.loss(given)[0], diayn.loss(given)[0])
