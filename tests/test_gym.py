@@ -159,6 +159,8 @@ def test_random_actions_have_about_the_entropy_of_a_standard_normal() -> None:
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
     episodes = sampler.collect(random_policy(spec, 5), torch.zeros(48, 0), True, 5)
     found = StateEntropy(5)(sampler, episodes)["eval/state_entropy"]
+    torch.manual_seed(8)
+    assert StateEntropy(5)(sampler, episodes)["eval/state_entropy"] == found, "from 2,000 of 2,880 states"
     assert found == pytest.approx(np.log(2 * np.pi * np.e), abs=0.6)
 
 

@@ -6,11 +6,12 @@ import copy
 import dataclasses
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from csf.config.schema import Config
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.mi.bounds import info_nce, interpolated, tuba
+from csf.mi.regularizers import Mixup
 from csf.sampler import RolloutSampler
 from csf.types import Batch, EnvSpec
 from csf.worlds import make_worlds
@@ -217,6 +219,16 @@ def test_weight_decay_and_clipping_are_those_of_pytorch() -> None:
         torch.nn.utils.clip_grad_norm_([theirs], 0.5)
         adam.step()
     torch.testing.assert_close(ours, theirs)
+
+
+def test_mixup_mixes_the_targets_of_states_that_it_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    mix = Mixup(torch.tensor(0.3), torch.arange(32).flip(0))
+    monkeypatch.setattr(Mixup, "draw", lambda *_: mix)
+    agent = build("agent.mixup=0.4")
+    given, objective = sample(agent), cast(Any, agent.objective)
+    states, skills = (0.3 * rows + 0.7 * rows.flip(0) for rows in (given.next_obs, given.skill))
+    want = (skills * objective.represent(states).log_softmax(-1)).sum(-1).mean() + math.log(5)
+    torch.testing.assert_close(objective.loss(given)[0], -want)
 
 
 def test_images_are_regularized_by_their_features() -> None:
