@@ -22,6 +22,7 @@ from csf.core.compile import Captured, unchanged
 from csf.learners import captured, rollout
 from csf.learners.captured import LONGEST, CapturedSteps, per_replay
 from csf.learners.replay import ReplayLearner
+from csf.replay import buffer
 
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -29,7 +30,7 @@ every_case = pytest.mark.parametrize("case", CASES)
 @pytest.fixture
 def device_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a batch are drawn as they are on a GPU, where their bound is read on the device."""
-    for module in (replay, rollout):
+    for module in (buffer, rollout):
         monkeypatch.setattr(module, "random_rows", lambda size, count, n: replay.rows_below(count, n))
     monkeypatch.setattr(captured, "LONGEST", 3)  # so that an epoch takes two replays
 
