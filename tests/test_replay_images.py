@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import SPEC
+from conftest import SPEC, make
 from test_replay import through_a_file
 
 import envs
+from csf.learners import EpochBudget
+from csf.learners import replay as learner_module
+from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners.replay import ReplayLearner
+from csf.learners.updates import make_steps
 from csf.replay import ReplayBuffer, buffer
 from csf.replay.stacks import newest
 from csf.replay.upload import AHEAD, Upload
@@ -352,3 +357,55 @@ def test_the_images_of_worlds_are_stored_once() -> None:
     assert torch.equal(found.obs, torch.cat([seen[0, :STEPS], seen[1, :3]]))
     assert torch.equal(found.next_obs, torch.cat([seen[0, 1:], seen[1, 1:4]]))
     assert buffer.ROWS == ("obs", "action", "reward", "terminal")
+
+
+# ---- where a learner keeps it
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The free bytes of a GPU that there need not be."""
+    memory = {"free": 0}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (memory["free"], 10**12))
+    return memory
+
+
+BUDGET = EpochBudget(episodes_per_epoch=1, updates_per_epoch=2, batch_size=4, replay_size=1000, min_replay_size=1)
+
+
+def learner_on_cuda(spec: EnvSpec) -> ReplayLearner:
+    agent = make("csf", spec=dataclasses.replace(spec, obs_shape=(64, 64, 9) if spec.has_image else spec.obs_shape))
+    return ReplayLearner(agent, BUDGET, "cuda")
+
+
+def test_images_that_do_not_fit_on_the_gpu_are_kept_in_host_memory(
+    gpu: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Steps are then taken one by one, since a graph cannot read what the host changes; acting stays a graph."""
+    gpu["free"] = 20_000_000  # the buffer takes 14 MB
+    learner = learner_on_cuda(IMAGE)
+    assert (learner.replay.storage.type, learner.replay.device.type) == ("cpu", "cuda")
+    assert caplog.messages == [
+        "the replay buffer is in host memory, because 1,000 transitions take 0.0 GB and the GPU has 0.0 GB free; "
+        "gradient steps run without CUDA graphs"
+    ]
+    learner.capture()
+    assert learner.make_steps is make_steps
+    assert isinstance(learner.act, CapturedPolicy)
+
+
+@pytest.mark.parametrize(("spec", "free"), [(IMAGE, 30_000_000), (SPEC, 0)], ids=["images that fit", "vectors"])
+def test_everything_else_is_kept_on_the_gpu(spec: EnvSpec, free: int, gpu: dict[str, int]) -> None:
+    gpu["free"] = free
+    with pytest.MonkeyPatch.context() as patch:
+        made: list[Any] = []
+
+        def build(size: int, spec: EnvSpec, dim: int, device: Any, storage: Any = None) -> Any:
+            made.append((torch.device(device).type, None if storage is None else torch.device(storage).type))
+            return ReplayBuffer(size, spec, dim, "meta" if device == "meta" else "cpu")
+
+        patch.setattr(learner_module, "ReplayBuffer", build)
+        learner = learner_on_cuda(spec)
+        learner.capture()
+    assert made[-1] == ("cuda", "cuda")
+    assert isinstance(learner.make_steps, CapturedSteps)

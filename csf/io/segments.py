@@ -10,7 +10,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segments:
-    """The files of a growing state, oldest first; iterating reads one after another."""
+    """The files of a growing state, oldest first; iterating reads one after another. Equal if the contents are."""
 
-    folder: Path
+    folder: Path = field(compare=False)
     listed: tuple[Segment, ...]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
