@@ -1,4 +1,4 @@
-"""The plane observed as images: where the point is drawn, how images are stacked, and that all else is as in `point`."""
+"""The plane observed as images: where the point is drawn, how images are stacked, and what is as in `point`."""
 
 from __future__ import annotations
 
