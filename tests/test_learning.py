@@ -102,7 +102,7 @@ REACHED = 0.8  # of goals
 
 @pytest.mark.long
 def test_it_learns_to_reach_goals_on_the_plane_from_images_and_untrained_it_does_not(tmp_path: Path) -> None:
-    """About two minutes on two cores."""
+    """A few minutes on two cores."""
     folder = train(tmp_path / "run", "agent=csf", "env=point_pixels", "threads=2", program=["-c", SMALL_ENCODER])
     found = [row for row in read(folder) if "eval/goal/hit_0.3" in row]
     assert found[0]["epoch"] == 0
