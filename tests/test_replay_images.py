@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SPEC, make
+from runs import different
 from test_replay import through_a_file
 
 import envs
@@ -230,6 +231,7 @@ def test_a_restored_buffer_goes_on_bit_for_bit(spec: EnvSpec, history: list[list
     other.load_full_state(through_a_file(one.full_state()))
     for _ in range(8):
         assert len(one) == len(other)
+        assert different(one.full_state(), other.full_state()) == []
         if len(one):
             assert_equal(stored(one), stored(other))
             torch.manual_seed(1)
