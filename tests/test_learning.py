@@ -93,7 +93,7 @@ def method_of(folder: Path) -> str:
 # The program with an encoder that is large enough for a disc on tiles.
 SMALL_ENCODER = """
 import csf.nets.encoder
-csf.nets.encoder.CHANNELS = (8, 16, 16, 16)
+csf.nets.encoder.CHANNELS = (8, 16, 32, 32)
 from csf import train
 train.main()
 """
