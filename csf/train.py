@@ -64,6 +64,7 @@ class Run:
     def __init__(self, cfg: Config, device: torch.device, skills: Skills | None = None) -> None:
         self.cfg, self.device = cfg, device
         self.opened = ExitStack()  # resources to close, also if building a later part fails
+        self.saved: checkpoint.Saved = {}  # files of the newest checkpoint
         try:
             self._make(cfg, device, skills)
         except BaseException:
@@ -161,6 +162,8 @@ class Run:
         if self.counters.epoch >= epochs:
             say(f"already finished: {self.counters.epoch} of {epochs} epochs; results are in {where}")
             return 0
+        if note := checkpoint.describe_size(self.dir.checkpoints, self.parts):
+            say(note)
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
         # A thread that waits for a GPU or shares the cores with collecting is idle by design.
         watched = self.device.type == "cpu" and not self.cfg.task.overlap
@@ -196,6 +199,7 @@ class Run:
         if changed := differences(kept, self.cfg.tree):
             raise CheckpointError(f"{path} belongs to a run with another configuration: {changed}")
         checkpoint.restore(state, self.parts, self.device)
+        self.saved.update(checkpoint.saved_in(state))
         self.trainer.results.update(state["results"])
         say(f"resuming after epoch {self.counters.epoch} of {self.cfg.task.epochs} from {path}")
 
@@ -213,7 +217,7 @@ class Run:
         folder, epoch = self.dir.checkpoints, self.counters.epoch
         # The policy first: a run that is killed in between repeats this epoch and then writes both files.
         policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts, self.cfg.task.keep_critics)
-        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device)
+        checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device, self.saved)
         checkpoint.prune(folder)
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -136,6 +136,7 @@ class EnvSpec:
     vector_dim: int = 0  # length of the vector in a dict observation; 0: observations are not dicts
     renderer: str | None = None  # of image observations; None: not known, or observations are vectors
     quality: str | None = None  # of image observations
+    frames: int = 1  # images that an image observation stacks along its last axis, oldest first
 
     @property
     def has_image(self) -> bool:
@@ -298,4 +299,32 @@ class Stateful(Protocol):
 
     def load_full_state(self, state: dict[str, Any]) -> None:
         """Restore a state returned by `full_state`."""
+        ...
+
+
+@runtime_checkable
+class Growing(Stateful, Protocol):
+    """A component with a large state of numbered rows, of which a checkpoint saves only those added since the last.
+
+    Its full state is its head state with the key "segments", which iterates over consecutive results of `take`.
+    """
+
+    capacity: int  # largest number of rows
+    nbytes: int  # size of the full state at capacity
+    total: int  # number of rows ever added
+
+    def start(self) -> int:
+        """Number of the first row that has to be saved."""
+        ...
+
+    def ends(self) -> list[int]:
+        """Numbers at which a segment may end and the next one begin, ascending; the last is `total`."""
+        ...
+
+    def take(self, begin: int, end: int) -> dict[str, Any]:
+        """Rows from number `begin` to before `end`, as tensors and plain data."""
+        ...
+
+    def head_state(self) -> dict[str, Any]:
+        """The state without the rows."""
         ...

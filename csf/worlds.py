@@ -112,6 +112,7 @@ def describe(worlds: Worlds, name: str) -> EnvSpec:
         vector_dim=vector_dim,
         renderer=getattr(worlds, "renderer", None),
         quality=getattr(worlds, "quality", None),
+        frames=int(getattr(worlds, "frames", 1)),
     )
 
 

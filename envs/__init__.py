@@ -32,6 +32,7 @@ _MODULES = {
     "humanoid": ("humanoid", "Humanoid"),
     "kitchen": ("kitchen", "Kitchen"),
     "point": ("point", "Point"),
+    "point_pixels": ("point_pixels", "PointPixels"),
     "quadruped": ("quadruped", "Quadruped"),
     "robobin": ("robobin", "Robobin"),
     "ant_multi_goal": ("tasks.ant_multi_goal", "AntMultiGoal"),
@@ -61,10 +62,10 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
     """Creates a vector environment without autoreset, with the attributes of `envs.base.WorldsEnv`.
 
     Args:
-        name: An environment ("ant", "half_cheetah", "point"; with image observations: "quadruped", "humanoid",
-            "kitchen", "robobin"), a task on one of them ("ant_multi_goal", "half_cheetah_goal",
-            "half_cheetah_hurdle", "humanoid_goal", "point_two_goals", "quadruped_goal"), or any Gymnasium id, such as
-            "Pendulum-v1".
+        name: An environment ("ant", "half_cheetah", "point"; with image observations: "point_pixels",
+            "quadruped", "humanoid", "kitchen", "robobin"), a task on one of them ("ant_multi_goal",
+            "half_cheetah_goal", "half_cheetah_hurdle", "humanoid_goal", "point_two_goals", "quadruped_goal"), or any
+            Gymnasium id, such as "Pendulum-v1".
         num_envs: N, the number of worlds.
         **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, which replaces its time limit.
 

@@ -42,6 +42,8 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
 
     Attributes, besides those of `Measured`:
         max_steps: Number of steps per episode.
+        frames: Number of images that an image observation stacks along its last axis, oldest first. A stack holds the
+            images of the last steps, and those before an episode's first image are copies of it.
         reset_options: Names of the options that `reset` accepts.
         obs_mean: [O] float64, the mean that normalizes the vector, or None if it is not normalized.
         obs_std: [O] float64, the standard deviation that normalizes the vector, or None.
@@ -62,6 +64,7 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
     version: str = "v0"
     renderer: str | None = None
     quality: str | None = None
+    frames: int = 1
     obs_mean: Array | None = None
     obs_std: Array | None = None
 

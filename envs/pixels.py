@@ -8,24 +8,18 @@ from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box
 from mujoco.batch import Batch
 
 from envs.base import WorldsEnv, at_least, choice
 from envs.observations import Array
 from envs.painting import Marks, Painters, Quality
 from envs.rays import Rays
+from envs.stack import FRAMES, SIZE, FrameStack, stacks, still
 from envs.vector import CURRENT, NOTHING, step_worlds, usable_cores
-
-SIZE = 64  # height and width of an observed image in pixels
-FRAMES = 3  # images per observation
 
 
 class PixelVectorEnv(WorldsEnv):
-    """N MuJoCo worlds with image observations [64, 64, 9] uint8.
-
-    An observation stacks the images after the last three steps along the last axis, oldest first. After a reset it
-    holds the first image three times, so a stack never contains images of two episodes.
+    """N MuJoCo worlds with image observations [64, 64, 9] uint8, which are stacked by `envs.stack.FrameStack`.
 
     Subclasses implement the dynamics; this class renders.
 
@@ -37,6 +31,7 @@ class PixelVectorEnv(WorldsEnv):
         dt: Seconds per environment step.
     """
 
+    frames = FRAMES
     camera: ClassVar[str]
     _qpos: Array  # [N, nq], current positions
 
@@ -74,8 +69,7 @@ class PixelVectorEnv(WorldsEnv):
             WorldError: If a value is not accepted.
             DependencyNotInstalled: If the renderer is not installed.
         """
-        space = Box(0, 255, (SIZE, SIZE, 3 * FRAMES), np.uint8)
-        super().__init__(num_envs, max_steps, goal_range, space, bounds, render_mode, render_size)
+        super().__init__(num_envs, max_steps, goal_range, stacks(), bounds, render_mode, render_size)
         choice("renderer", renderer, ("gl", "warp"))
         choice("quality", quality, ("paper", "fast"))
         self.renderer, self.quality = renderer, quality
@@ -89,7 +83,7 @@ class PixelVectorEnv(WorldsEnv):
         else:
             self._painters = Rays(model, self.camera, SIZE, quality, num_envs)
         self._video: Painters | None = None  # created by the first call of render()
-        self._stack = np.zeros((num_envs, *space.shape), np.uint8)
+        self._stack = FrameStack(num_envs)
         self._named_obs: Array | None = None  # rendered when the first goal is drawn
 
     @abstractmethod
@@ -131,25 +125,23 @@ class PixelVectorEnv(WorldsEnv):
 
     def _still(self, qpos: Array) -> Array:
         """Render the states qpos [n, nq], each repeated three times: observations [n, 64, 64, 9] uint8."""
-        return np.tile(self._painters.paint(qpos), FRAMES)
+        return still(self._painters.paint(qpos))
 
     def _restart(self, ids: Array) -> None:
         self._begin(ids)
-        self._stack[ids] = self._still(self._qpos[ids])
+        self._stack.restart(ids, self._painters.paint(self._qpos[ids]))
 
     def _put(self, ids: Array, state: tuple[Array, ...]) -> None:
         self._set(ids, state)
-        self._stack[ids] = self._still(self._qpos[ids])
+        self._stack.restart(ids, self._painters.paint(self._qpos[ids]))
 
     def _advance(self, action: Array) -> Array:
         diverged = self._move(action)
-        self._stack[..., :-3] = self._stack[..., 3:].copy()
-        self._stack[..., -3:] = self._painters.paint(self._qpos)
-        self._stack[diverged] = np.tile(self._stack[diverged][..., -3:], FRAMES)
+        self._stack.push(self._painters.paint(self._qpos), diverged)
         return diverged
 
     def _obs(self) -> Array:
-        return self._stack.copy()
+        return self._stack.read()
 
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
         if self._video is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from envs.base import WorldsEnv
 from envs.observations import Array, vectors
-from envs.plane import picture
+from envs.plane import Canvas
 from envs.single import one_world
 
 
@@ -20,6 +22,7 @@ class PointVectorEnv(WorldsEnv):
     success_radii = (0.3,)
     coverage_cell = 0.25
     direction_radius = 1.0
+    space: ClassVar[Box] = vectors(2)  # of observations
 
     def __init__(
         self,
@@ -43,7 +46,8 @@ class PointVectorEnv(WorldsEnv):
             WorldError: If a value is not accepted.
         """
         bounds = np.array([[-1.0, 1.0]] * 2)
-        super().__init__(num_envs, max_steps, goal_range, vectors(2), bounds, render_mode, render_size)
+        super().__init__(num_envs, max_steps, goal_range, self.space, bounds, render_mode, render_size)
+        self.reach = 0.1 * max_steps  # the largest distance that an episode can cover
         self._position = np.zeros((num_envs, 2))
 
     def goals(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -65,9 +69,9 @@ class PointVectorEnv(WorldsEnv):
         return np.zeros(self.num_envs, bool)
 
     def _pictures(self, goal: Array | None) -> Iterator[Array]:
-        reach = 0.1 * self.max_steps  # the largest distance that an episode can cover
+        canvas, radius = Canvas(self.render_size, self.reach), self.success_radii[0]
         for i, position in enumerate(self._position):
-            yield picture(self.render_size, reach, position, None if goal is None else goal[i], self.success_radii[0])
+            yield canvas.draw(position, 0.05 * self.reach, None if goal is None else goal[i], radius)
 
     def _obs(self) -> Array:
         return self._position.astype(np.float32)

@@ -28,6 +28,8 @@ from csf.hierarchy import SkillVectorEnv
 from csf.learners import captured, rollout
 from csf.learners.captured import LONGEST, CapturedSteps, per_replay
 from csf.learners.replay import ReplayLearner
+from csf.replay import buffer
+from csf.types import map_obs
 from envs import make_vec
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -36,7 +38,7 @@ every_case = pytest.mark.parametrize("case", CASES)
 @pytest.fixture
 def device_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a batch are drawn as they are on a GPU, where their bound is read on the device."""
-    for module in (replay, rollout):
+    for module in (buffer, rollout):
         monkeypatch.setattr(module, "random_rows", lambda size, count, n: replay.rows_below(count, n))
     monkeypatch.setattr(captured, "LONGEST", 3)  # so that an epoch takes two replays
 
@@ -136,13 +138,13 @@ def test_captured_acting_is_acting(case: str) -> None:
         obs, skill = observe(agent.spec, 4), agent.objective.sample_skills(4)
         torch.manual_seed(epoch)
         with torch.no_grad():
-            want, after = agent.backbone.act(obs, skill, mode, agent.objective), torch.get_rng_state()
+            want, after = agent.backbone.act(agent.encode(obs), skill, mode, agent.objective), torch.get_rng_state()
         torch.manual_seed(epoch)
         found = learner.act(obs, skill, mode)
         assert torch.equal(found, want)
         assert torch.equal(torch.get_rng_state(), after)
         kept = found.clone()
-        learner.act(torch.zeros_like(obs), skill, mode)
+        learner.act(map_obs(torch.zeros_like, obs), skill, mode)
         assert torch.equal(found, kept), "the next call writes into what the last one returned"
         learn(learner, range(epoch, epoch + 1))  # the policy changes where it is
 

@@ -363,19 +363,21 @@ def test_logs_that_cannot_be_opened_are_told_in_one_line(whole: entry.Run) -> No
 
 
 def test_a_policy_is_there_for_every_full_state(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is killed in between, so the policy is written first."""
+    """Whatever is killed in between, so the policy is written first, and the list of transitions after them."""
     written, write = [], files.write
 
     def remember(path: Path, dump: Any) -> None:
-        written.append(path.name)
+        written.append("transitions" if path.suffix == ".segment" else path.name)
         write(path, dump)
 
     monkeypatch.setattr(files, "write", remember)
     whole.train()
-    assert written[:4] == [
+    assert written[:6] == [
         "policy_000001.safetensors",
+        "transitions",
         "epoch_000001.pt",
         "policy_000002.safetensors",
+        "transitions",
         "epoch_000002.pt",
     ]
 

@@ -30,6 +30,7 @@ from csf.learners.updates import make_steps
 from csf.pretrained import Skills
 from csf.sampler import RolloutSampler
 from csf.train import Run
+from csf.types import map_obs
 from csf.worlds import describe
 from envs import make_vec
 
@@ -132,10 +133,14 @@ def test_captured_acting_agrees_with_acting(case: str, mode: bool) -> None:
     learner = build(case, True, CUDA)
     agent = learner.agent
     for seed in range(3):
-        obs, skill = observe(agent.spec, 4).to(CUDA), agent.objective.sample_skills(4)
+        obs = map_obs(lambda rows: rows.to(CUDA), observe(agent.spec, 4))
+        skill = agent.objective.sample_skills(4)
         torch.manual_seed(seed)
         with torch.no_grad():
-            want, after = agent.backbone.act(obs, skill, mode, agent.objective), torch.cuda.get_rng_state()
+            want, after = (
+                agent.backbone.act(agent.encode(obs), skill, mode, agent.objective),
+                torch.cuda.get_rng_state(),
+            )
         torch.manual_seed(seed)
         found = learner.act(obs, skill, mode)
         torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return train(exp / "run", f"agent={request.param}", "env=point", "task.epochs=40")
 
 
-def train(folder: Path, *words: str) -> Path:
+def train(folder: Path, *words: str, program: Sequence[str] = ("-m", "csf.train")) -> Path:
     """A run by the program that users run."""
-    settings = [*words, f"exp_dir={folder.parent}", f"run_name={folder.name}", "device=cpu", "threads=1"]
+    settings = ["device=cpu", "threads=1", *words, f"exp_dir={folder.parent}", f"run_name={folder.name}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "csf.train", *settings]
+    command = [sys.executable, *program, *settings]
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return folder
@@ -85,3 +86,18 @@ def test_a_controller_over_untrained_skills_does_not(folder: Path) -> None:
 
 def method_of(folder: Path) -> str:
     return str(yaml.safe_load((folder / "config.yaml").read_text())["agent"]["name"])
+
+
+# ---- the plane observed as images
+
+REACHED = 0.8  # of goals
+
+
+@pytest.mark.long
+def test_it_learns_to_reach_goals_on_the_plane_from_images_and_untrained_it_does_not(tmp_path: Path) -> None:
+    """A few minutes on two cores."""
+    folder = train(tmp_path / "run", "agent=csf", "env=point_pixels", "threads=2")
+    found = [row for row in read(folder) if "eval/goal/hit_0.3" in row]
+    assert found[0]["epoch"] == 0
+    assert found[0]["eval/goal/hit_0.3"] <= REACHED
+    assert found[-1]["eval/goal/hit_0.3"] > REACHED

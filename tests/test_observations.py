@@ -16,7 +16,7 @@ import envs
 from envs.base import WorldsEnv
 from envs.errors import WorldError
 from envs.observations import Array, Obs, vectors
-from envs.plane import picture
+from envs.plane import Canvas
 from envs.single import OneWorldEnv, one_world
 from envs.tasks.base import GoalTask
 
@@ -50,7 +50,7 @@ class Plane(WorldsEnv):
         vector = place.astype(np.float32)
         if self.kind == "vector":
             return vector
-        image = np.stack([picture(64, 2.0, each) for each in place])
+        image = np.stack([Canvas(64, 2.0).draw(each, 0.1) for each in place])
         return image if self.kind == "image" else {"image": image, "vector": vector}
 
     def _restart(self, ids: Array) -> None:
@@ -64,7 +64,7 @@ class Plane(WorldsEnv):
         return np.zeros(self.num_envs, bool)
 
     def _pictures(self, goal: Array | None) -> Iterator[Array]:
-        return (picture(self.render_size, 2.0, each) for each in self._position)
+        return (Canvas(self.render_size, 2.0).draw(each, 0.1) for each in self._position)
 
     def _obs(self) -> Obs:
         return self._goal_obs(self._position)

@@ -145,7 +145,7 @@ def test_who_is_at_the_goal_needs_no_arrow(worlds_of: Callable[..., Any], drawn:
 
 
 def test_a_point_is_a_disc_on_tiles() -> None:
-    picture = plane.picture(100, 2.0, np.array([1.0, 1.0]), np.array([-1.0, 1.0]), 0.3)
+    picture = plane.Canvas(100, 2.0).draw(np.array([1.0, 1.0]), 0.1, np.array([-1.0, 1.0]), 0.3)
     assert picture[25, 75].tolist() == [round(255 * c) for c in BODY]
     assert picture[25, 25].tolist() == [round(255 * (0.5 * g + 0.5 * f)) for g, f in zip(GOAL, FLOOR[1], strict=True)]
     assert like(picture, BODY).sum() == pytest.approx(np.pi * 2.5**2, rel=0.3)

@@ -19,6 +19,8 @@ from runs import TINY, different, reached, rows, train, wait_for_epoch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from csf.io import checkpoint, files
+from csf.replay import ReplayBuffer
+from csf.types import EnvSpec
 
 EPOCHS = 60
 BUDGET = (f"task.epochs={EPOCHS}", "task.save_every=4")
@@ -44,9 +46,17 @@ def command(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def states(folder: Path) -> dict[str, dict[str, Any]]:
-    """All of the full checkpoints but where they were written, and how long the logs were."""
+    """All of the full checkpoints but where they were written, and how long the logs were.
+
+    The replay buffer's files depend on when a run was saved before, so they are compared as a buffer that reads them.
+    """
     found = {path.name: checkpoint.load(path) for path in (folder / "checkpoints").glob("*.pt")}
     for state in found.values():
+        parts = state["parts"]
+        dim = state["config"]["agent"]["skill_dim"]
+        replay = ReplayBuffer(parts["replay"]["capacity"], EnvSpec(**state["spec"]), dim, "cpu")
+        replay.load_full_state(parts["replay"])
+        parts["replay"] = replay.full_state()
         del state["config"]["exp_dir"], state["config"]["run_name"], state["parts"]["logger"]
     return found
 

@@ -1,13 +1,17 @@
-"""Full checkpoints: one file with everything that a run needs to resume, which loads without executing code."""
+"""Full checkpoints: a file with everything that a run needs to resume, which loads without executing code.
+
+The rows of a replay buffer are in files beside it, which the checkpoints of a run share (`csf.io.segments`).
+"""
 
 from __future__ import annotations
 
 import logging
 import platform
+import shutil
 import subprocess
 import zipfile
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,12 +22,14 @@ import torch
 
 from csf import __version__
 from csf.errors import CheckpointError
-from csf.io import files
-from csf.types import Stateful
+from csf.io import files, segments
+from csf.io.segments import Segment, Segments
+from csf.types import Growing, Stateful
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # in format 1, the file has the replay buffer as well
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
 KEEP = 2  # full checkpoints; the older one is used if the newer is damaged
 KEEP_POLICY_EVERY = 1000  # epochs; other policies are kept if `milestones` has their epoch, or with a full checkpoint
@@ -47,23 +53,50 @@ def provenance() -> dict[str, str]:
     return versions
 
 
-def save(path: Path, parts: Mapping[str, Stateful], facts: Mapping[str, Any], device: torch.device) -> None:
-    """Write the full state of all parts, the random states and plain `facts` atomically.
+Saved = MutableMapping[str, tuple[Segment, ...]]  # files with the rows of each growing part, by its name
 
-    The random states are those of the CPU and of the run's `device`.
+
+def save(
+    path: Path,
+    parts: Mapping[str, Stateful],
+    facts: Mapping[str, Any],
+    device: torch.device,
+    saved: Saved | None = None,
+) -> None:
+    """Write the full state of all parts, the random states and plain `facts`.
+
+    The random states are those of the CPU and of the run's `device`. A killed process leaves earlier checkpoints.
+
+    Args:
+        path: path of the file; rows of growing parts are in folders beside it, each with the name of its part.
+        parts: parts by name.
+        facts: more plain data.
+        device: device of the run.
+        saved: files of the run's previous checkpoint in the same folder, replaced by those of the new one; None: all
+            rows are written.
 
     Raises:
-        CheckpointError: if the file cannot be written; an earlier file is unchanged.
+        CheckpointError: if a file cannot be written; earlier checkpoints are unchanged.
     """
     rng: dict[str, Any] = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state(device)
-    state = {"format": FORMAT, "parts": {name: part.full_state() for name, part in parts.items()}, "rng": rng}
+    written: dict[str, Segments] = {}
+    states: dict[str, Any] = {}
+    for name, part in parts.items():
+        if isinstance(part, Growing):
+            written[name] = segments.save(path.parent / name, part, (saved or {}).get(name, ()))
+            states[name] = {**part.head_state(), "segments": written[name].plain()}
+        else:
+            states[name] = part.full_state()
+    state = {"format": FORMAT, "parts": states, "rng": rng}
     files.write(path, lambda file: torch.save({**state, **facts}, file))
+    if saved is not None:
+        saved.update({name: each.listed for name, each in written.items()})
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a full checkpoint without executing code from it.
+    """Read a full checkpoint without executing code from it; the rows of its growing parts are read when iterated.
 
     Raises:
         CheckpointError: if there is no such file, it is damaged or of another program, or has another format.
@@ -81,13 +114,29 @@ def load(path: Path) -> dict[str, Any]:
         reason = "it holds more than tensors and plain data" if foreign else files.reason_of(error)[:120]
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({reason})") from error
     kept = state.get("format") if isinstance(state, dict) else None
-    if kept != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {kept}; this version reads {FORMAT}")
+    if kept not in READABLE:
+        accepted = " and ".join(map(str, READABLE))
+        raise CheckpointError(f"{path} has checkpoint format {kept}; this version reads {accepted}")
+    try:
+        for name, part in _growing(state).items():
+            part["segments"] = Segments(path.parent / name, tuple(Segment(**each) for each in part["segments"]))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint of this program ({error})") from error
     return state
 
 
+def _growing(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the states of growing parts by name."""
+    return {name: part for name, part in state["parts"].items() if "segments" in part}
+
+
+def saved_in(state: Mapping[str, Any]) -> Saved:
+    """Return the files of a loaded checkpoint, which the next one in the same folder can use."""
+    return {name: part["segments"].listed for name, part in _growing(state).items()}
+
+
 def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest full checkpoint in a folder that can be read; None if there are no checkpoints.
+    """Return the newest full checkpoint in a folder that is undamaged; None if there are no checkpoints.
 
     Raises:
         CheckpointError: if there are checkpoints, but none can be read.
@@ -95,7 +144,10 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     errors = []
     for path in reversed(found(folder, FULL).values()):
         try:
-            return path, load(path)
+            state = load(path)
+            for part in _growing(state).values():
+                part["segments"].check()
+            return path, state
         except CheckpointError as error:
             log.warning("%s; trying the previous checkpoint", error)
             errors.append(str(error))
@@ -116,8 +168,22 @@ def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: tor
         torch.cuda.set_rng_state(saved[0] if isinstance(saved, list) else saved, device)
 
 
+def describe_size(folder: Path, parts: Mapping[str, Stateful]) -> str | None:
+    """Describe the memory and disk that growing parts will take, in one line; None if there are none."""
+    full = sum(part.nbytes for part in parts.values() if isinstance(part, Growing))
+    if not full:
+        return None
+    free = shutil.disk_usage(folder).free
+    return f"a full replay buffer takes {_size(full)} of memory, and checkpoints as much of disk ({_size(free)} free)"
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes as text: "3.7 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
 def prune(folder: Path) -> None:
-    """Delete old full checkpoints, old policies except milestones, and abandoned partial files."""
+    """Delete old full checkpoints, old policies except milestones, abandoned partial files, and files without use."""
     full, policies = found(folder, FULL), found(folder, POLICY)
     kept = set(list(full)[-KEEP:])
     old = [path for epoch, path in full.items() if epoch not in kept]
@@ -125,6 +191,25 @@ def prune(folder: Path) -> None:
     old += [path for epoch, path in policies.items() if epoch not in kept]
     for path in [*old, *files.abandoned(folder)]:
         path.unlink(missing_ok=True)
+    # Checkpoints first: a process that is killed in between leaves files without a checkpoint, not the reverse.
+    used = _used(path for path in full.values() if path not in old)
+    for name in {path.parent.name for path in folder.glob(f"*/*{segments.SUFFIX}*")}:
+        segments.prune(folder / name, used.get(name, set()))
+
+
+def _used(paths: Iterable[Path]) -> dict[str, set[str]]:
+    """Return the names of the files with rows that full checkpoints list, by part; damaged checkpoints list none."""
+    used: dict[str, set[str]] = {}
+    for path in paths:
+        try:
+            state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # does not read tensors
+            listed = {name: part["segments"] for name, part in _growing(state).items()}
+        except Exception as error:  # arbitrary bytes can raise any error
+            log.debug("%s lists no files: %s", path, error)
+            continue
+        for name, rows in listed.items():
+            used.setdefault(name, set()).update(Segment(**each).name for each in rows)
+    return used
 
 
 def milestones(epochs: Iterable[int]) -> set[int]:

@@ -19,11 +19,11 @@ from csf.backbones import backbones
 from csf.config.schema import completed, describe_added, from_section
 from csf.errors import CheckpointError
 from csf.io import files
-from csf.io.checkpoint import FORMAT
 from csf.types import EnvSpec
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1
 HEADER = "csf"  # key of the JSON document in the file's metadata
 # Errors when the state of another version does not fit the agent.
 MISFITS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)

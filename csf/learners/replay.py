@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from csf.agents import Agent
 from csf.errors import ConfigError
 from csf.learners.base import EpochBudget, Learner, learners
-from csf.learners.updates import run_updates
+from csf.learners.updates import make_steps, run_updates
 from csf.replay import ReplayBuffer
 from csf.types import Episodes, Stateful
+
+log = logging.getLogger(__name__)
+
+SHARE = 0.6  # of the free GPU memory, up to which images are stored there; the rest is for networks and batches
 
 
 @learners("replay")
@@ -17,7 +23,7 @@ class ReplayLearner(Learner):
     """Stores episodes, then takes gradient steps on batches sampled from all stored transitions."""
 
     def __init__(self, agent: Agent, budget: EpochBudget, device: torch.device | str) -> None:
-        """Allocate the replay buffer on `device`.
+        """Allocate the replay buffer on `device`, or in host memory if it has images and the GPU has too little.
 
         Raises:
             ConfigError: the replay buffer is smaller than an epoch, or does not fit into memory.
@@ -26,10 +32,35 @@ class ReplayLearner(Learner):
         size, steps = budget.replay_size, budget.episodes_per_epoch * agent.spec.max_steps
         if size < steps:
             raise ConfigError(f"task.replay_size is {size}; accepted: at least the {steps} transitions of an epoch")
+        skill_dim = agent.objective.cfg.skill_dim
         try:
-            self.replay = ReplayBuffer(size, agent.spec, agent.objective.cfg.skill_dim, device)
+            self.replay = ReplayBuffer(size, agent.spec, skill_dim, device, self._storage(skill_dim))
         except RuntimeError as error:  # PyTorch cannot allocate it
             raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
+
+    def _storage(self, skill_dim: int) -> torch.device:
+        """The device that has room for the replay buffer."""
+        size, spec = self.budget.replay_size, self.agent.spec
+        if self.device.type != "cuda" or not spec.has_image:
+            return self.device
+        needed = ReplayBuffer(size, spec, skill_dim, "meta").nbytes
+        free, _ = torch.cuda.mem_get_info(self.device)
+        if needed <= SHARE * free:
+            return self.device
+        log.warning(
+            "the replay buffer is in host memory, because %s transitions take %.1f GB and the GPU has %.1f GB free; "
+            "gradient steps run without CUDA graphs",
+            f"{size:,}",
+            needed / 1e9,
+            free / 1e9,
+        )
+        return torch.device("cpu")
+
+    def capture(self) -> None:
+        """Replay acting as CUDA graphs, and gradient steps if batches are gathered on the GPU."""
+        super().capture()
+        if self.replay.upload is not None:  # a graph cannot read host memory that changes
+            self.make_steps = make_steps
 
     def learn(self, episodes: Episodes) -> dict[str, float]:
         """Store the episodes, then update the agent as `improve` does."""

@@ -55,6 +55,7 @@ class TaskEnv(WorldsEnv):
             self.obs_mean = np.append(worlds.obs_mean, np.zeros(self.goal_dim))
             self.obs_std = np.append(worlds.obs_std, np.ones(self.goal_dim))
         self.version, self.renderer, self.quality = worlds.version, worlds.renderer, worlds.quality
+        self.frames = worlds.frames
         self.generators = worlds.generators  # shared, so that seeding the task also seeds the worlds
         self._worlds = worlds
         self._staying = np.zeros((worlds.num_envs, parts), np.int64)

@@ -145,18 +145,24 @@ def evaluating(cfg: Any) -> dict[str, Callable[[], object]]:
     folder = tempfile.TemporaryDirectory()
     moved = check(["agent=csf", "env=ant", f"exp_dir={folder.name}"])
     run = Run(moved, torch.device("cpu"))
-    fill(run.parts["replay"], run.agent.spec, cfg)
+    fill(run.parts["replay"], run.agent.spec, cfg, cfg.task.replay_size)
 
     def evaluate(keep: tempfile.TemporaryDirectory[str] = folder) -> None:
         for evaluator in run.trainer.evaluators:
             evaluator.run(run.agent, run.trainer.eval_sampler)
 
-    return {"evaluate": evaluate, "save with a full replay": lambda: run.save({})}
+    def save() -> None:
+        """A save writes what was added since the previous one, which the time of adding it includes here."""
+        new = cfg.task.save_every * cfg.task.episodes_per_epoch * run.agent.spec.max_steps
+        fill(run.parts["replay"], run.agent.spec, cfg, new)
+        run.save({})
+
+    return {"evaluate": evaluate, f"add and save {cfg.task.save_every} epochs": save}
 
 
-def fill(replay: Any, spec: EnvSpec, cfg: Any) -> None:
-    """Put in as many episodes of noise as it holds."""
-    count, steps = cfg.task.replay_size // spec.max_steps, spec.max_steps
+def fill(replay: Any, spec: EnvSpec, cfg: Any, transitions: int) -> None:
+    """Add episodes of noise."""
+    count, steps = transitions // spec.max_steps, spec.max_steps
     obs = torch.randn(count, steps + 1, *spec.obs_shape)
     nothing, skill = torch.zeros(count, steps), torch.zeros(count, cfg.agent.skill_dim)
     action, coord = torch.zeros(count, steps, spec.action_dim), torch.zeros(count, steps + 1, 2)
