@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.core import packed
-from csf.core.products import use_onednn
 
 Precision = Literal["float32", "bf16", "bf16_all"]
 
@@ -27,10 +26,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
     copy = _copy(weight)
     if copy is None:
-        packs = use_onednn(x, weight) and packed.packs(weight)
-        return packed.multiply(x, weight, bias) if packs else F.linear(x, weight, bias)
-    product = packed.multiply if packed.packs(copy) else F.linear
-    y = product(x.to(copy.dtype), copy).to(x.dtype)
+        return packed.multiply(x, weight, bias) if packed.packs(x, weight) else F.linear(x, weight, bias)
+    x, dtype = x.to(copy.dtype), x.dtype
+    y = (packed.multiply(x, copy) if packed.packs(x, copy) else F.linear(x, copy)).to(dtype)
     return y if bias is None else y + bias
 
 

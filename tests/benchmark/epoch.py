@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -40,7 +40,7 @@ class Clock:
     def __init__(self, read: Callable[[], float]) -> None:
         """Use the clock `read`, in seconds."""
         self.read = read
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._phases = [""]
         self._since = read()
 
@@ -65,9 +65,9 @@ class Clock:
 
         setattr(owner, function, timed)
 
-    def take(self) -> Counter[str]:
+    def take(self) -> defaultdict[str, float]:
         """The sums so far, which start again at zero."""
-        found, self.seconds = self.seconds, Counter()
+        found, self.seconds = self.seconds, defaultdict(float)
         return found
 
     def _switch(self) -> None:
@@ -130,7 +130,7 @@ def main() -> None:
     report(rows[WARM_UP:], f"precision={cfg.precision}, {given.clock} time, load {load:.1f}")
 
 
-def report(rows: list[Counter[str]], about: str) -> None:
+def report(rows: list[defaultdict[str, float]], about: str) -> None:
     """Print the median of each phase, and its share of the sum of the medians."""
     middle = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     middle["the rest"] = middle.pop("", 0.0)
