@@ -12,9 +12,10 @@ if VERSION is None:
 
 EXTRAS = {
     "wandb": ["wandb>=0.19"],
-    # Its dependency labmaze has no wheel for Python 3.13; there, install scripts/lib/requirements-images.txt with
-    # --no-deps.
-    "pixels": ["dm_control>=1.0.50,<1.1; python_version < '3.13'"],
+    # Exact versions, since a model file may change with any. dm_control's dependency labmaze has no wheel for
+    # Python 3.13; there, install scripts/lib/requirements-images.txt with --no-deps.
+    "images": ["dm_control==1.0.50; python_version < '3.13'", "gymnasium-robotics==1.4.2", "metaworld==3.0.0"],
+    "warp": ["mujoco-warp==3.17.0", "warp-lang==1.19.0"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
@@ -49,7 +50,7 @@ setup(
     packages=[*find_packages(include=["csf", "csf.*", "envs", "envs.*"]), "csf.configs"],
     package_dir={"csf.configs": "configs"},
     package_data={
-        "csf": ["py.typed"],
+        "csf": ["py.typed", "packaged/*/*"],
         "csf.configs": ["**/*.yaml"],
         "csf.report": ["templates/*"],
         "envs": ["py.typed"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError
 from csf.evaluation.film import film
 from csf.evaluation.suite import suite
-from csf.io import checkpoint, files, hub
+from csf.io import checkpoint, files, hub, packaged
 from csf.io.load import choose, open_newest, run_of
 from csf.io.logger import TensorBoard, png
 from csf.pretrained import Skills, filmed, skills_of, worlds_of
@@ -33,7 +34,8 @@ Measure the skills of a checkpoint.
 usage: csf evaluate RUN_OR_FILE [KEY=VALUE ...]   (or python -m csf.evaluate)
 
 Measures state coverage, return and zero-shot goal reaching. Prints a table, and writes eval_<epoch>.json and pictures
-next to the checkpoint and a TensorBoard event file to <run>/eval. RUN_OR_FILE is the value of cp_path; instead of it,
+next to the checkpoint and a TensorBoard event file to <run>/eval; those of packaged:NAME are written to
+<exp_dir>/packaged/NAME. RUN_OR_FILE is the value of cp_path; instead of it,
 method= and env= select the newest run of that method on that environment.
 
 Keys, with their values:
@@ -45,13 +47,14 @@ MAX_WORLDS = 256  # more worlds at once need more memory and save no time
 class Settings:
     """Settings of an evaluation."""
 
-    cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
+    cp_path: str | None  # run's folder, policy file, full checkpoint, pattern, packaged:NAME, or hf://USER/NAME
     method: str | None  # method of the checkpoint; without cp_path, the newest run of this method is used
     env: str | None  # training environment of the checkpoint
     exp_dir: Path  # folder to search for runs if cp_path is null
     skills: Count  # number of episodes for coverage and return
     goals: Count  # number of episodes for zero-shot goal reaching
     seed: Seed  # random seed of skills, goals, worlds and actions
+    seeds: Count  # number of evaluations, with the seeds from seed on; results are means, and their ranges are added
     device: Literal["auto", "cpu", "cuda"]  # device of the networks; auto: cuda if available
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
     video: bool  # whether to record a video of the skills
@@ -69,15 +72,16 @@ def run(settings: Settings) -> None:
     spec = surroundings(about["config"], agent, skills)
     sys.stderr.write(f"evaluating {path}, epoch {about.get('epoch')}\n")
     config = about["config"] | {"env": environment(about, settings)}
-    found = measure(agent, spec, config, skills, settings)
+    found = measure_seeds(agent, spec, config, skills, settings)
     report = {
         "checkpoint": path.name,
         **{key: about.get(key) for key in ("epoch", "env_steps", "gradient_steps")},
         "method": about["config"]["agent"]["name"],
         "env": spec.id,
         "env_version": spec.version,
-        **{key: getattr(settings, key) for key in ("seed", "skills", "goals")},
+        **{key: getattr(settings, key) for key in ("seed", "seeds", "skills", "goals")},
         "results": found.metrics,
+        **({"ranges": found.ranges} if settings.seeds > 1 else {}),
         "versions": checkpoint.provenance(),
     }
     sys.stdout.write("\n".join(table(report)) + "\n")
@@ -100,7 +104,9 @@ class Place(NamedTuple):
 
 
 def place_of(path: Path, epoch: int | None, settings: Settings) -> Place:
-    """Return the destination of the results, `out` or the checkpoint's folder, after a test that it can be written.
+    """Return the destination of the results after a test that it can be written.
+
+    It is `out`, a folder in `exp_dir` for a packaged policy, or the checkpoint's folder.
 
     Raises:
         ConfigError: if it would be the cache of downloads, or its path is not UTF-8.
@@ -109,6 +115,9 @@ def place_of(path: Path, epoch: int | None, settings: Settings) -> Place:
     name = checkpoint.evaluation(epoch)
     if settings.out is not None:
         folder = files.check_name(Path(settings.out).expanduser())
+        place = Place(folder, name, folder / "eval")
+    elif packaged.is_address(settings.cp_path or ""):
+        folder = files.check_name(settings.exp_dir / packaged.PREFIX / path.parent.name)
         place = Place(folder, name, folder / "eval")
     elif (settings.cp_path or "").startswith(hub.PREFIX):
         raise ConfigError(f"the results of {settings.cp_path} need a folder; accepted: out=DIR")
@@ -131,6 +140,8 @@ def locate(settings: Settings) -> str | Path:
         ConfigError: if neither a path nor method and environment are given.
         CheckpointError: if there is no such run.
     """
+    if settings.cp_path is not None and packaged.is_address(settings.cp_path):
+        return packaged.complete(settings.cp_path, settings.env)
     if settings.cp_path is not None:
         return settings.cp_path
     if settings.method is None or settings.env is None:
@@ -170,6 +181,8 @@ def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) ->
         a, b = getattr(there, name), getattr(here, name)
         if a != b:
             raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")
+    if changed := there.other_images(here):
+        raise CheckpointError(f"env={there.id}: the checkpoint was trained on other images: {changed}")
     if there.version != here.version:
         sys.stderr.write(f"trained on {there.id} {there.version}; evaluated on {here.version}\n")
     return here
@@ -192,17 +205,42 @@ def measure(
     return found
 
 
+class Measured(NamedTuple):
+    """Results over several evaluation seeds."""
+
+    metrics: dict[str, float]  # means
+    ranges: dict[str, tuple[float, float]]  # the least and the largest value
+    images: dict[str, np.ndarray]  # of the first seed
+
+
+def measure_seeds(
+    agent: Agent, spec: EnvSpec, config: dict[str, Any], skills: Skills | None, settings: Settings
+) -> Measured:
+    """Run every evaluation with each of the seeds."""
+    each = [dataclasses.replace(settings, seed=settings.seed + i) for i in range(settings.seeds)]
+    found = [measure(agent, spec, config, skills, one) for one in each]
+    values = {name: [one.metrics[name] for one in found if name in one.metrics] for name in found[0].metrics}
+    means = {name: float(np.mean(row)) if len(row) > 1 else row[0] for name, row in values.items()}
+    return Measured(means, {name: (min(row), max(row)) for name, row in values.items()}, found[0].images)
+
+
 def table(report: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the table of results."""
     yield (
         f"{report['method']} on {report['env']} ({report['env_version']}), epoch {report['epoch']}, "
-        f"{report['env_steps']:,} env steps; seed {report['seed']}, {report['skills']} skills, {report['goals']} goals"
+        f"{report['env_steps']:,} env steps; {_seeds(report)}, {report['skills']} skills, {report['goals']} goals"
     )
     for name, value in report["results"].items():
-        yield f"  {name.removeprefix('eval/'):<24} {value:10.4g}"
+        between = "   ({:.4g} to {:.4g})".format(*report["ranges"][name]) if "ranges" in report else ""
+        yield f"  {name.removeprefix('eval/'):<24} {value:10.4g}{between}"
 
 
-def keep(place: Place, report: dict[str, Any], found: Evaluation) -> None:
+def _seeds(report: dict[str, Any]) -> str:
+    first, last = report["seed"], report["seed"] + report["seeds"] - 1
+    return f"seed {first}" if first == last else f"means and ranges over seeds {first} to {last}"
+
+
+def keep(place: Place, report: dict[str, Any], found: Measured) -> None:
     """Write eval_<epoch>.json and eval_<epoch>_<picture>.png.
 
     Raises:

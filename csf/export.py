@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ Write a folder for a model hub.
 
 usage: csf export RUN_OR_FILE FOLDER [KEY=VALUE ...]   (or python -m csf.export)
 
-The folder contains the policy, a model card, the configuration, results and a video. push=USER/NAME uploads it to the
-Hugging Face hub. RUN_OR_FILE is the value of cp_path.
+The folder contains the policy, a model card, the configuration, the evaluations during training, results and a video.
+push=USER/NAME uploads it to the Hugging Face hub. RUN_OR_FILE is the value of cp_path.
 
 Keys, with their values:
 """
 POLICY, CARD, CONFIG, RESULTS, VIDEO = EXPORTED, "README.md", "config.yaml", "eval.json", "skills.webm"
+METRICS = "metrics.jsonl"
 SEED = 0  # random seed of the video
 PLACES = ("cp_path", "folder")
 
@@ -39,7 +41,7 @@ PLACES = ("cp_path", "folder")
 class Settings:
     """Settings of an export."""
 
-    cp_path: str | None  # a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME
+    cp_path: str | None  # run's folder, policy file, full checkpoint, pattern, packaged:NAME, or hf://USER/NAME
     folder: str | None  # destination, a new or an empty folder
     license: str  # license of the policy, by its name on the hub
     video: bool  # whether to record a video of the skills; false for machines that cannot render
@@ -64,7 +66,7 @@ def run(settings: Settings) -> None:
 
 
 def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
-    """Write policy, model card, configuration, results and video; returns the names of the files.
+    """Write policy, card, configuration, evaluations, results and video; returns the names of the files.
 
     Raises:
         CsfError: if there is no such checkpoint, the folder is not empty or cannot be written, or rendering fails.
@@ -80,13 +82,14 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
     try:
         if video:  # first, since it may fail: the folder is then still empty and can be used again
             film(folder / VIDEO, agent, filmed(config, skills, agent.objective.device()), SEED)
-        results = copy_results(path, about.get("epoch"), folder) or about.get("results", {})
+        found = copy_results(path, about.get("epoch"), folder) or {"results": about.get("results", {})}
+        copy_metrics(run_of(path), about.get("epoch"), folder)
         facts = {key: about[key] for key in about if key not in ("format", "spec", "prior")}
         policy.save(folder / POLICY, agent, facts | {"config": public}, bool(about.get("critics")))
         (folder / CONFIG).write_text(yaml.safe_dump(public, sort_keys=False))
         if skills is not None:
             copy_skills(skills, folder)
-        text = card(agent, about, results, license, VIDEO if video else None)
+        text = card(agent, about, found, license, VIDEO if video else None)
         (folder / CARD).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
@@ -108,7 +111,7 @@ def prepare(folder: Path) -> None:
 
 
 def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, Any] | None:
-    """Copy the results of `csf evaluate` for this epoch and return them; None if there are none.
+    """Copy the report of `csf evaluate` for this epoch and return it; None if there is none.
 
     Raises:
         CheckpointError: if the file is damaged.
@@ -120,14 +123,26 @@ def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, An
             continue
         try:
             report = json.loads(source.read_text())
-            made_of, results = report["checkpoint"], dict(report["results"])
+            made_of, _ = report["checkpoint"], dict(report["results"])
         except (ValueError, LookupError, TypeError) as error:
             message = f"{source} is not a result of csf evaluate; run it again, or delete the file"
             raise CheckpointError(message) from error
         if made_of in names:
             shutil.copyfile(source, folder / RESULTS)
-            return results
+            return dict(report)
     return None
+
+
+def copy_metrics(run: Path, epoch: int | None, folder: Path) -> None:
+    """Copy the evaluations up to the epoch from metrics.jsonl, so that `csf report` can read the folder."""
+    if epoch is None or not (run / METRICS).is_file():
+        return
+    with (run / METRICS).open() as lines, (folder / METRICS).open("w") as kept:
+        for line in lines:
+            with suppress(ValueError):  # the last line may be incomplete
+                row = json.loads(line)
+                if "eval/return" in row and row["epoch"] <= epoch:
+                    kept.write(line)
 
 
 def copy_skills(skills: Skills, folder: Path) -> None:
@@ -153,7 +168,7 @@ tags: [reinforcement-learning, {tag}, {method}, {env}]
 | method | `{method}`, on `{backbone}` |
 | skills | {skills} |
 | seed | {seed} |
-| training | {epoch:,} epochs, {env_steps:,} environment steps, {gradient_steps:,} gradient steps |
+{command}| training | {epoch:,} epochs, {env_steps:,} environment steps, {gradient_steps:,} gradient steps |
 | made with | {versions} |
 
 ## Results
@@ -181,13 +196,20 @@ OVER_SKILLS = """
 worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # actions are skills"""
 
 
-def card(agent: Agent, about: Mapping[str, Any], results: Mapping[str, float], license: str, video: str | None) -> str:
-    """Return the model card: description, provenance, results and usage."""
+def card(agent: Agent, about: Mapping[str, Any], found: Mapping[str, Any], license: str, video: str | None) -> str:
+    """Return the model card: description, provenance, results and usage.
+
+    Args:
+        agent: the agent.
+        about: header of its file.
+        found: report of `csf evaluate`, or only "results".
+        license: license of the policy.
+        video: name of the video; None if there is none.
+    """
     config, spec = about["config"], agent.spec
     method, dim = config["agent"]["name"], agent.objective.cfg.skill_dim
     title, summary, tag = introduction(config)
     env = {key: value for key, value in config["env"].items() if key not in ("name", "threads", "plot_range")}
-    rows = [f"| {name.removeprefix('eval/')} | {value:.4g} |" for name, value in results.items()]
     return CARD_TEXT.format(
         license=license,
         method=method,
@@ -203,7 +225,8 @@ def card(agent: Agent, about: Mapping[str, Any], results: Mapping[str, float], l
         seed=config["seed"],
         **{key: about.get(key, 0) for key in ("epoch", "env_steps", "gradient_steps")},
         versions=", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
-        results="\n".join(["| measure | value |", "|---|---|", *rows]) if rows else "Not evaluated.",
+        command=trained_with(config),
+        results=results_table(found),
         more="\nfrom csf.hierarchy import SkillVectorEnv" if config.get("skills") else "",
         over=OVER_SKILLS.format(hold=config["hold"]) if config.get("skills") else "",
         seen="{key: torch.from_numpy(rows) for key, rows in obs.items()}"
@@ -211,6 +234,32 @@ def card(agent: Agent, about: Mapping[str, Any], results: Mapping[str, float], l
         else "torch.from_numpy(obs)",
         arguments="".join(f", {key}={value!r}" for key, value in env.items()),
     )
+
+
+def trained_with(config: Mapping[str, Any]) -> str:
+    """Return the row of the card with the command that trained the skills; empty for a controller."""
+    task = config.get("task", {}).get("name")
+    if config["agent"]["name"] == "task" or task is None:
+        return ""
+    words = f"csf train agent={config['agent']['name']} env={config['env']['name']} task={task} seed={config['seed']}"
+    changed = f", changed settings: `{variant[1:]}`" if (variant := config.get("variant")) else ""
+    return f"| trained with | `{words}`{changed} |\n"
+
+
+def results_table(found: Mapping[str, Any]) -> str:
+    """Return the results as a table, with their ranges if there are several evaluation seeds."""
+    results, ranges = found["results"], found.get("ranges")
+    if not results:
+        return "Not evaluated."
+    names = {name: name.removeprefix("eval/") for name in results}
+    if ranges is None:
+        rows = [f"| {names[name]} | {value:.4g} |" for name, value in results.items()]
+        return "\n".join(["| measure | value |", "|---|---|", *rows])
+    rows = [
+        f"| {names[name]} | {value:.4g} | {ranges[name][0]:.4g} to {ranges[name][1]:.4g} |"
+        for name, value in results.items()
+    ]
+    return "\n".join([f"| measure | mean | range over {found['seeds']} evaluation seeds |", "|---|---|---|", *rows])
 
 
 def introduction(config: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -56,6 +56,7 @@ class SkillVectorEnv(VectorEnv[SomeObs, Array, Array]):
         self.metadata = {**worlds.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.worlds, self.agent, self.hold = worlds, agent.eval(), hold
         self.num_envs, self.version = worlds.num_envs, worlds.version
+        self.renderer, self.quality = (getattr(worlds, name, None) for name in ("renderer", "quality"))
         self.max_steps = -(-worlds.max_steps // hold)
         self.coord_dim, self.coverage_cell = worlds.coord_dim, worlds.coverage_cell
         self.success_radii = worlds.success_radii
@@ -242,6 +243,8 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
         raise ValueError(f"skills were trained on observations of shape {there}; here they have {here.obs_words()}")
     if spec.action_dim != worlds.single_action_space.shape[0] or spec.discrete:
         raise ValueError(f"skills were trained with {spec.action_dim} actions; here is {worlds.single_action_space}")
+    if changed := spec.other_images(worlds):
+        raise ValueError(f"skills were trained on other images: {changed}")
     columns = spec.vector_dim if spec.has_image else spec.obs_dim
     for trained, now in ((spec.obs_mean, worlds.obs_mean), (spec.obs_std, worlds.obs_std)):
         if trained != (None if now is None else tuple(map(float, now[:columns]))):

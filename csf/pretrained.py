@@ -17,7 +17,7 @@ from csf.config import compose
 from csf.config.schema import Config
 from csf.errors import CheckpointError, ConfigError
 from csf.hierarchy import SkillVectorEnv
-from csf.io import policy
+from csf.io import packaged, policy
 from csf.io.load import choose, find, open_newest, read, run_of
 from csf.io.run_dir import differences, read_config
 from csf.types import Worlds
@@ -159,11 +159,13 @@ def _source(folder: Path, cfg: Config, method: str, env: str) -> tuple[str, list
     Raises:
         CheckpointError: if there is no such file.
     """
-    began = (read_config(folder) or {}).get("cp_path")
-    if began and (cfg.cp_path is None or _names(cfg.cp_path, began)):
+    began, given = (read_config(folder) or {}).get("cp_path"), cfg.cp_path
+    if given and packaged.is_address(given):
+        return packaged.complete(given, env), []  # the address, since the package may be installed elsewhere later
+    if began and (given is None or _names(given, began)):
         return str(began), []
-    if cfg.cp_path:
-        return str(find(cfg.cp_path)), []
+    if given:
+        return str(find(given)), []
     path, others = choose(cfg.exp_dir, method, env, cfg.seed)
     return str(path), others
 

@@ -10,7 +10,9 @@ if __name__ == "__main__":  # before imports that take seconds
 import dataclasses
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -36,11 +38,12 @@ from csf.io.busy import Busy
 from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, check_place, differences
-from csf.learners import EpochBudget, learners
+from csf.learners import EpochBudget, Learner, Overlapped, ReplayLearner, RunEpoch, in_turn, learners
+from csf.learners.cost import update_cost
 from csf.pretrained import Skills, worlds_of
 from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Trainer
-from csf.types import Stateful
+from csf.types import EnvSpec, Stateful
 from csf.worlds import describe
 
 EVAL_SEED = 1_000_003  # offset to the seed: evaluation and training use different random numbers
@@ -76,20 +79,22 @@ class Run:
         self.eval_worlds = worlds_of(cfg.tree, eval_count, skills, device)
         self.opened.callback(self.eval_worlds.close)
         spec = describe(self.worlds, str(cfg.env["name"]))
-        self.agent = Agent(cfg.agent, cfg.backbone, spec).to(device)
+        self.agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder).to(device)
         self.agent.use_precision(cfg.precision)
         if cfg.precision != "float32" and not has_instructions(device):
             say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")
         self._check_batch_size()
+        if spec.has_image and device.type == "cpu":
+            say(self._cost(spec))
         learner = learners[self.agent.backbone.learner](self.agent, EpochBudget.of(task), device)
-        if device.type == "cuda":
-            learner.capture()
+        capture(cfg, device, learner, [self.agent, *([skills.agent] if skills else [])])
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
         self.versions = checkpoint.provenance()  # of the running code, even if another version is checked out later
         self.dir = RunDir(folder, cfg.tree)  # last, so that invalid settings leave no folder behind
         self.opened.callback(self.dir.close)
         pretrained.keep(folder, skills)
-        sampler = RolloutSampler(self.worlds, spec, cfg.seed, device, task.terminal_at_limit)
+        run_epoch, acting = self._epochs(learner)
+        sampler = RolloutSampler(self.worlds, spec, cfg.seed, acting, task.terminal_at_limit)
         self.logger, self.counters = Logger(self.dir.path), Counters()
         self.opened.callback(self.logger.close)
         self.parts |= {"sampler": sampler, "logger": self.logger, "counters": self.counters}
@@ -98,12 +103,38 @@ class Run:
             self.agent,
             sampler,
             learner,
+            run_epoch,
             suite(self.agent, self.eval_worlds, task.coverage_skills, task.goals, eval_seed, cfg.env.get("plot_range")),
             RolloutSampler(self.eval_worlds, spec, eval_seed, device),
             self.logger,
             self.counters,
             Schedule(task.epochs, task.episodes_per_epoch, task.eval_every, task.save_every),
             self.save,
+        )
+
+    def _epochs(self, learner: Learner) -> tuple[RunEpoch, torch.device]:
+        """Return the function that runs an epoch, and the device of the policy that collects."""
+        if not self.cfg.task.overlap:
+            return partial(in_turn, learner), self.device
+        assert isinstance(learner, ReplayLearner)  # checked with the configuration
+        overlapped = Overlapped(learner, self.cfg.precision)
+        self.opened.callback(overlapped.close)
+        return overlapped, torch.device("cpu")
+
+    def _cost(self, spec: EnvSpec) -> str:
+        """What the updates of an epoch cost on this CPU, and the settings that make an epoch faster."""
+        cfg, task = self.cfg, self.cfg.task
+        with torch.random.fork_rng([]):
+            agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
+        agent.use_precision(cfg.precision)
+        cost = update_cost(agent, task.batch_size)
+        seconds = task.updates_per_epoch * cost.seconds
+        took = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+        faster = ["device=cuda", *(["encoder=shared"] if cfg.encoder.name == "own" else []), "fewer encoder.channels"]
+        faster += ["env.quality=fast for rendering"] if spec.quality == "paper" else []
+        return (
+            f"learning from images on the CPU: an epoch makes {task.updates_per_epoch} updates of "
+            f"{cost.flops / 1e9:.3g} GFLOP, about {took}; faster: {', '.join(faster)}"
         )
 
     def _check_batch_size(self) -> None:
@@ -131,8 +162,9 @@ class Run:
             say(f"already finished: {self.counters.epoch} of {epochs} epochs; results are in {where}")
             return 0
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
-        # A thread that waits for a GPU is idle by design.
-        busy = Busy(torch.get_num_threads()) if self.device.type == "cpu" else None
+        # A thread that waits for a GPU or shares the cores with collecting is idle by design.
+        watched = self.device.type == "cpu" and not self.cfg.task.overlap
+        busy = Busy(torch.get_num_threads()) if watched else None
         progress = Progress(epochs, self.counters.epoch, self.trainer.results, busy=busy)
         with signals.listening() as stop:
             try:
@@ -199,6 +231,14 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.opened.close()
+
+
+def capture(cfg: Config, device: torch.device, learner: Learner, agents: Sequence[Agent]) -> None:
+    """Replay gradient steps of the learner and acting of the agents as CUDA graphs, if there is CUDA and `graphs`."""
+    if device.type == "cuda" and cfg.graphs:
+        learner.capture()
+        for agent in agents:
+            agent.capture()
 
 
 def say(text: str) -> None:

@@ -16,7 +16,7 @@ from csf.core.signals import Stop
 from csf.errors import NonFiniteError
 from csf.io.logger import Logger
 from csf.io.progress import Progress
-from csf.learners import Learner
+from csf.learners import Learner, RunEpoch
 from csf.types import Evaluator, Sampler
 
 
@@ -61,6 +61,7 @@ class Trainer:
     agent: Agent
     sampler: Sampler
     learner: Learner
+    run_epoch: RunEpoch
     evaluators: Sequence[Evaluator]
     eval_sampler: Sampler
     logger: Logger
@@ -92,25 +93,22 @@ class Trainer:
 
     def _train(self) -> dict[str, float]:
         """Collect episodes and update the agent; returns the metrics of the epoch."""
-        start = time.perf_counter()
         skills = self.agent.objective.sample_skills(self.schedule.episodes)
-        episodes = self.learner.collect(self.sampler, skills)
-        middle, computed = time.perf_counter(), time.thread_time()
-        metrics = self.learner.learn(episodes)
-        end, computed = time.perf_counter(), time.thread_time() - computed
+        found = self.run_epoch(self.sampler, skills)
+        episodes = found.episodes
         self.counters.epoch += 1
         self.counters.env_steps += episodes.env_steps()
         kept = episodes.length > 0
         final = episodes.coord[torch.arange(len(kept)), episodes.length]
         displacement = (final - episodes.coord[:, 0]).norm(dim=-1)
         return {
-            "time/collect": middle - start,
-            "time/learn": end - middle,
-            "time/learn_cpu": computed,  # of this thread; less than the line above where it waits for a core
+            "time/collect": found.collect,
+            "time/learn": found.learn,
+            "time/learn_cpu": found.learn_cpu,  # of this thread; less than the line above where it waits for a core
             "episode/return": episodes.reward.sum(1)[kept].mean().item(),
             "episode/displacement": displacement[kept].mean().item(),
             "episode/discarded": float((~kept).sum()),
-            **metrics,
+            **found.metrics,
         }
 
     def _finish(self, row: dict[str, float], progress: Progress) -> None:

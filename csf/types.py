@@ -134,6 +134,8 @@ class EnvSpec:
     obs_std: tuple[float, ...] | None
     hold: int = 1  # environment steps per action, unless the episode ends earlier
     vector_dim: int = 0  # length of the vector in a dict observation; 0: observations are not dicts
+    renderer: str | None = None  # of image observations; None: not known, or observations are vectors
+    quality: str | None = None  # of image observations
 
     @property
     def has_image(self) -> bool:
@@ -157,6 +159,16 @@ class EnvSpec:
             return make(self.obs_shape, self.obs_dtype)
         return {"image": make(self.obs_shape, self.obs_dtype), "vector": make((self.vector_dim,), "float32")}
 
+    def other_images(self, worlds: Any) -> str:
+        """Describe in which settings the images of worlds, or of their specification, differ from those described here.
+
+        Returns:
+            Text such as "env.renderer is gl, accepted: warp"; empty if nothing differs or a setting is not known.
+        """
+        pairs = ((name, getattr(worlds, name, None), getattr(self, name)) for name in ("renderer", "quality"))
+        found = [f"env.{name} is {a}, accepted: {b}" for name, a, b in pairs if None not in (a, b) and a != b]
+        return "; ".join(found)
+
     def obs_words(self) -> str:
         """The shapes of an observation as text for messages: "(29,)", or "(64, 64, 9) and (2,)"."""
         return f"{self.obs_shape} and ({self.vector_dim},)" if self.vector_dim else f"{self.obs_shape}"
@@ -165,7 +177,7 @@ class EnvSpec:
 class Evaluation(NamedTuple):
     """The result of an evaluator: numbers and images."""
 
-    metrics: dict[str, float]  # keys "eval/..."
+    metrics: dict[str, float]  # keys "eval/...", and "phi/..." of the method's representation
     images: dict[str, np.ndarray]  # name -> [H, W, 3] uint8
 
 
@@ -261,7 +273,7 @@ class Evaluator(Protocol):
     episodes: int
 
     def run(self, agent: Any, sampler: Sampler) -> Evaluation:
-        """Evaluate; returns numbers with keys "eval/..." and images."""
+        """Evaluate; returns numbers, by the names in docs/metrics.md, and images."""
         ...
 
 

@@ -108,6 +108,8 @@ def describe(worlds: Worlds, name: str) -> EnvSpec:
         obs_std=numbers(worlds.obs_std),
         hold=int(getattr(worlds, "hold", 1)),  # only defined by worlds whose actions are skills
         vector_dim=vector_dim,
+        renderer=getattr(worlds, "renderer", None),
+        quality=getattr(worlds, "quality", None),
     )
 
 

@@ -40,6 +40,7 @@ class AntVectorEnv(MujocoVectorEnv):
     coord_dim = 2  # x, y in meters
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
+    direction_radius = 10.0
     view = View(distance=5.5, elevation=-35.0, height=0.4)
 
     def __init__(

@@ -46,6 +46,8 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         obs_mean: [O] float64, the mean that normalizes the vector, or None if it is not normalized.
         obs_std: [O] float64, the standard deviation that normalizes the vector, or None.
         version: Version of the environment and of its physics engine.
+        renderer: Renderer of image observations; None if it cannot be chosen.
+        quality: Quality of image observations; None if it cannot be chosen.
         generators: One NumPy generator per world.
         render_mode: "rgb_array" if `render` is enabled, else None.
         render_size: Height and width of the images of `render` in pixels. Image observations do not depend on it.
@@ -58,6 +60,8 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
     }
     reset_options: ClassVar[tuple[str, ...]] = ("reset_mask", "state")
     version: str = "v0"
+    renderer: str | None = None
+    quality: str | None = None
     obs_mean: Array | None = None
     obs_std: Array | None = None
 

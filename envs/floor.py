@@ -27,6 +27,7 @@ class FloorVectorEnv(BatchPixelVectorEnv):
     coord_dim = 2
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
+    direction_radius = 5.0
     goal_steps: int  # steps with zero action before the goal image is rendered
     mark_radius = 3.0  # radius of goal marks in rendered images, in meters
 

@@ -37,6 +37,7 @@ class HalfCheetahVectorEnv(MujocoVectorEnv):
     coord_dim = 1  # x in meters
     success_radii = (3.0, 1.0)
     coverage_cell = 1.0
+    direction_radius = 20.0
     view = View(distance=4.0, elevation=-15.0, height=0.6)
     hurdles: ClassVar[tuple[float, ...]] = ()  # x in meters of boxes on the track
 

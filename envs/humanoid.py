@@ -24,6 +24,7 @@ class HumanoidVectorEnv(FloorVectorEnv):
     metadata = FloorVectorEnv.metadata | {"render_fps": 20}
     camera = "back"
     goal_steps = 50
+    direction_radius = 3.0
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Evaluation metrics of environments: state coverage of skills, and success in reaching goals."""
+"""Evaluation metrics of environments: state coverage and directions of skills, and success in reaching goals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from envs.errors import WorldError
 from envs.observations import Array, Obs, row
+
+SECTORS = 16  # number of equal sectors of the plane in which end points are counted
 
 
 class Measured:
@@ -25,11 +27,14 @@ class Measured:
             are not positions.
         named_goals: Name -> row [C] of the goals that have a name.
         coverage_cell: Side of a cell of the coverage metric, in units of `coord`.
+        direction_radius: Least distance from the start at which an end point counts for the metric `directions`, in
+            units of `coord`; None: the metric is omitted.
     """
 
     coord_dim: ClassVar[int]
     success_radii: ClassVar[tuple[float, ...]]
     coverage_cell: ClassVar[float]
+    direction_radius: ClassVar[float | None] = None
     named_goals: ClassVar[Mapping[str, Sequence[float]]] = {}
 
     @property
@@ -81,12 +86,15 @@ class Measured:
             length: Number of steps of each episode [n], 1 to T.
 
         Returns:
-            Metrics by name. By default `coverage`, the number of cells of side `coverage_cell` that were visited;
-            empty if there are no coordinates.
+            Metrics by name. By default `coverage`, the number of cells of side `coverage_cell` that were visited, and
+            `directions` if `direction_radius` is set (see `directions`); empty if there are no coordinates.
         """
         if not self.coord_dim:
             return {}
-        return {"coverage": float(coverage(coord, length, self.coverage_cell))}
+        found = {"coverage": float(coverage(coord, length, self.coverage_cell))}
+        if self.direction_radius is not None:
+            found["directions"] = float(directions(coord, length, self.direction_radius))
+        return found
 
     def success(self, coord: Array, length: Array, place: Array) -> dict[str, Array]:
         """Computes how well each of n episodes reached its goal.
@@ -144,6 +152,25 @@ def coverage(coord: Array, length: Array, cell: float) -> int:
     """
     visited = coord[np.arange(coord.shape[1]) <= length[:, None]]
     return len(np.unique(np.floor(visited / cell) + 0.0, axis=0))  # + 0.0 turns -0.0 into 0.0
+
+
+def directions(coord: Array, length: Array, radius: float) -> int:
+    """Counts the directions in which episodes end at least `radius` from their start.
+
+    With one coordinate there are two directions, the sides of the start. Otherwise there are `SECTORS` equal sectors of
+    the plane of the first two coordinates.
+
+    Args:
+        coord: As in `coverage`.
+        length: As in `coverage`.
+        radius: Least distance between start and end, in units of `coord`.
+    """
+    change = (coord[np.arange(len(coord)), length] - coord[:, 0])[:, :2]
+    far = change[np.linalg.norm(change, axis=1) >= radius]
+    if far.shape[1] == 1:
+        return len(np.unique(np.sign(far)))
+    turns = np.arctan2(far[:, 1], far[:, 0]) / (2 * np.pi)
+    return len(np.unique(np.floor(turns * SECTORS) % SECTORS))
 
 
 def reached(coord: Array, length: Array, place: Array, radii: tuple[float, ...]) -> dict[str, Array]:

@@ -32,6 +32,8 @@ class PixelVectorEnv(WorldsEnv):
     Attributes:
         camera: Name of the model's camera for observations.
         model: Compiled model.
+        renderer: Renderer of image observations.
+        quality: Quality of image observations.
         dt: Seconds per environment step.
     """
 
@@ -76,6 +78,7 @@ class PixelVectorEnv(WorldsEnv):
         super().__init__(num_envs, max_steps, goal_range, space, bounds, render_mode, render_size)
         choice("renderer", renderer, ("gl", "warp"))
         choice("quality", quality, ("paper", "fast"))
+        self.renderer, self.quality = renderer, quality
         self.version = f"v0, mujoco {mujoco.__version__}, {renderer}, {quality}"
         self.model, self.dt = model, float(model.opt.timestep) * substeps
         self._substeps = substeps

@@ -19,6 +19,7 @@ class PointVectorEnv(WorldsEnv):
     coord_dim = 2  # x, y
     success_radii = (0.3,)
     coverage_cell = 0.25
+    direction_radius = 1.0
 
     def __init__(
         self,

@@ -23,11 +23,17 @@ find scripts -name '*.sh' -exec "$tools/shellcheck" --shell=sh --external-source
 # without them, so CI installs them.
 lacking=''
 command -v chromium >/dev/null || lacking=chromium
-ldconfig -p 2>/dev/null | grep -q 'libEGL\.so' || lacking="$lacking libegl1 libopengl0 libgl1-mesa-dri"
+if csf_lacks_gl; then lacking="$lacking $CSF_GL"; fi
 if [ -n "$lacking" ] && [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     csf_say "installing $lacking with apt-get, since CI is set"
-    # shellcheck disable=SC2086  # a list of packages
-    { apt-get update && apt-get install -y --no-install-recommends $lacking; } >&2 </dev/null || :
+    csf_apt "$lacking" || :
+fi
+
+# Image environments' model files: 200 MB, a few seconds. Another PYTHON is left as it is, and tests that need what it lacks
+# are skipped. MuJoCo Warp, 400 MB, is only for the long tests.
+if [ "$PYTHON" = "$PWD/$csf_venv/bin/python" ]; then
+    csf_need_models
+    if [ "$*" = '-m long' ]; then csf_need_packages "$CSF_WARP" "MuJoCo Warp" mujoco_warp warp; fi
 fi
 
 # One thread for each of the two workers: more are not faster with small tensors and compete for the cores.

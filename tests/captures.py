@@ -6,13 +6,13 @@ import dataclasses
 from typing import Any
 
 import torch
-from conftest import NAMES, SPEC, make, observe
+from conftest import BOTH, IMAGE, NAMES, SPEC, make, observe
 from tape import record
 from torch import Tensor
 
 from csf.agents import Agent
 from csf.learners import EpochBudget, Learner, learners
-from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners.captured import CapturedSteps
 from csf.types import Episodes
 
 DISCRETE = {"spec": dataclasses.replace(SPEC, discrete=True)}
@@ -23,6 +23,8 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "discrete_sac": (("task", "agent/backbone=discrete_sac"), DISCRETE),
     "ppo": (("metra", "agent/backbone=ppo"), {}),
     "ppo on one-hot actions": (("task", "agent/backbone=ppo"), DISCRETE),
+    "images": (("csf", "encoder.channels=[2,3]"), {"spec": IMAGE}),
+    "shared encoder": (("metra", "encoder=shared", "encoder.channels=[2,3]"), {"spec": BOTH}),
 }
 Rng = list[Tensor]
 BUDGET = EpochBudget(episodes_per_epoch=3, updates_per_epoch=6, batch_size=16, replay_size=100, min_replay_size=1)
@@ -38,9 +40,11 @@ def build(case: str, on_graph: bool, device: str = "cpu") -> Learner:
     if hasattr(learner, "rollouts"):
         learner.rollouts.stays = True
     if on_graph and device == "cpu":
-        learner.make_steps, learner.act = CapturedSteps(agent, record), CapturedPolicy(agent, record)
+        learner.make_steps = CapturedSteps(agent, record)
+        agent.capture(record)
     elif on_graph:
         learner.capture()
+        agent.capture()
     RNG[learner] = get_rng(device)
     return learner
 

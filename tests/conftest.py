@@ -46,7 +46,7 @@ def configure(*overrides: str) -> Config:
 def make(name: str, *overrides: str, spec: EnvSpec = SPEC) -> Agent:
     """A small agent of a method."""
     cfg = configure(f"agent={name}", *SMALL, *overrides)
-    return Agent(cfg.agent, cfg.backbone, spec)
+    return Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
 
 
 def observe(spec: EnvSpec, *lead: int) -> SomeObs:

@@ -24,8 +24,9 @@ from csf.agents import Agent
 from csf.config.compose import check
 from csf.learners.rollout import FreshEpisodes
 from csf.nets.actor import CategoricalActor
+from csf.nets.encoder import ImageEncoder
 from csf.nets.mlp import SpectralLinear
-from csf.types import Batch, EnvSpec, Episodes
+from csf.types import Batch, EnvSpec, Episodes, SomeObs, map_obs
 
 Arrays = Mapping[str, np.ndarray]
 MOMENTS = ("mean", "variance", "count")  # in the order in which a file has them
@@ -89,6 +90,9 @@ def overrides(meta: Mapping[str, Any]) -> list[str]:
             f"agent.backbone.init_alpha={flags.get('alpha', '0.01')}",
             f"agent.backbone.tau={flags.get('sac_tau', '0.005')}",
         ]
+    if "pixel_shape" in meta:
+        channels = [meta["cnn_depth"] * 2**i for i in range(len(CONVOLUTIONS))]
+        common += [f"encoder.channels={channels}"]
     return [*settings(flags, lr), f"agent/backbone={backbone}", *common]
 
 
@@ -143,20 +147,28 @@ def settings(flags: Mapping[str, str], lr: Mapping[str, list[float]]) -> list[st
 def make(meta: Mapping[str, Any]) -> Agent:
     """The agent that the case's flags describe, with parameters of its own."""
     cfg = check(["env=ant", *overrides(meta)])
-    return Agent(cfg.agent, cfg.backbone, spec_of(meta))
+    return Agent(cfg.agent, cfg.backbone, spec_of(meta), cfg.encoder)
 
 
 def spec_of(meta: Mapping[str, Any]) -> EnvSpec:
     """The spaces of the case's environment."""
-    flags, shape = flags_of(meta), (meta["obs_dim"],)
+    flags, shape, images = flags_of(meta), meta.get("pixel_shape", [meta["obs_dim"]]), "pixel_shape" in meta
     actions = int(re.sub(r"\D", "", str(meta["action"])))
     discrete = flags.get("policy_type") == "categorical" or flags.get("use_discrete_sac") == "1"
-    return EnvSpec("golden", "", shape, "float32", actions, discrete, 200, 2, (), 1.0, None, None)
+    kind, behind = ("uint8", meta["state_dim"]) if images else ("float32", 0)
+    return EnvSpec("golden", "", tuple(shape), kind, actions, discrete, 200, 2, (), 1.0, None, None, vector_dim=behind)
 
 
 # What the released program has and we have not, by the beginning of the names, and why. None of it has a gradient or
 # changes, but for what `CHANGING` names.
+# On images, the parts behind an encoder are in `module`.
 UNUSED = {
+    "option_policy._module.module._init_std": "the policy's deviation is a network",
+    "option_policy._module.module.min_std_param": "the bounds of the deviation are constants here",
+    "option_policy._module.module.max_std_param": "the bounds of the deviation are constants here",
+    "traj_encoder.module._init_std": "only the mean of the encoder is used",
+    "traj_encoder.module.min_std_param": "only the mean of the encoder is used",
+    "traj_encoder.module._log_std_module.": "only the mean of the encoder is used",
     "option_policy._module._init_std": "the policy's deviation is a network",
     "option_policy._module.min_std_param": "the bounds of the deviation are constants here",
     "option_policy._module.max_std_param": "the bounds of the deviation are constants here",
@@ -179,6 +191,7 @@ CHANGING = re.compile(r"z_encoder\._log_std_module\..*\.weight_[uv]")
 
 # Ours -> theirs. Weights of an ensemble are [E, I, O] here and [O, I] per network there.
 ACTOR = "option_policy._module."
+CONVOLUTIONS = (0, 3, 6, 9)  # their places among the layers of the released encoder
 NORMS = {"input_norm": "_sd_input_batch_norm.", "target_norm": "_sd_target_batch_norm."}
 MODULES = {
     "phi": "traj_encoder._mean_module.",
@@ -237,10 +250,12 @@ def _named(agent: Agent, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
 
 
 def _actor(actor: Any, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    found = _convolutions(ACTOR, actor.encoder, of)
+    head = ACTOR + ("module." if found else "")
     if isinstance(actor, CategoricalActor):
-        return _layers(ACTOR + "_logits_module.", actor.logits, of, output=True)
-    shared = ACTOR + "_shared_mean_log_std_network."
-    found = _layers(shared, actor.trunk, of)
+        return found | _layers(head + "_logits_module.", actor.logits, of, output=True)
+    shared = head + "_shared_mean_log_std_network."
+    found |= _layers(shared, actor.trunk, of)
     for i in range(2):
         for kind in ("weight", "bias"):
             found[f"{shared}_output_layers.{i}.linear.{kind}"] = of(getattr(actor.heads, kind)).chunk(2)[i]
@@ -248,21 +263,39 @@ def _actor(actor: Any, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
 
 
 def _critics(theirs: str, ours: Any, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
+    for head, member in enumerate(getattr(ours.encoder, "members", ())):
+        found |= _convolutions(f"{theirs}{head + 1}.", member, of)
+    module = "module." if found else ""
     last = len(ours.weights) - 1
     for i, (weight, bias) in enumerate(zip(ours.weights, ours.biases, strict=True)):
         place = "_output_layers.0" if i == last else f"_layers.{i}"
         for head in range(2):
-            found[f"{theirs}{head + 1}.{place}.linear.weight"] = of(weight)[head].T
-            found[f"{theirs}{head + 1}.{place}.linear.bias"] = of(bias)[head, 0]
+            found[f"{theirs}{head + 1}.{module}{place}.linear.weight"] = of(weight)[head].T
+            found[f"{theirs}{head + 1}.{module}{place}.linear.bias"] = of(bias)[head, 0]
     return found
+
+
+def _convolutions(theirs: str, encoder: Any, of: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Views of the convolutions of a network's encoder; none if its observations are vectors."""
+    if not isinstance(encoder, ImageEncoder):
+        return {}
+    layers = [layer for layer in encoder.layers if isinstance(layer, torch.nn.Conv2d)]
+    return {
+        f"{theirs}encoder.encoder._conv_model.{place}.{kind}": of(getattr(layer, kind))
+        for place, layer in zip(CONVOLUTIONS, layers, strict=True)
+        for kind in ("weight", "bias")
+    }
 
 
 def _layers(
     prefix: str, net: torch.nn.Module, of: Callable[[Tensor], Tensor], output: bool = False
 ) -> dict[str, Tensor]:
     linear = [layer for layer in net.modules() if isinstance(layer, torch.nn.Linear)]
-    found = {}
+    network, _, rest = prefix.partition(".")
+    found = _convolutions(f"{network}.", getattr(net, "encoder", None), of)
+    if found:
+        prefix = f"{network}.module.{rest}"
     for i, layer in enumerate(linear):
         place = "_output_layers.0" if output and i == len(linear) - 1 else f"_layers.{i}"
         spectral = isinstance(layer, SpectralLinear)
@@ -288,9 +321,14 @@ def batch(agent: Agent, arrays: Arrays, iteration: int = 0) -> Batch:
     return Batch(before, action, after, tensor("rewards", rows), terminal, tensor("options", rows, 0))
 
 
-def observation(arrays: Arrays, name: str) -> Tensor:
-    """Observations as the agent takes them."""
-    return torch.from_numpy(arrays[name]).float()
+def observation(arrays: Arrays, name: str) -> SomeObs:
+    """Observations as the agent takes them; images are stored flat, in the order row, column, channel."""
+    rows, shape = torch.from_numpy(arrays[name]), meta_of(arrays).get("pixel_shape")
+    if shape is None:
+        return rows.float()
+    image = rows.reshape(*rows.shape[:-1], *shape)
+    behind = arrays.get(f"{name}_state")
+    return image if behind is None else {"image": image, "vector": torch.from_numpy(behind).float()}
 
 
 def rollouts(agent: Agent, arrays: Arrays) -> FreshEpisodes:
@@ -303,9 +341,10 @@ def rollouts(agent: Agent, arrays: Arrays) -> FreshEpisodes:
         return torch.from_numpy(arrays[f"batch/it0/{name}"]).float()
 
     obs, reward = observation(arrays, "batch/it0/obs"), tensor("rewards")
-    paths, steps = obs.shape[:2]
+    paths, steps = tensor("actions").shape[:2]
     # PPO never looks at an observation behind its step.
-    behind, nothing = torch.cat([obs, obs[:, -1:]], 1), torch.zeros(paths, steps)
+    behind = map_obs(lambda rows: torch.cat([rows, rows[:, -1:]], 1), obs)
+    nothing = torch.zeros(paths, steps)
     length, coord = torch.full((paths,), steps), torch.zeros(paths, steps + 1, 0)
     fresh = FreshEpisodes(agent)
     reward = reward.reshape(paths, steps)

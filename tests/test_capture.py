@@ -8,20 +8,27 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from captures import BUDGET, CASES, RNG, build, collected, get_rng, learn, state
-from conftest import SPEC, make, observe
+from conftest import SPEC, configure, make, observe
 from runs import different
 from tape import record
+from test_evaluation import evaluators, sampler
+from test_evaluation import make as make_planar
+from test_hierarchy import child, choose
 from torch import Tensor
 
 from csf import replay
+from csf import train as entry
 from csf.core import precision
-from csf.core.compile import Captured, unchanged
+from csf.core.compile import Captured, CapturedPolicy, unchanged
+from csf.hierarchy import SkillVectorEnv
 from csf.learners import captured, rollout
 from csf.learners.captured import LONGEST, CapturedSteps, per_replay
 from csf.learners.replay import ReplayLearner
+from envs import make_vec
 
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -128,7 +135,8 @@ def test_captured_acting_is_acting(case: str) -> None:
     for epoch, mode in enumerate((False, True, False)):
         obs, skill = observe(agent.spec, 4), agent.objective.sample_skills(4)
         torch.manual_seed(epoch)
-        want, after = agent.act(obs, skill, mode), torch.get_rng_state()
+        with torch.no_grad():
+            want, after = agent.backbone.act(obs, skill, mode, agent.objective), torch.get_rng_state()
         torch.manual_seed(epoch)
         found = learner.act(obs, skill, mode)
         assert torch.equal(found, want)
@@ -137,6 +145,51 @@ def test_captured_acting_is_acting(case: str) -> None:
         learner.act(torch.zeros_like(obs), skill, mode)
         assert torch.equal(found, kept), "the next call writes into what the last one returned"
         learn(learner, range(epoch, epoch + 1))  # the policy changes where it is
+
+
+class Counted:
+    """Records on a tape, and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, function: Any) -> Any:
+        self.count += 1
+        return record(function)
+
+
+def test_an_evaluation_replays_acting_with_the_same_results() -> None:
+    """Six skills in four worlds, whose actions are modes, and five goals, whose actions are samples."""
+    counted, found = Counted(), []
+    for on_tape in (False, True):
+        agent = make_planar("csf")
+        if on_tape:
+            agent.capture(counted)
+        twice = [each.run(agent, sampler()) for _ in range(2) for each in evaluators()]
+        found.append([each.metrics | {name: image.tobytes() for name, image in each.images.items()} for each in twice])
+    assert found[0] == found[1]
+    assert counted.count == 2
+
+
+def test_skills_as_actions_replay_acting_with_the_same_results() -> None:
+    counted, found = Counted(), []
+    for on_tape in (False, True):
+        agent = child("sphere")
+        if on_tape:
+            agent.capture(counted)
+        env = SkillVectorEnv(make_vec("point_two_goals", 3), agent, 5)  # type: ignore[arg-type]
+        found.append([env.reset(seed=0)[0], *(env.step(choose(env, seed))[0] for seed in range(4))])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert counted.count == 1
+
+
+def test_graphs_are_used_on_cuda_unless_they_are_switched_off() -> None:
+    """Nothing is recorded yet, so that the test needs no such device."""
+    for device, words, used in (("cuda", (), True), ("cuda", ("graphs=false",), False), ("cpu", (), False)):
+        learner, agent = build("csf", False), make("metra")
+        entry.capture(configure(*words), torch.device(device), learner, [learner.agent, agent])
+        assert isinstance(learner.make_steps, CapturedSteps) == used
+        assert [isinstance(each._captured, CapturedPolicy) for each in (learner.agent, agent)] == [used, used]
 
 
 def test_recording_leaves_no_trace() -> None:

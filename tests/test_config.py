@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import NAMES, ROOT, configure
 
-from csf import train
+from csf import train, worlds
 from csf.agents import objectives
 from csf.backbones import backbones
 from csf.config.compose import check, points, settings
@@ -76,9 +76,19 @@ def test_a_preset_belongs_to_a_method_and_an_environment_and_composes_by_itself(
     ((agent, env),) = pairs
     tree = check([f"agent={agent}", f"env={env}"]).tree
     preset = yaml.safe_load((ROOT / f"configs/preset/{name}.yaml").read_text())
-    for other in preset.pop("defaults", []):
+    for other in (each for each in preset.pop("defaults", []) if isinstance(each, str)):
         assert contains(tree, yaml.safe_load((ROOT / f"configs/preset/{other}.yaml").read_text()))
     assert contains(tree, preset)
+
+
+@pytest.mark.parametrize("name", stems("preset/all_agents"))
+def test_a_preset_for_all_agents_belongs_to_a_task_and_an_environment(name: str) -> None:
+    pairs = [(task, env) for task in stems("task") for env in stems("env") if f"{task}_{env}" == name]
+    ((task, env),) = pairs
+    tree = check([f"env={env}", f"task={task}"]).tree
+    assert contains(tree, yaml.safe_load((ROOT / f"configs/preset/all_agents/{name}.yaml").read_text()))
+    other = check([f"env={env}", "task=quick"]).task
+    assert (other.updates_per_epoch, other.replay_size) == (100, 1_000_000), "another task keeps its own budget"
 
 
 def contains(tree: Any, part: Any) -> bool:
@@ -94,6 +104,83 @@ def test_every_method_composes_on_every_environment(name: str) -> None:
 
 
 # ---- the paper's values
+
+# Skill dimension by method; METRA on Kitchen has one-hot skills and a constant temperature.
+SKILLS = {
+    "quadruped": {"csf": 4, "metra": 4, "diayn": 50, "cic": 64, "visr": 5},
+    "humanoid": {"csf": 8, "metra": 2, "diayn": 50, "cic": 64, "visr": 5},
+    "kitchen": {"csf": 4, "metra": 24, "diayn": 50, "cic": 64, "visr": 5},
+    "robobin": {"csf": 9, "metra": 9, "diayn": 9, "cic": 64, "visr": 5},
+}
+# Episodes and gradient steps per epoch, capacity of the replay buffer.
+BUDGETS = {
+    "quadruped": (8, 200, 300_000),
+    "humanoid": (8, 200, 300_000),
+    "kitchen": (8, 100, 100_000),
+    "robobin": (10, 100, 300_000),
+}
+# Steps per episode, half the side of the square of goals (locomotion), half the side of plots.
+WORLDS = {
+    "quadruped": (200, 15, 15),
+    "humanoid": (200, 10, 15),
+    "kitchen": (50, None, None),
+    "robobin": (200, None, None),
+}
+
+
+@pytest.mark.parametrize(("env", "method"), [(env, method) for env, row in SKILLS.items() for method in row])
+def test_presets_of_image_environments_have_the_papers_values(env: str, method: str) -> None:
+    cfg = check([f"agent={method}", f"env={env}"])
+    task, backbone = cfg.task, cfg.backbone
+    assert cfg.agent.skill_dim == SKILLS[env][method]
+    assert (task.episodes_per_epoch, task.updates_per_epoch, task.replay_size) == BUDGETS[env]
+    assert (task.batch_size, task.min_replay_size, task.epochs) == (256, 10_000, 3000)
+    assert (task.coverage_skills, task.goals, task.terminal_at_limit) == (48, 50, False)
+    assert cfg.encoder.name == "own"
+    assert cfg.encoder.channels == (48, 96, 192, 384)
+    discrete = (method, env) == ("metra", "kitchen")
+    assert getattr(cfg.agent, "prior", "sphere") == ("one_hot" if discrete else "sphere")
+    assert (cfg.agent.lr, backbone.lr) == (1e-4, 1e-4)  # type: ignore[attr-defined]
+    assert backbone.alpha_lr == (0 if discrete or method == "diayn" else 1e-4)  # type: ignore[attr-defined]
+    assert backbone.init_alpha == (0.1 if method == "diayn" else 0.01)  # type: ignore[attr-defined]
+    settings = worlds.settings_of(env) or {}
+    found = (settings["max_steps"].default, cfg.env.get("goal_range"), cfg.env["plot_range"])
+    assert found == WORLDS[env]
+    assert (cfg.env["renderer"], cfg.env["quality"]) == ("gl", "paper")
+
+
+@pytest.mark.parametrize(("env", "goal_range"), [("quadruped_goal", 7.5), ("humanoid_goal", 5)])
+def test_controllers_on_images_have_the_papers_values(env: str, goal_range: float) -> None:
+    cfg = check([f"env={env}", "task=hierarchical"])
+    task = cfg.task
+    assert (task.episodes_per_epoch, task.updates_per_epoch, task.replay_size) == (8, 50, 300_000)
+    assert (task.batch_size, task.min_replay_size, task.eval_every) == (256, 10_000, 25)
+    assert (cfg.hold, cfg.env["goal_range"], cfg.backbone.init_alpha) == (25, goal_range, 0.1)  # type: ignore[attr-defined]
+    settings = worlds.settings_of(env) or {}
+    assert settings["max_steps"].default == 200
+
+
+# ---- encoders of images
+
+
+def test_encoder_is_a_group_with_channels() -> None:
+    cfg = check(["env=quadruped", "encoder=shared", "encoder.channels=[4,8]"])
+    assert (cfg.encoder.name, cfg.encoder.channels) == ("shared", (4, 8))
+    assert cfg.run_name == "pretrain/quadruped/csf-encoder=shared-encoder.channels=[4,8]/sd000"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("encoder=both", r"encoder=both is not known; accepted: own, shared"),
+        ("encoder.channels=[4,0]", r"encoder\.channels is 0; accepted: an integer of at least 1"),
+        ("encoder.channels=4", r"encoder\.channels is 4; accepted: a list such as"),
+        ("encoder.name=both", r"encoder\.name is 'both'; accepted: own, shared"),
+    ],
+)
+def test_an_encoder_that_does_not_exist_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(["env=quadruped", word])
 
 
 def test_csf_on_ant_has_the_papers_values() -> None:
@@ -112,6 +199,7 @@ def test_csf_on_ant_has_the_papers_values() -> None:
         "coverage_skills": 48,
         "goals": 50,
         "keep_critics": False,
+        "overlap": False,
     }
     agent: Any = cfg.agent
     assert (agent.skill_dim, agent.hidden, agent.lr) == (2, (1024, 1024), 1e-4)
@@ -146,6 +234,7 @@ def test_controllers_have_the_papers_values() -> None:
         "coverage_skills": 48,
         "goals": 50,
         "keep_critics": False,
+        "overlap": False,
     }
     assert (cfg.agent.name, cfg.hold) == ("task", 25)
     assert vars(cfg.backbone) == {
@@ -224,7 +313,7 @@ def test_controllers_have_the_papers_values() -> None:
         ("task=3", r"^task=3 is not known; accepted: .*pretrain, quick"),
         ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
         ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),
-        ("preset=foo", r"^preset=foo is not known; accepted: csf_point"),
+        ("preset=foo", r"^preset=foo is not known; accepted: csf_humanoid, "),
         ("preset/all_envs=foo", r"^preset/all_envs=foo is not known; accepted: cic$"),
         ("agent.lr=-1", r"^agent\.lr is -1\.0; accepted: a number of at least 0$"),
         ("agent.lr=nan", r"^agent\.lr is nan; "),
@@ -403,7 +492,8 @@ def test_help_lists_every_key_of_the_method(
     unexplained = [line for line in text.partition("Keys,")[2].splitlines()[1:] if re.fullmatch(r"  [\w.]+=\S*", line)]
     assert unexplained == []
     assert {f"env.{key}" for key in ("goal_range", "max_steps", "threads", "normalizer", "plot_range")} <= listed
-    for group in ("agent", "agent/backbone", "env", "task"):
+    assert "encoder.channels" in listed
+    for group in ("agent", "agent/backbone", "encoder", "env", "task"):
         assert re.search(rf"^  {group} +{', '.join(stems(group))}$", text, re.MULTILINE)
 
 

@@ -63,8 +63,9 @@ def check_words(words: list[str], tmp_path: Path) -> None:
         python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\\n" "$@"')
         done = sh(ROOT / rest[0], *rest[1:], PYTHON=str(python))
         assert done.returncode == 0, done.stderr
-        _, module, *settings = done.stdout.splitlines()
-        check_entry(module, settings)
+        for run in re.split(r"^-m\n(?=csf\.)", done.stdout, flags=re.MULTILINE)[1:]:
+            module, *settings = run.splitlines()
+            check_entry(module, settings)
     elif program in ("csf", ".venv/bin/csf"):
         check_entry(f"csf.{rest[0]}", rest[1:])
     elif program in ("python", ".venv/bin/python") and rest[0] == "-m":

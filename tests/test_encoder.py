@@ -117,7 +117,9 @@ def test_every_head_of_an_ensemble_has_an_encoder_of_its_own() -> None:
 def test_an_image_that_is_too_small_is_refused() -> None:
     assert smallest(4) == 46
     assert ImageEncoder((46, 50, 3), 0, SMALL).out_dim == 5
-    with pytest.raises(ConfigError, match="images are 45 x 64; accepted: at least 46 x 46"):
+    with pytest.raises(
+        ConfigError, match=r"images are 45 x 64; accepted with the 4 convolutions of encoder\.channels: at least 46"
+    ):
         ImageEncoder((45, 64, 3), 0, SMALL)
 
 

@@ -684,12 +684,60 @@ def test_who_has_no_goals_says_so() -> None:
     assert make_vec("Pendulum-v1", 1).measure(np.zeros((1, 3, 0)), np.array([2])) == {}
 
 
+def scatter(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates [n, 4, C] and lengths [n] of episodes of two steps that change position by `change` [n, C]."""
+    path = np.cumsum([np.ones_like(change), change / 2, change / 2, 1000 * np.ones_like(change)], 0)
+    return path.swapaxes(0, 1), np.full(len(change), 2)
+
+
+def around(angle: np.ndarray, radius: float) -> np.ndarray:
+    return radius * np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+CIRCLE = (np.arange(48) + 0.5) * 2 * np.pi / 48
+SIDES = np.where(np.arange(48) % 2, 0.3, 0.3 + np.pi)
+NOISE = np.random.default_rng(0).standard_normal((48, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "least", "most"),
+    [
+        (around(CIRCLE, 25.0), 16, 16),
+        (around(CIRCLE, 10.001), 16, 16),
+        (around(CIRCLE, 9.999), 0, 0),
+        (around(SIDES, 25.0), 2, 2),
+        (around(SIDES, 25.0) + NOISE, 2, 4),
+        (around(0 * SIDES, 25.0) + NOISE, 1, 2),
+        (2.0 * NOISE, 0, 0),
+        (np.zeros((48, 2)), 0, 0),
+        (around(CIRCLE[::3], 25.0), 16, 16),
+        (around(CIRCLE[:12], 25.0), 4, 4),
+    ],
+    ids=["circle", "edge", "inside", "line", "band", "cluster", "small scatter", "still", "16 skills", "quarter"],
+)
+def test_directions_are_sectors_with_an_end_far_from_the_start(change: np.ndarray, least: int, most: int) -> None:
+    assert least <= make_vec("ant", 1).measure(*scatter(change))["directions"] <= most
+
+
+def test_directions_on_a_line_are_its_sides() -> None:
+    cheetah = make_vec("half_cheetah", 1)
+    found = [cheetah.measure(*scatter(np.array([ends]).T))["directions"] for ends in ([19.0, -19], [30, 21], [20, -99])]
+    assert found == [0, 1, 2]
+
+
+def test_directions_need_a_radius() -> None:
+    """Of a task, they would be those of its goals; where goals are not positions, there are none."""
+    radii = {name: make_vec(name, 1).direction_radius for name in ("ant", "half_cheetah", "point", "ant_multi_goal")}
+    assert radii == {"ant": 10, "half_cheetah": 20, "point": 1, "ant_multi_goal": None}
+    assert "directions" not in make_vec("ant_multi_goal", 1).measure(*scatter(around(CIRCLE, 25.0)))
+
+
 def test_what_worlds_measure() -> None:
     """Worked by hand: cells of 1, episodes of two and one steps, radii of 3 and 1."""
     env = make_vec("ant", 1)
     coord = np.array([[[0.5, 0.5], [1.5, 0.5], [-0.0, 4.5]], [[0.0, 4.0], [9.5, 9.5], [7.5, 7.5]]])
     length, place = np.array([2, 1]), np.array([[0.0, 2.0], [9.5, 9.0]])
-    assert env.measure(coord, length) == {"coverage": 4.0}
+    assert env.measure(coord, length) == {"coverage": 4.0, "directions": 1.0}
     found = env.success(coord, length, place)
     np.testing.assert_allclose(found.pop("distance"), [2.5, 0.5])
     assert {name: row.tolist() for name, row in found.items()} == {

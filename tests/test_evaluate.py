@@ -263,3 +263,23 @@ def test_a_path_is_taken_as_it_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert refusal(monkeypatch, "cp_path=x", "seed=4294967296").startswith(
         "error: seed is 4294967296; accepted: an integer of "
     )
+
+
+def test_several_seeds_give_means_and_ranges(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"cp_path={run}", "goals=4", "skills=3", "threads=1"]
+    single = []
+    for seed in (3, 4):
+        command(monkeypatch, *words, f"seed={seed}", f"out={tmp_path / str(seed)}")
+        single.append(json.loads((tmp_path / str(seed) / "eval_000002.json").read_text())["results"])
+    capsys.readouterr()
+    command(monkeypatch, *words, "seed=3", "seeds=2", f"out={tmp_path / 'both'}")
+    said, report = capsys.readouterr().out, json.loads((tmp_path / "both/eval_000002.json").read_text())
+    assert "means and ranges over seeds 3 to 4, 3 skills, 4 goals" in said
+    assert single[0] != single[1]
+    for name, mean in report["results"].items():
+        values = [results[name] for results in single]
+        assert mean == pytest.approx(np.mean(values))
+        assert report["ranges"][name] == [min(values), max(values)]
+        assert f"({min(values):.4g} to {max(values):.4g})" in said

@@ -17,8 +17,9 @@ from torch import Tensor
 import envs
 from csf.agents import Agent
 from csf.evaluation import plots
+from csf.evaluation.diagnostics import most_directions
 from csf.evaluation.goals import ZeroShotGoals
-from csf.evaluation.rollouts import SkillRollouts, isolated
+from csf.evaluation.rollouts import SkillRollouts, isolated, spread
 from csf.evaluation.suite import suite
 from csf.sampler import RolloutSampler
 from csf.types import EnvSpec, Episodes, Evaluation, Policy, Worlds
@@ -136,7 +137,7 @@ def test_skills_are_judged_by_their_mode_and_shown_by_the_observation_before_the
     SkillRollouts(worlds(), 3, 7, None).run(agent, canned)
     ((skills, mode, seed),) = canned.calls
     assert (skills.shape, mode, seed) == ((3, 2), True, 7)
-    torch.testing.assert_close(seen[0], torch.stack([found.obs[0, 2], found.obs[1, 1], found.obs[2, 0]]))
+    torch.testing.assert_close(seen[-1], torch.stack([found.obs[0, 2], found.obs[1, 1], found.obs[2, 0]]))
 
 
 def test_the_return_is_the_mean_over_episodes_of_the_sum_of_their_real_steps() -> None:
@@ -164,6 +165,82 @@ def test_a_skill_is_held_where_it_is_one_hot_and_would_change_on_the_way() -> No
         asked.append((next(iter(metrics)).split("/")[1], rule.call_count))
     steps, rounds = sampler().spec.max_steps, -(-4 // sampler().env.num_envs)
     assert asked == [("goal", steps * rounds), ("goal_single", rounds)]
+
+
+# ---- collapse
+
+
+def ring(stretch: float, dim: int = 2) -> np.ndarray:
+    """48 points of an ellipse in the first two of Z dimensions, away from the origin."""
+    angle = np.arange(48) * 2 * np.pi / 48
+    points = np.zeros((48, dim), np.float32)
+    points[:, 0], points[:, 1] = 5 + np.cos(angle), 7 + np.sin(angle) / stretch
+    return points
+
+
+def test_the_effective_rank_is_worked_by_hand() -> None:
+    assert spread(ring(1)) == pytest.approx({"phi/rank": 2, "phi/singular_ratio": 1}, abs=1e-5)
+    shares = 1 + 1 / 9, 1 + 1 / 81
+    assert spread(ring(3)) == pytest.approx(
+        {"phi/rank": shares[0] ** 2 / shares[1], "phi/singular_ratio": 1 / 3}, abs=1e-5
+    )
+    assert spread(ring(1, dim=3)) == pytest.approx({"phi/rank": 2, "phi/singular_ratio": 0}, abs=1e-5)
+
+
+def test_the_effective_rank_of_a_line_is_1_in_any_direction_and_scale() -> None:
+    line = np.linspace(-1, 1, 48, dtype=np.float32)[:, None] * np.array([[0.6, 0.8, 0.1]], np.float32)
+    for scale in (1e-6, 1.0, 1e6):
+        assert spread(scale * line) == pytest.approx({"phi/rank": 1, "phi/singular_ratio": 0}, abs=1e-5)
+    two_ends = np.sign(line) * np.array([[3, 1, 2]], np.float32)
+    assert spread(two_ends)["phi/rank"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, 2)), np.zeros((48, 2)), np.full((48, 2), 0.3), np.ones((1, 2))])
+def test_equal_changes_have_rank_0(rows: np.ndarray) -> None:
+    """All numbers are finite, since a metric that is not ends the run."""
+    assert spread(rows.astype(np.float32)) == {"phi/rank": 0.0, "phi/singular_ratio": 0.0}
+
+
+def test_the_rank_is_that_of_the_change_from_start_to_end_of_kept_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies before the end, behind it, and in a discarded episode does not count."""
+    agent, rng = make("csf"), np.random.default_rng(0)
+    still: Path = [(0.0, 0.0)] * 5
+    found = episodes(still, still, still, still, lost=(3,))
+    obs = torch.from_numpy(rng.standard_normal((4, 5, 3))).float()
+    length = torch.tensor([2, 3, 4, 0])
+    change = torch.tensor([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0], [5.0, 10.0, 0.0]])
+    for row, steps in enumerate(length.tolist()[:3]):
+        obs[row, steps] = obs[row, 0] + change[row]
+    monkeypatch.setattr(agent.objective, "represent", lambda obs: obs[:, :2])
+    canned = Canned(found._replace(obs=obs, length=length))
+    metrics = SkillRollouts(worlds(), 4, 0, None).run(agent, canned).metrics
+    assert metrics["phi/rank"] == pytest.approx(1, abs=1e-5)
+
+
+def test_who_has_no_representation_of_states_has_no_rank() -> None:
+    measured = {}
+    for name, *settings in (["csf"], ["metra"], ["csf", "agent.features=pair"], ["diayn"], ["dads"], ["task"]):
+        metrics = SkillRollouts(worlds(), 6, 0, None).run(make(name, *settings), sampler()).metrics
+        assert "eval/directions" in metrics
+        measured["".join([name, *settings])] = {"phi/rank", "phi/singular_ratio"} <= metrics.keys()
+    have, lack = ("csf", "metra", "diayn"), ("csfagent.features=pair", "dads", "task")
+    assert measured == dict.fromkeys(have, True) | dict.fromkeys(lack, False)
+
+
+def test_the_largest_number_of_directions_is_that_of_the_worlds() -> None:
+    assert most_directions(2) == measures.SECTORS
+    assert most_directions(1) == measures.directions(np.array([[[0.0], [9]], [[0.0], [-9]]]), np.array([1, 1]), 1.0)
+
+
+def test_pictures_state_directions_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[object] = []
+    monkeypatch.setattr(plots, "trajectories", lambda *args: titles.append(args[-1]))
+    monkeypatch.setattr(plots, "features", lambda *args: titles.append(args[-1]))
+    metrics = SkillRollouts(worlds(), 6, 0, None).run(make("csf"), sampler()).metrics
+    assert titles == [
+        f"far end points in {metrics['eval/directions']:g} of 16 directions",
+        f"effective rank {metrics['phi/rank']:.2f} of 2",
+    ]
 
 
 # ---- goals

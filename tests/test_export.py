@@ -23,6 +23,8 @@ from csf.errors import SamplerError
 from csf.io.load import EXPORTED as FILE
 from csf.io.load import read
 
+NAMES = ("README.md", "config.yaml", "metrics.jsonl")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,7 +51,7 @@ def test_the_module_and_the_command_export(run: Path, tmp_path: Path) -> None:
         line = [sys.executable, "-m", *words, str(run), str(tmp_path / str(i)), "video=false"]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert {path.name for path in (tmp_path / str(i)).iterdir()} == {"README.md", "config.yaml", FILE}
+        assert {path.name for path in (tmp_path / str(i)).iterdir()} == {*NAMES, FILE}
 
 
 def test_nothing_follows_the_call_of_main() -> None:
@@ -63,7 +65,7 @@ def test_nothing_follows_the_call_of_main() -> None:
 @pytest.mark.parametrize("file", ["", "checkpoints/policy_000002.safetensors", "checkpoints/epoch_000002.pt"])
 def test_the_policy_acts_as_the_run_does(file: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(monkeypatch, run / file, tmp_path / "hub", "video=false")
-    assert {path.name for path in (tmp_path / "hub").iterdir()} == {"README.md", "config.yaml", "policy.safetensors"}
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == {*NAMES, FILE}
     mine, theirs = csf.load(tmp_path / "hub/policy.safetensors"), csf.load(run)
     obs, skill = torch.randn(4, 2), theirs.sample_skills(4)
     assert torch.equal(mine.act(obs, skill, True), theirs.act(obs, skill, True))
@@ -190,8 +192,7 @@ def test_the_files_of_the_export_are_uploaded(
 
     monkeypatch.setattr(export, "export", make_beside_others)
     command(monkeypatch, run, tmp_path / "hub", "video=false", "push=me/ant")
-    names = ("README.md", "config.yaml", "policy.safetensors")
-    assert client.sent == {name: (tmp_path / "hub" / name).read_bytes() for name in names}
+    assert client.sent == {name: (tmp_path / "hub" / name).read_bytes() for name in (*NAMES, FILE)}
     assert client.made == ["me/ant"]
     assert "uploaded to https://huggingface.co/me/ant\n" in capsys.readouterr().err
 
@@ -254,3 +255,38 @@ def test_help_lists_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     said = capsys.readouterr().out
     for key in ("cp_path=null", "folder=null", "license=mit", "video=True", "push=null"):
         assert f"  {key} " in said
+
+
+def test_the_evaluations_up_to_the_epoch_are_in_the_folder(run: Path, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(run, tmp_path / "run"))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [("eval/return" in row) for row in rows] == [True, False, True]
+    with (made / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(rows[2] | {"epoch": 3}) + '\n{"epoch": 4, "eval/re')
+    export.export(str(made), tmp_path / "hub", "mit", False)
+    kept = [json.loads(line) for line in (tmp_path / "hub/metrics.jsonl").read_text().splitlines()]
+    assert kept == [rows[0], rows[2]]
+
+
+def test_the_card_states_the_command_and_the_range_over_seeds(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Path(shutil.copytree(run, tmp_path / "run"))
+    (made / "checkpoints/eval_000002.json").write_text(
+        json.dumps(
+            {
+                "checkpoint": "policy_000002.safetensors",
+                "seeds": 5,
+                "results": {"eval/coverage": 12.34},
+                "ranges": {"eval/coverage": [11, 14.5]},
+            }
+        )
+    )
+    export.export(str(made), tmp_path / "hub", "mit", False)
+    card = (tmp_path / "hub/README.md").read_text()
+    assert (
+        "| measure | mean | range over 5 evaluation seeds |\n|---|---|---|\n| coverage | 12.34 | 11 to 14.5 |\n" in card
+    )
+    settings = yaml.safe_load((made / "config.yaml").read_text())
+    words = "csf train agent=csf env=point task=pretrain seed=0"
+    assert f"\n| trained with | `{words}`, changed settings: `{settings['variant'][1:]}` |\n" in card

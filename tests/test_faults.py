@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from csf.core.signals import Stop
 from csf.errors import CheckpointError, NonFiniteError, RunDirError, SamplerError
 from csf.io import checkpoint, files
 from csf.io.progress import Progress
+from csf.learners import in_turn
 from csf.trainer import Counters, Schedule, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
 from envs import WorldError
@@ -415,7 +417,8 @@ class Loop:
     def __init__(self, episodes: Episodes, schedule: Schedule) -> None:
         self.stub, self.saved, self.counters = Stub(episodes), list[int](), Counters()
         stub: Any = self.stub
-        self.trainer = Trainer(stub, stub, stub, [], stub, stub, self.counters, schedule, self.save)
+        run_epoch = partial(in_turn, stub)
+        self.trainer = Trainer(stub, stub, stub, run_epoch, [], stub, stub, self.counters, schedule, self.save)
         self.progress: Progress = stub
 
     def save(self, results: dict[str, float]) -> None:

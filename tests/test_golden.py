@@ -12,6 +12,7 @@ import torch
 from golden_map import CHANGING, UNUSED, Arrays
 
 from csf.agents import Agent
+from csf.nets.encoder import ImageEncoder
 
 CASES = [
     "csf",
@@ -25,6 +26,8 @@ CASES = [
     "sac_discrete",
     "ppo",
     "ppo_categorical",
+    "csf_pixels",
+    "sac_pixels_goal",
 ]
 
 # What is logged there, and which of our metrics it is, with its factor.
@@ -50,6 +53,7 @@ LOGGED = {
 # What of it we log in another sense, or not at all: means that gradients and losses determine.
 ELSEWHERE = {
     ("csf", "PureRewardMean"): ("phi/positive", 1),  # of phi before its step; reward/mean is of phi after it
+    ("csf_pixels", "PureRewardMean"): ("phi/positive", 1),
     ("visr", "PureRewardMean"): ("phi/alignment", 1),  # likewise, of phi of unit length
 }
 NOT_LOGGED = {"PureRewardStd", "phi_l2", "Qf1Mean", "Qf2Mean", "QfTargetsMean", "QfTdErrsMean", "QTdErrsMean"}
@@ -57,6 +61,7 @@ NOT_LOGGED |= {"CicLogits", "DadsSdLogProbMean", "DadsSdAltLogProbMean"}
 NOT_LOGGED |= {"SdTargetRunningMean", "SdTargetRunningVar"}  # of buffers that are compared
 NOT_COMPARED = {
     ("csf", "DualCstPenalty"),  # of METRA's constraint, which CSF has not
+    ("csf_pixels", "DualCstPenalty"),
     ("sac_discrete", "SacpNewActionLogProbMean"),  # a mean over all actions alike, not over the policy
 }
 
@@ -226,6 +231,33 @@ def still_moments(agent: Agent) -> None:
     objective.moments.follow = lambda distances: None
 
 
+def freeze_encoder(part: str, name: str) -> Callable[[Agent], None]:
+    """The optimizer of a part does not have the convolutions of its encoder."""
+
+    def plant(agent: Agent) -> None:
+        minimizers = getattr(agent, part).minimizers
+        old = minimizers[name]
+        kept = [param for param in old.params if param.dim() != 4 and param.shape != (4,)]
+        minimizers[name] = type(old)(kept, 1e-4)
+
+    return plant
+
+
+def swap_height_and_width(agent: Agent) -> None:
+    for module in agent.modules():
+        if isinstance(module, ImageEncoder):
+            for weight in (param for param in module.parameters() if param.dim() == 4):
+                weight.data = weight.data.mT.contiguous()
+
+
+def goal_of_before(agent: Agent) -> None:
+    """The goal beside s stands beside s' as well."""
+    update = agent.update
+    agent.update = lambda batch: update(  # type: ignore[method-assign]
+        batch._replace(next_obs={**batch.next_obs, "vector": batch.obs["vector"]})
+    )
+
+
 # The case, the fault, and what the failure names.
 FAULTS: dict[str, tuple[str, Callable[[Agent], object], str]] = {
     "the negatives of the contrast": ("csf", negate_skills, "traj_encoder"),
@@ -239,6 +271,11 @@ FAULTS: dict[str, tuple[str, Callable[[Agent], object], str]] = {
     "a constant of the loss": ("diayn", shift_loss, "loss/representation"),
     "terminals": ("sac", terminal_ignored, "qf1"),
     "the buffers of a norm": ("dads", count_twice, r"elsewhere: \['_sd_input_batch_norm.num_batches_tracked'\]"),
+    "the policy's encoder is frozen": ("csf_pixels", freeze_encoder("backbone", "actor"), "alone: .*encoder"),
+    "phi's encoder is frozen": ("csf_pixels", freeze_encoder("objective", "representation"), "alone: .*encoder"),
+    "the critics' encoders are frozen": ("sac_pixels_goal", freeze_encoder("backbone", "critic"), "alone: .*encoder"),
+    "height and width": ("csf_pixels", swap_height_and_width, "traj_encoder"),
+    "the goal": ("sac_pixels_goal", goal_of_before, "qf1"),
     "a parameter that stands still": ("dads", nudge_constant, r"elsewhere: \['_sd_input_batch_norm.weight'\]"),
 }
 

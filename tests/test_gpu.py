@@ -7,17 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch._inductor.config
 from captures import CASES, RNG, build, collected, learn, state
 from conftest import NAMES, configure, make, observe
 from runs import TINY, different, flat
+from test_controllers import WORDS
+from test_evaluation import evaluators
+from test_evaluation import make as make_planar
+from test_evaluation import worlds as planar
+from test_hierarchy import child, choose
 from torch import Tensor
 
+from csf.config.compose import check
+from csf.core.compile import CapturedPolicy
+from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint
 from csf.learners import captured
+from csf.learners.updates import make_steps
+from csf.pretrained import Skills
+from csf.sampler import RolloutSampler
 from csf.train import Run
+from csf.worlds import describe
+from envs import make_vec
 
 pytestmark = [
     pytest.mark.gpu,
@@ -120,7 +134,8 @@ def test_captured_acting_agrees_with_acting(case: str, mode: bool) -> None:
     for seed in range(3):
         obs, skill = observe(agent.spec, 4).to(CUDA), agent.objective.sample_skills(4)
         torch.manual_seed(seed)
-        want, after = agent.act(obs, skill, mode), torch.cuda.get_rng_state()
+        with torch.no_grad():
+            want, after = agent.backbone.act(obs, skill, mode, agent.objective), torch.cuda.get_rng_state()
         torch.manual_seed(seed)
         found = learner.act(obs, skill, mode)
         torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
@@ -181,11 +196,63 @@ def test_a_run_on_cuda_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     assert different(found, want) == []
 
 
-def test_device_cuda_means_graphs(tmp_path: Path) -> None:
+def test_device_cuda_means_graphs_unless_they_are_switched_off(tmp_path: Path) -> None:
     cfg = configure(*TINY, f"exp_dir={tmp_path}", "run_name=run", "device=cuda")
     with Run(cfg, torch.device(CUDA)) as whole:
         assert isinstance(whole.trainer.learner.make_steps, captured.CapturedSteps)
-        assert isinstance(whole.trainer.learner.act, captured.CapturedPolicy)
+        assert isinstance(whole.agent._captured, CapturedPolicy)
+    with Run(configure(*TINY, f"exp_dir={tmp_path}", "run_name=off", "graphs=false"), torch.device(CUDA)) as whole:
+        assert whole.trainer.learner.make_steps is make_steps
+        assert whole.agent._captured is None
+
+
+def test_an_evaluation_with_graphs_agrees_with_one_without() -> None:
+    found = []
+    for on_graph in (False, True):
+        agent = make_planar("csf").to(CUDA)
+        if on_graph:
+            agent.capture()
+        before = torch.cuda.get_rng_state()
+        runner = RolloutSampler(planar(), describe(planar(), "point"), 0, CUDA)
+        found.append([each.run(agent, runner).metrics for _ in range(2) for each in evaluators()])
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert_close(*found)
+
+
+def test_skills_as_actions_with_graphs_agree_with_those_without() -> None:
+    found = []
+    for on_graph in (False, True):
+        agent = child("sphere").to(CUDA)
+        if on_graph:
+            agent.capture()
+        env = SkillVectorEnv(make_vec("point_two_goals", 3), agent, 5)  # type: ignore[arg-type]
+        found.append([env.reset(seed=0)[0], *(env.step(choose(env, seed))[0] for seed in range(4))])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("graphs", ["true", "false"])
+def test_a_run_that_overlaps_is_resumed_bit_for_bit(graphs: str, tmp_path: Path) -> None:
+    """The policy that collects is on the CPU, and the learner records graphs while it does."""
+    words = ("task.overlap=true", f"graphs={graphs}")
+    want = run(tmp_path / "whole", CUDA, 6, *words)
+    run(tmp_path / "parts", CUDA, 3, *words)
+    found = run(tmp_path / "parts", CUDA, 6, *words)
+    for each in (want, found):
+        del each["config"], each["parts"]["logger"]
+    assert different(found, want) == []
+
+
+def test_skills_as_actions_are_executed_while_the_learner_learns(tmp_path: Path) -> None:
+    """In the thread that collects, on a stream of its own."""
+    settings = [word for word in WORDS if not word.startswith(("device=", "run_name="))]
+    settings += [f"exp_dir={tmp_path}", f"device={CUDA}", "skills=csf", "task.overlap=true"]
+    parts = []
+    for name in ("one", "other"):
+        skills = Skills(child("sphere"), {"epoch": 0}, "skills.safetensors", True)
+        with Run(check([*settings, f"run_name={name}"]), torch.device(CUDA), skills) as whole:
+            assert whole.train() == 0
+            parts.append({key: part.full_state() for key, part in whole.parts.items() if key != "logger"})
+    assert different(*parts) == []
 
 
 def test_losses_compiled_agree_with_eager_ones() -> None:

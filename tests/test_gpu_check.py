@@ -61,6 +61,7 @@ def test_every_mode_is_measured_and_graphs_change_no_number(found: tuple[Path, d
         assert rows[f"gradient steps/s, {kind}, {mode}"] > 0
     for kind in gpu_check.KINDS:
         assert rows[f"largest difference of a metric, {kind}, captured to eager"] == 0
+    assert rows["seconds of an epoch, float32, captured, task.overlap=true"] > 0
     for mode in ("eager", "captured"):
         assert rows[f"env steps/s while collecting, {mode}"] > 0
         assert rows[f"seconds of an epoch, float32, {mode}"] > 0

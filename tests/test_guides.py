@@ -18,7 +18,7 @@ COMMAND = re.compile(r"^```sh\ncsf (train .*)\n```$", re.MULTILINE)
 METRIC = re.compile(r"(?!agent/)[a-z]+/[a-z_]+")
 # Where metrics are made. Names with a radius or after eval/goal are composed, and worlds name the rest.
 MAKERS = ["csf/agents", "csf/backbones", "csf/trainer.py", "csf/evaluation/rollouts.py"]
-COMPOSED = ("eval/goal", "eval/coverage")
+COMPOSED = ("eval/goal", "eval/coverage", "eval/directions")
 
 
 @pytest.mark.long

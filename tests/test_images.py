@@ -14,7 +14,8 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from conftest import BOTH, IMAGE, NAMES, SMALL, SPEC, batch, configure, make, observe
+from conftest import BOTH, IMAGE, NAMES, SMALL, SPEC, batch, configure, observe
+from conftest import make as make_agent
 from gymnasium.spaces import Box, Dict, Space
 from test_agents import IDLE, gradients_of_rounding, leaves, losses, without_a_rate
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -39,14 +40,21 @@ from envs.measures import Measured
 KINDS = {"image": IMAGE, "both": BOTH}
 CASES = [name for name in NAMES if name != "dads"] + ["task agent/backbone=ppo", "csf agent.features=pair"]
 CASES += ["task agent/backbone=discrete_sac"]
+SHARED = [f"{case} encoder=shared" for case in ("csf", "metra", "cic", "task", "task agent/backbone=ppo")]
+CASES += SHARED
+CHANNELS = "encoder.channels=[3,4,5,6]"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _small() -> Iterator[None]:
-    """Few channels, and agents by the dozen from the same few configurations."""
-    cached = mock.patch("conftest.configure", functools.cache(configure))
-    with mock.patch("csf.nets.encoder.CHANNELS", (3, 4, 5, 6)), cached:
+def _cached() -> Iterator[None]:
+    """Agents by the dozen from the same few configurations."""
+    with mock.patch("conftest.configure", functools.cache(configure)):
         yield
+
+
+def make(name: str, *overrides: str, spec: EnvSpec = SPEC) -> Agent:
+    """An agent with few channels."""
+    return make_agent(name, *overrides, *([CHANNELS] if spec.has_image else []), spec=spec)
 
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -89,6 +97,7 @@ def test_an_update_moves_every_network_and_its_encoder(case: str, kind: str) -> 
     name = "csf agent/backbone=sac agent.features=pair" if "pair" in case else case.split()[0]
     assert idle == IDLE.get(name, set()) | without_a_rate(agent)
     networks = 1 + (1 if agent.backbone.learner == "rollout" else 4) + (case.split()[0] != "task")
+    networks = 1 if case in SHARED else networks
     assert sum(key.endswith("layers.0.weight") and value.dim() == 4 for key, value in before.items()) == networks
 
 
@@ -112,7 +121,7 @@ def test_a_resumed_agent_continues_bit_for_bit(case: str, kind: str) -> None:
 @every_kind
 def test_files_of_it_load(case: str, kind: str, tmp_path: Path) -> None:
     agent = agent_of(case, kind)
-    cfg = configure(f"agent={case.split()[0]}", *SMALL, *case.split()[1:])
+    cfg = configure(f"agent={case.split()[0]}", *SMALL, *case.split()[1:], CHANNELS)
     facts = {"config": cfg.tree, "spec": dataclasses.asdict(agent.spec)}
     agent.update(fresh(agent))
     policy.save(tmp_path / "policy_000001.safetensors", agent, facts)
@@ -122,7 +131,7 @@ def test_files_of_it_load(case: str, kind: str, tmp_path: Path) -> None:
         loaded = csf.load(path)
         assert loaded.spec == agent.spec
         assert torch.equal(act(loaded, obs, skill), act(agent, obs, skill))
-        found, want = (each.objective.represent(obs) for each in (loaded, agent.eval()))
+        found, want = (each.represent(obs) for each in (loaded, agent.eval()))
         assert (found is None and want is None) or torch.equal(found, want)  # type: ignore[arg-type]
 
 
@@ -147,15 +156,105 @@ def test_losses_trace_as_one_graph(case: str) -> None:
 def test_an_action_depends_on_image_and_vector(case: str) -> None:
     torch.manual_seed(0)
     agent = agent_of(case, "both")
-    for name, param in agent.backbone.actor.named_parameters():
+    for name, param in agent.named_parameters():
         if "encoder" in name:
             param.data.mul_(3)
     obs, skill = observe(BOTH, 64), agent.objective.evaluation_skills(64)
-    law = agent.backbone.actor.distribution(obs, skill)
+    law = agent.backbone.actor.distribution(agent.encode(obs), skill)
     for part in obs:
-        other = agent.backbone.actor.distribution({**obs, part: obs[part].flip(0)}, skill)
+        changed = agent.encode({**obs, part: obs[part].flip(0)})
+        other = agent.backbone.actor.distribution(changed, skill)
         pairs = [(vars(a), vars(b)) for a, b in [(law, other)]]
         assert all(not torch.equal(a[key], b[key]) for a, b in pairs for key in a), part
+
+
+# ---- a shared encoder
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_one_loss_trains_the_shared_encoder(case: str) -> None:
+    """The representation loss, or that of the critic; a copy without the others' learning rates moves alike."""
+    torch.manual_seed(0)
+    agent = agent_of(case, "both")
+    alone, before = copy.deepcopy(agent), copy.deepcopy(agent.encoder)
+    trainer = "backbone.critic" if case.startswith("task") else "objective.representation"
+    for name, minimizer in alone.minimizers().items():
+        for group in minimizer.adam.param_groups:
+            group["lr"] *= name == trainer
+    given = fresh(agent)
+    for each in (agent, alone):
+        torch.manual_seed(1)
+        each.update(given)
+    parts: Any = (agent.encoder, alone.encoder, before)
+    for value, same, old in zip(*(part.parameters() for part in parts), strict=True):
+        assert torch.equal(value, same)
+        assert not torch.equal(value, old)
+
+
+def test_networks_learn_from_the_features_as_they_would_from_vectors() -> None:
+    """An agent on vectors that are the features makes the same update, but for the encoder."""
+    torch.manual_seed(0)
+    agent = make("csf", "encoder=shared", spec=BOTH)
+    vectors = dataclasses.replace(BOTH, obs_shape=agent.objective.spec.obs_shape, obs_dtype="float32", vector_dim=0)
+    other = make("csf", spec=vectors)
+    own = {key: value for key, value in agent.state_dict().items() if not key.startswith("encoder.")}
+    other.load_state_dict(own)
+    given = batch(agent)
+    obs, next_obs = (agent.encode(rows).detach() for rows in (given.obs, given.next_obs))  # type: ignore[union-attr]
+    for each, rows in ((agent, given), (other, given._replace(obs=obs, next_obs=next_obs))):
+        torch.manual_seed(1)
+        each.update(rows)
+    for key, value in other.state_dict().items():
+        torch.testing.assert_close(agent.state_dict()[key], value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_a_backbone_without_critic_cannot_train_a_shared_encoder() -> None:
+    agent = make("task", "encoder=shared", spec=IMAGE)
+    del agent.backbone.minimizers["critic"]
+    with pytest.raises(ConfigError, match=r"agent=task has no representation loss, and agent/backbone=sac no critic"):
+        agent._encoder_minimizer()
+
+
+def test_products_behind_a_shared_encoder_run_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    words = ("encoder=shared", "encoder.channels=[3,4,5,64]", "agent.hidden=[256]", "agent.backbone.hidden=[256]")
+    agents = [make_agent("metra", *words, spec=IMAGE) for _ in range(2)]
+    agents[1].load_state_dict(agents[0].state_dict())
+    agents[1].use_precision("bf16")
+    given = batch(agents[0])
+    for agent in agents:
+        torch.manual_seed(1)
+        agent.update(given)
+    exact, rounded = (agent.state_dict() for agent in agents)
+    same = {key for key in exact if torch.equal(exact[key], rounded[key])}
+    assert {key for key in exact if key.startswith(("encoder.", "objective.phi."))} <= same
+    assert "backbone.critic.weights.0" not in same
+    torch.testing.assert_close(
+        exact["backbone.critic.weights.0"], rounded["backbone.critic.weights.0"], rtol=0, atol=2.1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("encoder=shared", "encoder is shared, but env=test has no images to encode; accepted: own"),
+        (
+            "encoder.channels=[3,4]",
+            r"encoder.channels is \[3, 4\], but env=test has no images to encode; accepted: \[48",
+        ),
+    ],
+)
+def test_an_encoder_for_vectors_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make("csf", word)
+
+
+@every_kind
+@pytest.mark.parametrize("words", [[], ["encoder=shared"]])
+def test_channels_are_those_of_every_network(kind: str, words: list[str]) -> None:
+    agent = make_agent("csf", "encoder.channels=[2,5]", *words, spec=KINDS[kind])
+    shapes = [tuple(param.shape) for param in agent.parameters() if param.dim() == 4]
+    assert shapes == [(2, 9, 4, 4), (5, 2, 4, 4)] * (1 if words else 6)
 
 
 @every_kind
@@ -169,7 +268,7 @@ def test_dads_says_that_it_takes_vectors_alone(kind: str) -> None:
 @every_kind
 def test_the_code_on_the_model_card_runs(kind: str) -> None:
     agent = agent_of("csf", kind)
-    text = export.card(agent, {"config": configure("agent=csf", *SMALL).tree}, {}, "mit", None)
+    text = export.card(agent, {"config": configure("agent=csf", *SMALL).tree}, {"results": {}}, "mit", None)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     loop = code[code.index("obs, info = worlds.reset") :]
     names = {"torch": torch, "agent": agent, "worlds": Pictures(kind), "skill": agent.sample_skills(3)}
@@ -191,6 +290,18 @@ def test_evaluation_on_other_observations_is_refused(changes: dict[str, Any], sp
     agent.spec = dataclasses.replace(BOTH, **changes)
     with mock.patch("csf.evaluate.worlds_of", return_value=here), pytest.raises(CheckpointError, match=message):
         surroundings({}, agent, None)
+
+
+def test_evaluation_on_images_of_another_renderer_is_refused() -> None:
+    here: Any = Pictures("image")
+    here.renderer, here.quality = "gl", "paper"
+    agent = make("csf", spec=dataclasses.replace(describe(here, "pictures"), renderer="warp", quality="fast"))
+    message = "env.renderer is gl, accepted: warp; env.quality is paper, accepted: fast$"
+    with mock.patch("csf.evaluate.worlds_of", return_value=here), pytest.raises(CheckpointError, match=message):
+        surroundings({}, agent, None)
+    agent.spec = dataclasses.replace(agent.spec, renderer=None, quality=None)  # of a file that does not have them
+    with mock.patch("csf.evaluate.worlds_of", return_value=here):
+        assert surroundings({}, agent, None).renderer == "gl"
 
 
 # ---- worlds
@@ -410,6 +521,21 @@ def test_one_world_gives_rows_of_each_part() -> None:
     assert obs["image"].shape == IMAGE.obs_shape
     assert obs["vector"].shape == (2,)
     assert env.observation_space.contains(obs)
+
+
+@pytest.mark.parametrize(("name", "here", "there"), [("renderer", "gl", "warp"), ("quality", "paper", "fast")])
+def test_skills_trained_on_images_of_another_renderer_are_refused(name: str, here: str, there: str) -> None:
+    below: Any = Task("both", 2)
+    setattr(below, name, here)
+    for trained in (here, None):
+        changes: Any = {name: trained}
+        child = make("csf", spec=dataclasses.replace(sampler_of("image").spec, **changes))
+        env = SkillVectorEnv(below, child, 2)
+        assert getattr(describe(env, "controller"), name) == here
+    changes = {name: there}
+    child.spec = dataclasses.replace(child.spec, **changes)
+    with pytest.raises(ValueError, match=f"trained on other images: env.{name} is {here}, accepted: {there}$"):
+        SkillVectorEnv(below, child, 2)
 
 
 @pytest.mark.parametrize(

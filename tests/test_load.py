@@ -17,7 +17,7 @@ from runs import different
 import csf
 from csf.agents import Agent
 from csf.errors import CheckpointError, ConfigError, MissingDependency
-from csf.io import checkpoint, files, policy
+from csf.io import checkpoint, files, packaged, policy
 from csf.io.load import choose, find, load, open_newest, read, run_of
 
 
@@ -216,7 +216,8 @@ def test_the_newest_run_is_sought_by_what_its_files_say(tmp_path: Path) -> None:
     assert choose(tmp_path, "csf", "ant")[0] == younger[1]
 
 
-def test_the_newest_of_nothing_says_what_to_run(tmp_path: Path) -> None:
+def test_the_newest_of_nothing_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaged, "FOLDER", tmp_path)
     message = (
         rf"^no run of agent=csf on env=ant under {tmp_path}/ has a policy file; "
         "train one: csf train agent=csf env=ant, or select one with cp_path=$"

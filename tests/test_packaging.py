@@ -23,6 +23,7 @@ from csf.__main__ import search_working_directory_last
 
 ROOT = Path(__file__).parents[1]
 LIBRARY, IMAGES = ROOT / "scripts/lib/python.sh", "scripts/lib/requirements-images.txt"
+WARP = "scripts/lib/requirements-warp.txt"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml"))
 
 
@@ -85,6 +86,9 @@ def test_wheel_holds_every_yaml_and_the_type_markers(wheel: Path) -> None:
     templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csf/report/templates").iterdir()}
     assert templates
     assert templates <= names
+    policies = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csf/packaged").glob("*/*")}
+    assert "csf/packaged/point/policy.safetensors" in policies
+    assert policies <= names
     about = wheel.name.rsplit("-", 3)[0] + ".dist-info"
     assert {name.split("/")[0] for name in names} == {"csf", "envs", about}
 
@@ -217,7 +221,7 @@ def test_an_envs_of_the_users_own_that_python_finds_first_is_named(shadow: str, 
 
 
 def test_pins_satisfy_the_ranges(requirements: list[Requirement]) -> None:
-    pinned = pins("requirements.txt") | pins("tests/requirements.txt")
+    pinned = pins("requirements.txt") | pins("tests/requirements.txt") | pins(IMAGES) | pins(WARP)
     compared = [r for r in requirements if canonicalize_name(r.name) in pinned]
     assert len(compared) > 12
     for requirement in compared:
@@ -227,7 +231,7 @@ def test_pins_satisfy_the_ranges(requirements: list[Requirement]) -> None:
 
 def test_each_list_pins_the_same_version() -> None:
     """Where two lists of requirements name one package, an installation of both must be possible."""
-    lists = [pins(path) for path in ("requirements.txt", "tests/requirements.txt", IMAGES)]
+    lists = [pins(path) for path in ("requirements.txt", "tests/requirements.txt", IMAGES, WARP)]
     pairs = list(itertools.combinations(lists, 2))
     shared = [(one[name], other[name]) for one, other in pairs for name in set(one) & set(other)]
     assert shared, "dm_control is in two"
@@ -239,7 +243,7 @@ def test_dm_control_is_asked_for_only_where_labmaze_has_a_wheel(requirements: li
     for requirement in [*lines, *(r for r in requirements if canonicalize_name(r.name) == "dm-control")]:
         assert requirement.marker is not None
         for python, asked in (("3.11", True), ("3.12", True), ("3.13", False)):
-            assert requirement.marker.evaluate({"python_version": python, "extra": "pixels"}) is asked
+            assert requirement.marker.evaluate({"python_version": python, "extra": "images"}) is asked
 
 
 def test_the_wheel_is_for_the_pythons_that_the_scripts_take(metadata: Message) -> None:
@@ -254,7 +258,7 @@ def test_the_wheel_is_for_the_pythons_that_the_scripts_take(metadata: Message) -
 def test_every_requirement_is_pinned(requirements: list[Requirement]) -> None:
     """All but the developer's tools: the scripts never run with a version that was not tested."""
     runtime = {canonicalize_name(r.name) for r in requirements if 'extra == "dev"' not in str(r.marker)}
-    assert runtime <= set(pins("requirements.txt"))
+    assert runtime <= set(pins("requirements.txt") | pins(IMAGES) | pins(WARP))
 
 
 def test_citation_has_the_version() -> None:

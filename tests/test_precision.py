@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
+import golden_map
+import numpy as np
 import pytest
+import test_agents
+import test_golden
 import torch
 from conftest import NAMES, SPEC, batch, configure
 from runs import TINY, different
@@ -99,8 +104,114 @@ def test_a_gradient_points_where_that_of_float32_does() -> None:
             assert torch.cosine_similarity(param.grad.flatten(), other.grad.flatten(), dim=0) > 0.99, name
 
 
-def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path: Path) -> None:
-    words = [*TINY, *WIDE, "precision=bf16_all", "task.save_every=2", f"exp_dir={tmp_path}"]
+# ---- golden, contract and resuming in every mode
+
+HALF: tuple[Precision, ...] = ("bf16", "bf16_all")
+MODES: tuple[Precision, ...] = ("float32", *HALF)
+UNIT = 2.0**-8  # largest relative error of rounding to bfloat16, whose significand has 8 bits
+
+every_mode = pytest.mark.parametrize("mode", MODES)
+every_half = pytest.mark.parametrize("mode", HALF)
+
+
+def golden(name: str, mode: Precision, monkeypatch: pytest.MonkeyPatch) -> tuple[Agent, golden_map.Arrays, Any]:
+    """A golden case of 32 units per layer, whose hidden products run in bfloat16."""
+    monkeypatch.setattr(precision, "WIDE", 32)
+
+    def plant(agent: Agent) -> None:
+        agent.use_precision(mode)
+        assert bool(copies(agent)), "every case has a wide layer"
+
+    return test_golden.run(name, plant)
+
+
+@every_half
+@pytest.mark.parametrize("name", test_golden.CASES)
+def test_an_update_is_the_released_programs_up_to_rounding(
+    name: str, mode: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses agree up to the rounding of their terms, which are of the order of 1.
+
+    Gradients are differences of larger terms, which amplifies rounding: up to 60 times `UNIT`, a quarter of the norm.
+    """
+    agent, arrays, rows = golden(name, mode, monkeypatch)
+    found, wanted = golden_map.gradients(agent), test_golden.group(arrays, "grad/")
+    assert set(found) == set(wanted)
+    whole = math.sqrt(sum(float(np.square(want).sum()) for want in wanted.values()))
+    for key, want in wanted.items():
+        size = max(float(np.linalg.norm(want)), 1e-3 * whole)
+        assert np.linalg.norm(found[key] - want) <= 80 * UNIT * size, key
+    logged = {key: float(value.squeeze()) for key, value in test_golden.group(arrays, "log/it0/").items()}
+    losses = {ours: factor * logged[key] for key, (ours, factor) in test_golden.LOGGED.items() if key in logged}
+    assert any(key.startswith("loss/") for key in losses)
+    for key, value in losses.items():
+        if key.startswith("loss/"):
+            assert rows[0][key] == pytest.approx(value, rel=UNIT, abs=UNIT / 4), key
+
+
+def test_a_wrong_product_exceeds_the_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies that no longer follow their weights."""
+    monkeypatch.setattr(precision, "WIDE", 32)
+
+    def plant(agent: Agent) -> None:
+        agent.use_precision("bf16_all")
+        for copy in copies(agent).values():
+            copy.data.copy_(copy.data.roll(1, -1))
+
+    agent, arrays, _ = test_golden.run("csf", plant)
+    found, wanted = golden_map.gradients(agent), test_golden.group(arrays, "grad/")
+    far = [key for key, want in wanted.items() if np.linalg.norm(found[key] - want) > 80 * UNIT * np.linalg.norm(want)]
+    assert far
+
+
+@every_mode
+@pytest.mark.parametrize("name", NAMES)
+def test_an_update_keeps_the_contract(name: str, mode: Precision) -> None:
+    """It reads no value on the host, leaves the batch alone and moves exactly the expected parameters."""
+    agent = wide(name, mode)
+    rows = batch(agent)
+    before = {key: value.clone() for key, value in agent.named_parameters()}
+    kept = [tensor.clone() for tensor in rows]
+    agent.update(rows)
+    still = {key for key, value in agent.named_parameters() if torch.equal(value, before[key])}
+    idle = still | test_agents.gradients_of_rounding(agent)
+    assert idle == test_agents.IDLE.get(name, set()) | test_agents.without_a_rate(agent)
+    with test_agents.Watch(test_agents.never_waits):
+        agent.update(rows)
+    assert all(torch.equal(tensor, value) for tensor, value in zip(rows, kept, strict=True))
+
+
+@every_half
+def test_losses_trace_as_one_graph(mode: Precision) -> None:
+    agent = wide("csf", mode)
+    for loss, arguments in test_agents.losses(agent, batch(agent)).values():
+        torch._dynamo.reset()
+        torch.compile(loss, fullgraph=True, backend="eager")(*arguments)
+
+
+@every_mode
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_agent_is_the_same_bit_for_bit(name: str, mode: Precision) -> None:
+    agent = wide(name, mode)
+    rows = batch(agent)
+    agent.update(rows)
+    file = io.BytesIO()
+    torch.save({"agent": agent.full_state(), "rng": torch.get_rng_state()}, file)
+    agent.update(rows)
+
+    other = wide(name, mode)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    other.load_full_state(state["agent"])
+    torch.set_rng_state(state["rng"])
+    other.update(rows)
+    assert not different(agent.full_state(), other.full_state())
+    assert not different(copies(agent), copies(other))
+
+
+@every_half
+def test_a_resumed_run_is_the_same_bit_for_bit(mode: Precision, tmp_path: Path) -> None:
+    words = [*TINY, *WIDE, f"precision={mode}", "task.save_every=2", f"exp_dir={tmp_path}"]
 
     def train(name: str, epochs: int) -> dict[str, Any]:
         with Run(check([*words, f"run_name={name}", f"task.epochs={epochs}"]), torch.device("cpu")) as run:

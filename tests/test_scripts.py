@@ -13,23 +13,27 @@ import sysconfig
 import time
 from collections.abc import Callable
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
+from image_rules import MODELS, need
 from packaging.utils import canonicalize_name
 
 from csf.config.compose import check
+from csf.io import packaged
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "scripts/lib/python.sh"
 LAUNCHERS = sorted(
     p.relative_to(ROOT).as_posix()
     for p in (ROOT / "scripts").rglob("*.sh")
-    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh")
+    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh", "package_policy.sh")
 )
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
+PRETRAINING = [script for script in LAUNCHERS if "/pretrain/" in script]
 CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
 METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "visr"]
 
@@ -46,8 +50,39 @@ def test_there_are_launch_scripts() -> None:
     assert "scripts/pretrain/csf/csf_ant.sh" in LAUNCHERS
 
 
+def env_of(script: str) -> str:
+    """The environment in a launch script's name."""
+    stem, folder = Path(script).stem, Path(script).parent.name
+    return stem.removeprefix(f"{folder}_")
+
+
+def methods_of(script: str) -> list[str]:
+    """The methods that a script accepts, in the order in which it lists them."""
+    methods = ["csf", "metra", "diayn", *(["dads"] if env_of(script) not in MODELS else []), "cic", "visr"]
+    return [*methods, *(["scratch"] if script in CONTROLLERS else [])]
+
+
+def need_models(script: str) -> None:
+    """Skip the test if the script would stop because this Python lacks the model files of its environment."""
+    if env_of(script) in MODELS and not all(map(find_spec, set(MODELS.values()))):
+        pytest.skip("the model files of image environments are not installed")
+
+
+# DADS predicts differences of observations and cannot be trained on images.
+METHODS_ON = {"ant": 6, "half_cheetah": 6, "quadruped": 5, "humanoid": 5, "kitchen": 5, "robobin": 5}
+
+
+@pytest.mark.parametrize("env", METHODS_ON)
+def test_every_method_of_the_paper_has_a_script_on_its_environments(env: str) -> None:
+    methods = ("csf", "metra", "diayn", "cic", "visr", "dads")[: METHODS_ON[env]]
+    wanted = [f"scripts/pretrain/{method}/{method}_{env}.sh" for method in methods]
+    assert sorted(wanted) == [script for script in PRETRAINING if env_of(script) == env]
+    assert f"scripts/zero_shot/{env}.sh" in ZERO_SHOT
+
+
 @pytest.mark.parametrize("script", [script for script in LAUNCHERS if script not in ZERO_SHOT])
 def test_script_composes_from_anywhere(script: str) -> None:
+    need_models(script)
     done = sh(ROOT / script, *method_for(script), "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
     assert done.returncode == 0, done.stderr
     tree = yaml.safe_load(done.stdout)
@@ -65,11 +100,15 @@ def method_for(script: str) -> list[str]:
 
 @pytest.mark.parametrize("script", ZERO_SHOT)
 def test_an_evaluations_script_says_what_to_train_first(script: str, tmp_path: Path) -> None:
+    need_models(script)
     env = Path(script).stem
     done = sh(ROOT / script, "csf", f"exp_dir={tmp_path}", PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
     train = f"train one: csf train agent=csf env={env}, or select one with cp_path="
-    assert done.stderr == f"error: no run of agent=csf on env={env} under {tmp_path}/ has a policy file; {train}\n"
+    hint = f", such as cp_path=packaged:{env}" if env in packaged.names() else ""
+    assert (
+        done.stderr == f"error: no run of agent=csf on env={env} under {tmp_path}/ has a policy file; {train}{hint}\n"
+    )
 
 
 # What the CSF paper trains a controller with, by the task: backbone, episodes and gradient steps of an epoch.
@@ -78,6 +117,8 @@ CONTROLLED = {
     "half_cheetah_goal": ("ppo", 64, 10),
     "half_cheetah_hurdle": ("ppo", 64, 10),
     "point_two_goals": ("sac", 8, 25),
+    "quadruped_goal": ("sac", 8, 50),
+    "humanoid_goal": ("sac", 8, 50),
 }
 
 
@@ -85,8 +126,10 @@ def test_every_task_has_a_script() -> None:
     assert [Path(script).stem for script in CONTROLLERS] == sorted(CONTROLLED)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("script", CONTROLLERS)
+@pytest.mark.parametrize(
+    ("script", "method"),
+    [(script, method) for script in CONTROLLERS for method in METHODS if method in methods_of(script)],
+)
 def test_a_controllers_script_takes_a_method(script: str, method: str, tmp_path: Path) -> None:
     name = Path(script).stem
     python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\n" "$@"')
@@ -95,8 +138,9 @@ def test_a_controllers_script_takes_a_method(script: str, method: str, tmp_path:
     cfg = check(settings)
     assert module == "csf.train"
     backbone, episodes, updates = CONTROLLED[name]
-    if method == "scratch":  # as many steps as the controller's decisions hold, one update for 32 of them
+    if method == "scratch":  # as many steps as the controller's decisions hold, and as many updates as in pretraining
         backbone, updates = "sac", updates if name == "point_two_goals" else 50 * episodes // 8
+        updates = 200 if name in MODELS else updates
     task = cfg.task
     found = cfg.agent.name, cfg.env["name"], cfg.backbone.name, task.episodes_per_epoch, task.updates_per_epoch
     assert found == ("task", name, backbone, episodes, updates)
@@ -112,7 +156,7 @@ def test_a_script_names_the_methods_that_it_takes(script: str, words: list[str])
     done = sh(ROOT / script, *words, PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")
     first = words[0] if words else ""
-    accepted = "csf, metra, diayn, dads, cic, visr" + (", scratch" if script in CONTROLLERS else "")
+    accepted = ", ".join(methods_of(script))
     assert done.stderr == f"csf: the method is '{first}'; accepted: {accepted}\n"
 
 
@@ -133,7 +177,7 @@ SHORT = [
 ]
 
 
-PRETRAINING = [script for script in LAUNCHERS if "/pretrain/" in script]
+SMALL_IMAGES = ["encoder.channels=[2,2,4,4]", "env.quality=fast", "env.max_steps=5", "task.min_replay_size=10"]
 GATING = "scripts/pretrain/csf/csf_ant.sh"  # the others train in the same way
 
 
@@ -141,14 +185,57 @@ GATING = "scripts/pretrain/csf/csf_ant.sh"  # the others train in the same way
     "script", [pytest.param(each, marks=() if each == GATING else pytest.mark.long) for each in PRETRAINING]
 )
 def test_script_trains(script: str, tmp_path: Path) -> None:
-    done = sh(ROOT / script, *SHORT, f"exp_dir={tmp_path}", PYTHON=sys.executable, OMP_NUM_THREADS="1")
+    env = env_of(script)
+    need(env)
+    words = [*SHORT, *(SMALL_IMAGES if env in MODELS else []), f"exp_dir={tmp_path}"]
+    done = sh(ROOT / script, *words, PYTHON=sys.executable, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
+    assert ("learning from images on the CPU: an epoch makes 2 updates of" in done.stderr) == (env in MODELS)
     assert "finished: 2 epochs; results are in " in done.stderr
     (metrics,) = tmp_path.rglob("metrics.jsonl")
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2]
-    assert {"eval/coverage", "episode/displacement", "loss/critic"} <= set(rows[-1])
+    wanted = {"loss/critic", *MEASURED.get(env, ("eval/coverage", "episode/displacement"))}
+    wanted |= GOALS.get(env, set()) if "cic" not in script else set()
+    assert wanted <= set(rows[-1])
     assert len(list(tmp_path.rglob("policy_000002.safetensors"))) == 1
+
+
+# Coverage by the environments' own rules, and success overall; per goal it depends on which goals are drawn.
+MEASURED = {"kitchen": ("eval/goals_reached", "eval/reached_microwave"), "robobin": ("eval/coverage",)}
+GOALS = {env: {"eval/goal/hit", "eval/goal/staying"} for env in ("kitchen", "robobin")}
+GOALS |= {env: {"eval/goal/hit_3", "eval/goal/staying_1"} for env in ("quadruped", "humanoid")}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("env", ["quadruped", "humanoid", "kitchen", "robobin"])
+def test_skills_from_images_are_evaluated_and_used_by_a_controller(env: str, tmp_path: Path) -> None:
+    need(env)
+    words = [*SHORT, *SMALL_IMAGES, "encoder=shared", f"exp_dir={tmp_path}", "run_name=skills"]
+
+    def launch(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return sh(ROOT / "scripts" / script, *words, PYTHON=sys.executable, OMP_NUM_THREADS="1")
+
+    done = launch(f"pretrain/csf/csf_{env}.sh", *words)
+    assert done.returncode == 0, done.stderr
+    skills = f"cp_path={tmp_path}/skills"
+    done = launch(f"zero_shot/{env}.sh", "csf", skills, "goals=8", "skills=2", "device=cpu", "threads=1")
+    assert done.returncode == 0, done.stderr
+    (report,) = tmp_path.rglob("eval_000002.json")
+    results = json.loads(report.read_text())["results"]
+    assert GOALS[env] <= set(results)
+    if env in MEASURED:  # named goals, of which eight draws have several
+        assert sum(re.fullmatch(r"eval/goal/hit_[a-z]\w+", key) is not None for key in results) >= 2
+        return
+    small = [*SHORT, *SMALL_IMAGES, f"exp_dir={tmp_path}", "run_name=controller", "task.min_replay_size=2", "hold=3"]
+    script = f"hierarchical_control/{env}_goal.sh"
+    done = launch(script, "csf", skills, *small)
+    assert done.returncode == 0, done.stderr
+    assert "finished: 2 epochs" in done.stderr
+    done = launch(script, "csf", skills, *small, "run_name=other", "env.quality=paper")
+    assert done.returncode == 1
+    reason = "skills were trained on other images: env.quality is paper, accepted: fast"
+    assert done.stderr.splitlines()[-1].endswith(reason), done.stderr
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)
@@ -171,6 +258,16 @@ def test_a_script_runs_the_code_beside_it_whatever_cdpath_says(script: str, tmp_
     command = ["sh", script, *method_for(script)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (7, f"in {ROOT.resolve()}\n"), done.stderr
+
+
+def test_a_policy_is_packaged_with_the_range_of_five_evaluations(tmp_path: Path) -> None:
+    python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; echo "$*"')
+    done = sh(ROOT / "scripts/package_policy.sh", "/exp/a run", "ant", PYTHON=str(python))
+    assert (done.returncode, done.stderr) == (0, "")
+    evaluated, exported = "-m csf.evaluate /exp/a run seeds=5", "-m csf.export /exp/a run csf/packaged/ant video=false"
+    assert done.stdout.splitlines() == [evaluated, exported]
+    done = sh(ROOT / "scripts/package_policy.sh", "run", PYTHON=str(python))
+    assert (done.returncode, done.stderr) == (1, "csf: 1 arguments are given; accepted: RUN_OR_FILE NAME\n")
 
 
 def test_every_script_that_changes_directory_ignores_cdpath() -> None:
@@ -476,7 +573,7 @@ def test_a_pin_counts_where_its_marker_holds(house: House, lines: str, used: boo
 # ---- model files of image environments
 
 
-IMAGES = "scripts/lib/requirements-images.txt"
+IMAGES, WARP = "scripts/lib/requirements-images.txt", "scripts/lib/requirements-warp.txt"
 
 
 class ImageHouse(House):
@@ -484,11 +581,12 @@ class ImageHouse(House):
 
     def __init__(self, root: Path, tools: Path) -> None:
         super().__init__(root, tools)
+        self.words = list[str]()
         (root / IMAGES).parent.mkdir(parents=True)
         shutil.copy(ROOT / IMAGES, root / IMAGES)
 
     def command(self) -> list[str]:
-        return ["/bin/sh", "-euc", '. "$0"; csf_need_images; echo "$PYTHON"', str(LIBRARY)]
+        return ["/bin/sh", "-euc", '. "$0"; csf_need_images "$@"; echo "$PYTHON"', str(LIBRARY), *self.words]
 
 
 @pytest.fixture
@@ -519,6 +617,57 @@ def test_model_files_are_not_installed_into_a_python_of_the_users(image_house: I
     assert (done.returncode, done.stdout, image_house.asked) == (1, "", "")
     advice = f"{python} -m pip install --no-deps -r {image_house.root}/{IMAGES}"
     assert done.stderr == f"csf: PYTHON={python} lacks the model files of image environments: {advice}\n"
+
+
+def test_warp_is_installed_when_it_renders(image_house: ImageHouse) -> None:
+    image_house.python()
+    shutil.copy(ROOT / WARP, image_house.root / WARP)
+    image_house.words = ["seed=1", "env.renderer=warp"]
+    done = image_house.run()
+    assert (done.returncode, done.stdout) == (0, image_house.venv_python), done.stderr
+    assert f"-m pip install --disable-pip-version-check --no-input --quiet --no-deps -r {WARP}" in image_house.asked
+    assert image_house.run().stderr == ""
+
+
+LIBRARIES = {"none": "libc.so.6", "egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
+
+
+@pytest.mark.parametrize(
+    ("libraries", "user", "apt", "variables", "installed"),
+    [
+        ("none", 0, True, {}, True),
+        ("none", 1000, True, {}, False),
+        ("none", 0, False, {}, False),
+        ("none", 0, True, {"MUJOCO_GL": "glfw"}, False),
+        ("egl", 0, True, {}, False),
+        ("osmesa", 0, True, {}, False),
+    ],
+)
+def test_opengl_is_installed_where_it_can_be(
+    libraries: str, user: int, apt: bool, variables: dict[str, str], installed: bool, image_house: ImageHouse
+) -> None:
+    image_house.python()
+    fake(image_house.tools / "ldconfig", f"echo '{LIBRARIES[libraries]} => /lib'")
+    fake(image_house.tools / "id", f"echo {user}")
+    if apt:
+        fake(image_house.tools / "apt-get", f'echo "apt-get $*" >>{shlex.quote(str(image_house.log))}')
+    done = image_house.run(**variables)
+    assert (done.returncode, done.stdout) == (0, image_house.venv_python), done.stderr
+    packages = "libegl1 libopengl0 libgl1-mesa-dri"
+    asked = [line for line in image_house.asked.splitlines() if line.startswith("apt-get")]
+    wanted = ["apt-get update", f"apt-get install -y --no-install-recommends {packages}"]
+    assert asked == (wanted if installed else [])
+    assert (f"csf: installing {packages} with apt-get\n" in done.stderr) == installed
+
+
+def test_opengl_that_cannot_be_installed_is_left_to_the_program(image_house: ImageHouse) -> None:
+    image_house.python()
+    fake(image_house.tools / "ldconfig", "echo libc.so.6")
+    fake(image_house.tools / "id", "echo 0")
+    fake(image_house.tools / "apt-get", "exit 100")
+    done = image_house.run()
+    assert (done.returncode, done.stdout) == (0, image_house.venv_python)
+    assert done.stderr.endswith("csf: could not install libegl1 libopengl0 libgl1-mesa-dri (the reason is above)\n")
 
 
 def test_interrupted_installation_starts_anew(house: House) -> None:
@@ -566,7 +715,7 @@ class Yard(House):
 
     def __init__(self, root: Path, tools: Path) -> None:
         super().__init__(root, tools)
-        for name in ("scripts/test.sh", "scripts/lib/python.sh", "tests/requirements.txt"):
+        for name in ("scripts/test.sh", "scripts/lib/python.sh", "tests/requirements.txt", IMAGES, WARP):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
         for tool in ("dirname", "grep", "id"):
@@ -625,6 +774,15 @@ def test_where_everything_runs_on_the_newest_python_the_oldest_is_tested_as_well
     yard.python("python3.12")
     yard.test()
     assert [line.split()[0] for line in yard.tested] == ["3.13", "3.13", "3.12"]
+
+
+def test_the_tests_install_the_model_files_and_the_long_ones_warp(yard: Yard) -> None:
+    yard.python("python3.11")
+    yard.test()
+    lists = [word for word in yard.asked.split() if word in (IMAGES, WARP)]
+    assert lists == [IMAGES]
+    yard.test("-m", "long")
+    assert [word for word in yard.asked.split() if word in (IMAGES, WARP)] == [IMAGES, WARP]
 
 
 def test_a_named_python_runs_the_tests_alone(yard: Yard) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import dataclasses
+from typing import Any, TypeVar, cast
 
 import torch
 from numpy.typing import NDArray
@@ -10,37 +11,54 @@ from torch import Tensor, nn
 
 from csf.agents.base import Objective, objectives
 from csf.backbones import Backbone, backbones
+from csf.core.compile import CapturedPolicy, Recorder
 from csf.core.inputs import fits, rows, whole
 from csf.core.optim import Minimizer
 from csf.core.packed import acting
 from csf.core.precision import Precision, computed_with, make_copies, refresh
 from csf.errors import ConfigError
-from csf.types import Batch, EnvSpec, Metrics, Obs
+from csf.nets.encoder import OWN, Encoder, EncoderConfig, NetworkSpec, make_encoder
+from csf.types import Batch, EnvSpec, Metrics, Obs, SomeObs, cat_obs
 
 Array = NDArray[Any]
 AnyObs = Tensor | Array | dict[str, Tensor] | dict[str, Array]
+Transitions = TypeVar("Transitions", bound=Any)  # a Batch or a Rollout
 
 
 class Agent(nn.Module):
-    """An objective and a backbone with a common interface for acting, learning and saving."""
+    """An objective and a backbone with a common interface for acting, learning and saving.
 
+    Attributes:
+        encoder: the encoder that all networks share; None if each has its own. The observations of the objective and
+            the backbone are then its features [F], which `act`, `goal_skill`, `represent` and `update` compute.
+    """
+
+    encoder: Encoder | None
     objective: Objective
     backbone: Backbone
 
-    def __init__(self, cfg: Any, backbone_cfg: Any, spec: EnvSpec) -> None:
+    def __init__(self, cfg: Any, backbone_cfg: Any, spec: EnvSpec, encoder: EncoderConfig = OWN) -> None:
         """Build the agent.
 
         Args:
             cfg: configuration of the method.
             backbone_cfg: configuration of the backbone.
             spec: description of the environment.
+            encoder: configuration of the encoders of images.
 
         Raises:
-            ConfigError: the backbone does not support the method or the environment.
+            ConfigError: the method, the backbone or the encoder does not support the others or the environment.
         """
         super().__init__()
-        self.spec = spec
+        _check_images(cfg.name, spec, encoder)
+        self.spec, self.encoder_cfg, self.encoder = spec, encoder, None
+        self._captured: CapturedPolicy | None = None
         self._obs_kind = spec.build_obs(lambda shape, dtype: (shape, cast(torch.dtype, getattr(torch, dtype))))
+        if spec.has_image:
+            spec = NetworkSpec(**vars(spec), channels=encoder.channels)
+        if encoder.name == "shared":
+            self.encoder = make_encoder(spec)
+            spec = dataclasses.replace(spec, obs_shape=(self.encoder.out_dim,), obs_dtype="float32", vector_dim=0)
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
         if self.backbone.needs_cumulant and not self.objective.linear():
@@ -49,6 +67,18 @@ class Agent(nn.Module):
                 f"agent/backbone={backbone_cfg.name} needs a reward that is linear in the skill, which "
                 f"agent={cfg.name} with these settings does not have; accepted: {others}"
             )
+        if self.encoder is not None:
+            self._encoder_minimizer().include(self.encoder.parameters())
+
+    def _encoder_minimizer(self) -> Minimizer:
+        """The optimizer of the loss that trains the shared encoder: the representation loss, otherwise the critic's."""
+        found = self.objective.minimizers.get("representation") or self.backbone.minimizers.get("critic")
+        if found is None:
+            raise ConfigError(
+                f"encoder=shared needs a loss that trains the encoder: agent={self.objective.cfg.name} has no "
+                f"representation loss, and agent/backbone={self.backbone.cfg.name} no critic; accepted: encoder=own"
+            )
+        return found
 
     @acting()
     def act(self, obs: AnyObs, skill: Tensor | Array, mode: bool = False, /) -> Tensor:
@@ -61,7 +91,20 @@ class Agent(nn.Module):
             TypeError: obs or skill is neither a tensor nor an array of numbers.
             ValueError: an input that needs conversion has a wrong shape.
         """
-        return self.backbone.act(self._obs(obs, "obs"), self._skill(skill), mode, self.objective)
+        return (self._captured or self._act)(self._obs(obs, "obs"), self._skill(skill), mode)
+
+    def capture(self, record: Recorder[Tensor] | None = None) -> None:
+        """Replay acting as CUDA graphs from now on; requires a CUDA device.
+
+        There is one graph for each number of worlds and each mode, recorded when it is first needed.
+
+        Args:
+            record: takes the place of `csf.core.compile.cuda_graph`.
+        """
+        self._captured = CapturedPolicy(self._act, self, record)
+
+    def _act(self, obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
+        return self.backbone.act(self.encode(obs), skill, mode, self.objective)
 
     def sample_skills(self, n: int) -> Tensor:
         """Sample skills [n, Z] from the method's prior.
@@ -78,7 +121,28 @@ class Agent(nn.Module):
         Raises:
             TypeError, ValueError: as `act`.
         """
-        return self.objective.goal_skill(self._obs(obs, "obs"), self._obs(goal, "goal"))
+        here, there = self.encode(self._obs(obs, "obs")), self.encode(self._obs(goal, "goal"))
+        return self.objective.goal_skill(here, there)
+
+    @torch.no_grad()
+    def represent(self, obs: AnyObs) -> Tensor | None:
+        """The learned representation [N, Z] of observations [N, *O]; None if the method has none.
+
+        Raises:
+            TypeError, ValueError: as `act`.
+        """
+        return self.objective.represent(self.encode(self._obs(obs, "obs")))
+
+    def encode(self, obs: Obs) -> Obs:
+        """[N, *O] -> the observations of objective and backbone: features [N, F] if they share an encoder."""
+        return obs if self.encoder is None else self.encoder.encode(obs)
+
+    def encode_batch(self, batch: Transitions) -> Transitions:
+        """Replace the observations of a Batch or a Rollout [B] by those of objective and backbone."""
+        if self.encoder is None:
+            return batch
+        obs, next_obs = self.encoder.encode(cat_obs([batch.obs, batch.next_obs])).chunk(2)
+        return cast(Transitions, batch._replace(obs=obs, next_obs=next_obs))
 
     def _obs(self, value: AnyObs, name: str) -> Obs:
         if isinstance(self._obs_kind, tuple):
@@ -96,7 +160,12 @@ class Agent(nn.Module):
         return rows(value, name, shape, dtype, self.objective.device())
 
     def update(self, batch: Batch) -> Metrics:
-        """Update objective and backbone once; shapes are fixed and there is no host sync, so it can be captured."""
+        """Update objective and backbone once; shapes are fixed and there is no host sync, so it can be captured.
+
+        A shared encoder encodes the batch once. Each loss is differentiated with respect to its own parameters only, so
+        that the encoder receives the gradient of the one loss that trains it.
+        """
+        batch = self.encode_batch(batch)
         return {**self.objective.update(batch), **self.backbone.update(batch, self.objective)}
 
     def use_precision(self, precision: Precision) -> None:
@@ -122,8 +191,8 @@ class Agent(nn.Module):
         return [*params, *copies, *self.buffers(), *state]
 
     def policy_state(self) -> dict[str, Tensor]:
-        """State needed for acting: the objective and the `policy_parts` of the backbone, such as the actor."""
-        kept = ("objective.", *(f"backbone.{part}." for part in self.backbone.policy_parts))
+        """State needed for acting: shared encoder, objective, and `policy_parts` of the backbone, such as the actor."""
+        kept = ("encoder.", "objective.", *(f"backbone.{part}." for part in self.backbone.policy_parts))
         return {name: value for name, value in self.state_dict().items() if f"{name}.".startswith(kept)}
 
     def full_state(self) -> dict[str, Any]:
@@ -137,3 +206,19 @@ class Agent(nn.Module):
         refresh(self.parameters())
         for name, minimizer in self.minimizers().items():
             minimizer.load_full_state(state["optim"][name])
+
+
+def _check_images(method: str, spec: EnvSpec, encoder: EncoderConfig) -> None:
+    """Check that the method accepts image observations, or that no setting of encoders is changed without images."""
+    if spec.has_image:
+        if not objectives[method].accepts_images:
+            shapes = spec.obs_words()
+            raise ConfigError(f"env={spec.id} has image observations {shapes}; agent={method} accepts vectors only")
+        return
+    if encoder.name != OWN.name:
+        raise ConfigError(f"encoder is {encoder.name}, but env={spec.id} has no images to encode; accepted: own")
+    if encoder.channels != OWN.channels:
+        raise ConfigError(
+            f"encoder.channels is {[*encoder.channels]}, but env={spec.id} has no images to encode; "
+            f"accepted: {[*OWN.channels]}"
+        )

@@ -45,6 +45,7 @@ class Objective(nn.Module):
 
     Config: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
     prior: Prior = "sphere"  # distribution of the skills; controllers and exports also use it
+    accepts_images: ClassVar[bool] = True  # whether observations may be images
     least_batch: int = 1  # smallest number of transitions in an update
     goal_from_here: ClassVar[bool] = True  # whether the skill for a goal depends on the current observation
     anchor: Tensor

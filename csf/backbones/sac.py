@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from csf.backbones.base import Backbone, BackboneConfig, backbones
 from csf.config.ranges import Count, Fraction, NotNegative, Positive
-from csf.core.optim import Minimizer
+from csf.core.optim import Minimizer, frozen
 from csf.core.precision import refresh
 from csf.nets.encoder import make_encoder
 from csf.nets.mlp import EnsembleMLP
@@ -119,7 +119,8 @@ class SAC(Backbone):
         target: list[Tensor] = list(self.target.parameters())
         torch._foreach_lerp_(target, online, self.cfg.tau)
         refresh(target)
-        actor_loss, log_prob = self.actor_loss(batch)
+        with frozen(self.critic):
+            actor_loss, log_prob = self.actor_loss(batch)
         actor_loss = self.minimizers["actor"].step(actor_loss)
         alpha_loss = self.minimizers["alpha"].step(-(self.log_alpha * (log_prob + self.entropy_goal)).mean())
         return {

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from csf import worlds
-from csf.agents import objectives
+from csf.agents import EncoderConfig, objectives
 from csf.backbones import backbones
 from csf.config import names
 from csf.config.overrides import key_of, literal, not_understood, values
@@ -28,13 +28,15 @@ from csf.config.schema import Budget, Config, Environment, General
 from csf.config.values import checked, not_accepted, one_of, typed
 from csf.errors import ConfigError
 from csf.io.run_dir import MAY_CHANGE, flat
+from csf.learners import ReplayLearner, learners
 from csf.registry import UnknownName
 
 _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel has the folder inside the package
 
-GROUPS = ("agent", "agent/backbone", "env", "task")
-PRESETS = ("preset", "preset/all_envs")
+GROUPS = ("agent", "agent/backbone", "encoder", "env", "task")
+PRESETS = ("preset", "preset/all_envs", "preset/all_agents")
+SECTIONS = ("agent", "encoder", "env", "task")
 NOT_NAMED = MAY_CHANGE | {"seed", "cp_path"}  # left out of a run's name; cp_path is added there in a short form
 
 
@@ -61,7 +63,7 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
     changed: dict[str, Any] = {
         key.replace("/", "."): word.partition("=")[2]
         for key, word in chosen.items()
-        if key in ("agent/backbone", *PRESETS)
+        if key in ("agent/backbone", "encoder", *PRESETS)
         and _plain(groups) != _plain(tuple(each for each in groups if each != word))
     }
     for key in dict.fromkeys(key_of(each) for _, each in parsed if key_of(each) not in (*chosen, *NOT_NAMED)):
@@ -218,11 +220,12 @@ def build(tree: DictConfig) -> Config:
     except UnknownName as error:
         raise ConfigError(str(error)) from error
     env = plain["env"] = _environment(plain["env"])
-    general = typed(General, {key: value for key, value in plain.items() if key not in ("agent", "task", "env")}, "")
+    general = typed(General, {key: value for key, value in plain.items() if key not in SECTIONS}, "")
     config = Config(
         **vars(general),
         agent=typed(objective_config, agent, "agent"),
         backbone=typed(backbone_config, backbone, "agent.backbone"),
+        encoder=typed(EncoderConfig, plain["encoder"], "encoder"),
         task=typed(Budget, task, "task"),
         env=env,
         tree=plain,
@@ -308,6 +311,11 @@ def _check_values(config: Config) -> None:
         raise ConfigError(
             f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
             "the agent would never be updated"
+        )
+    name = config.backbone.name
+    if task.overlap and not issubclass(learners[backbones[name].learner], ReplayLearner):
+        raise ConfigError(
+            f"task.overlap is true; accepted with agent/backbone={name}, which has no replay buffer: false"
         )
     _check_skills(config)
 

@@ -58,7 +58,9 @@ def lines(settings: Any, prefix: str = "") -> Iterator[str]:
 
 def _keys(cfg: Config) -> Iterator[str]:
     yield from lines(General(**{field.name: getattr(cfg, field.name) for field in fields(General)}))
-    for prefix, part in (("agent.", cfg.agent), ("agent.backbone.", cfg.backbone), ("task.", cfg.task)):
+    sections: dict[str, Any] = {"agent.": cfg.agent, "agent.backbone.": cfg.backbone}
+    sections |= {"encoder.": cfg.encoder, "task.": cfg.task}
+    for prefix, part in sections.items():
         yield from lines(part, prefix)
     comments, accepted = _comments(Environment), worlds.settings_of(str(cfg.env["name"])) or {}
     for key in dict.fromkeys([*cfg.env, *accepted]):

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from csf.io import packaged
+
 # Maximum length of the settings in a folder's name, in bytes: file systems allow 255, including the method's name.
 LIMIT = 200
 DIGEST = 10  # hexadecimal digits
@@ -43,6 +45,8 @@ def skills_run(cp_path: str, exp_dir: Path, method: str) -> str:
     If the run is not in `exp_dir`/pretrain/ENVIRONMENT/`method`, a hash of its path is added, so that runs with the
     same seed have different names. Only the path is used: the name must not change when that run trains further.
     """
+    if packaged.is_address(cp_path):
+        return cp_path.replace(":", "_")
     path = Path(os.path.abspath(os.path.expanduser(cp_path)))
     file = CHECKPOINT.fullmatch(path.name)
     run = path.parent if file else path

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from csf.agents import ObjectiveConfig, objectives
+from csf.agents import EncoderConfig, ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
 from csf.config.ranges import Before, Count, Natural, Range, Seed
 from csf.core.precision import Precision
@@ -32,6 +32,7 @@ class Budget:
     coverage_skills: Count  # episodes per evaluation of coverage
     goals: Count  # episodes per evaluation of zero-shot goal reaching
     keep_critics: Annotated[bool, Before(False)]  # whether policy files include the critics, for fine-tuning
+    overlap: Annotated[bool, Before(False)]  # whether to collect while learning, from episodes of earlier epochs only
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class General:
     variant: str  # part of run_name that lists the settings that differ from the chosen groups
     device: Literal["auto", "cpu", "cuda"]  # device of the networks; auto: cuda if available
     precision: Annotated[Precision, Before("float32")]  # products of wide layers; bf16: all but phi, bf16_all: all
+    graphs: Annotated[bool, Before(True)]  # whether gradient steps and acting are CUDA graphs; no effect on the CPU
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
     wandb: Literal["disabled", "offline", "online"]  # logging to Weights & Biases
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions
-    cp_path: str | None  # run, file or pattern to load the skills from; null: a run of the method, see docs/files.md
+    cp_path: (
+        str | None
+    )  # run, file, pattern or packaged:NAME of the skills; null: a run of the method, see docs/files.md
     hold: Annotated[int | None, Range(1)]  # number of environment steps per skill
 
 
@@ -65,6 +69,7 @@ class Config(General):
 
     agent: ObjectiveConfig
     backbone: BackboneConfig
+    encoder: EncoderConfig
     task: Budget
     env: dict[str, Any]  # fields of Environment and arguments of the environment's constructor
     tree: dict[str, Any]  # the same as plain data, for config.yaml and checkpoints
@@ -77,7 +82,8 @@ def completed(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     """
     tree, added = dict(config), dict[str, Any]()
     for section, cls in _sections(config):
-        missing = {key: value for key, value in _before(cls).items() if key not in _section(config, section)}
+        given = _section(config, section) or {}
+        missing = {key: value for key, value in _before(cls).items() if key not in given}
         if missing:
             tree = _with(tree, section, missing)
             added |= {".".join([*section, key]): value for key, value in missing.items()}
@@ -114,6 +120,7 @@ def _sections(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], type
     """Yield the sections that a configuration has, with their dataclasses."""
     if "seed" in config:  # not only a section
         yield (), General
+        yield ("encoder",), EncoderConfig
     if _section(config, ("task",)):
         yield ("task",), Budget
     registries: tuple[tuple[tuple[str, ...], Any], ...] = ((("agent",), objectives), (("agent", "backbone"), backbones))
@@ -134,4 +141,4 @@ def _with(config: Mapping[str, Any], path: tuple[str, ...], added: Mapping[str, 
     """Return a copy of a nested mapping with keys added to the section at a path."""
     if not path:
         return {**config, **added}
-    return {**config, path[0]: _with(config[path[0]], path[1:], added)}
+    return {**config, path[0]: _with(config.get(path[0]) or {}, path[1:], added)}

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -67,8 +67,11 @@ def checked(cls: type, node: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _within(key: str, value: Any, hint: Any) -> None:
     """Check that a number, or each number of a list, is in the range of its type."""
     if isinstance(value, list):
+        inner = get_args(hint)[0]
+        if get_origin(hint) is Annotated:  # of a list with a `Before`
+            inner = get_args(inner)[0]
         for each in value:
-            _within(key, each, get_args(hint)[0])
+            _within(key, each, inner)
         return
     for extent in getattr(hint, "__metadata__", ()):
         if isinstance(extent, Range) and value is not None and value not in extent:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from csf.core.optim import Minimizer
+from csf.types import Policy, SomeObs, map_obs
 
 WARM_UP = 3  # calls before recording, in which libraries choose algorithms and allocate what they keep
 
@@ -24,6 +25,8 @@ Recorder = Callable[[Callable[[], T]], tuple[Callable[[], None], T]]
 
 class Subject(Protocol):
     """What the recorded work may change."""
+
+    training: bool
 
     def written(self) -> list[Tensor]:
         """Every tensor that the work may write to, beside its own outputs."""
@@ -64,6 +67,29 @@ class Captured(Generic[T]):
 
     def _find(self) -> list[int]:
         return [tensor.data_ptr() for tensor in self.subject.written()]
+
+
+class CapturedPolicy:
+    """A policy that acts by replaying CUDA graphs, one for each number of worlds and each mode."""
+
+    def __init__(self, act: Policy, subject: Subject, record: Recorder[Tensor] | None = None) -> None:
+        """Wrap the policy `act` of `subject`; `record` takes the place of `cuda_graph`."""
+        self.act, self.subject, self.record = act, subject, record
+        self._graphs: dict[tuple[Any, ...], tuple[SomeObs, Tensor, Captured[Tensor]]] = {}
+
+    def __call__(self, obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
+        """[N, *O], [N, Z] -> actions [N, A]."""
+        key = (len(skill), mode, self.subject.training)
+        if key not in self._graphs:
+            self._graphs[key] = self._graph(map_obs(torch.clone, obs), skill.clone(), mode)
+        own_obs, own_skill, graph = self._graphs[key]
+        map_obs(lambda to, of: to.copy_(of), own_obs, obs)
+        own_skill.copy_(skill)
+        return graph().clone()  # copied, because the next replay overwrites it
+
+    def _graph(self, obs: SomeObs, skill: Tensor, mode: bool) -> tuple[SomeObs, Tensor, Captured[Tensor]]:
+        """Input tensors, and the policy applied to them."""
+        return obs, skill, Captured(lambda: self.act(obs, skill, mode), self.subject, self.record)
 
 
 def cuda_graph(function: Callable[[], T]) -> tuple[Callable[[], None], T]:

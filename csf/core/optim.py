@@ -12,12 +12,31 @@ from torch import Tensor, nn
 from csf.core.precision import computed_with, refresh
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Context in which losses have no gradient with respect to a module's parameters, so that none is computed."""
+    leaves = [leaf for param in module.parameters() if (leaf := computed_with(param)).requires_grad]
+    try:
+        for leaf in leaves:
+            leaf.requires_grad_(False)
+        yield
+    finally:
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+
+
 class Minimizer:
     """Fused Adam for one group of parameters; a step has no host sync."""
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
         self.params = list(params)
         self.adam = torch.optim.Adam(self.params, lr=lr, fused=True)
+
+    def include(self, params: Iterable[nn.Parameter]) -> None:
+        """Also optimize other parameters from now on."""
+        added = list(params)
+        self.params += added
+        self.adam.add_param_group({"params": added})
 
     def step(self, loss: Tensor) -> Tensor:
         """Take one Adam step on `loss` [] for this group only; returns the loss, detached."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.core import packed
+from csf.core.products import multiply, use_onednn
 
 Precision = Literal["float32", "bf16", "bf16_all"]
 
@@ -26,7 +27,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
     copy = _copy(weight)
     if copy is None:
-        return packed.multiply(x, weight, bias) if packed.packs(x, weight) else F.linear(x, weight, bias)
+        if packed.packs(x, weight):
+            return packed.multiply(x, weight, bias)
+        return multiply(x, weight, bias) if use_onednn(x, weight) else F.linear(x, weight, bias)
     x, dtype = x.to(copy.dtype), x.dtype
     y = (packed.multiply(x, copy) if packed.packs(x, copy) else F.linear(x, copy)).to(dtype)
     return y if bias is None else y + bias
@@ -35,6 +38,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """[E, B, I] -> [E, B, O] by weights [E, I, O] and biases [E, 1, O], likewise."""
     copy = _copy(weight)
+    if copy is None and use_onednn(x[0], weight[0]):
+        heads = zip(x, weight.unbind(), bias.unbind(), strict=True)
+        return torch.stack([multiply(rows, factor.t(), offset.squeeze(0)) for rows, factor, offset in heads])
     if copy is None:
         return torch.baddbmm(bias, x, weight)
     return torch.bmm(x.to(copy.dtype), copy).to(x.dtype) + bias

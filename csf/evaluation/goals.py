@@ -80,6 +80,6 @@ class _Seeker:
             self.numbers, self.goal = numbers, map_obs(lambda rows: rows[numbers[:, 0]], self.goals)
         if new or not self.single:
             assert self.goal is not None
-            self.skill = self.agent.objective.goal_skill(obs, self.goal)
+            self.skill = self.agent.goal_skill(obs, self.goal)
         assert self.skill is not None  # reaches_goals() is true
         return self.agent.act(obs, self.skill, mode)

@@ -60,7 +60,7 @@ def _principal(skills: np.ndarray) -> np.ndarray:
     return (points - mean) @ (axes * signs[:, None]).T / REACH
 
 
-def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> np.ndarray:
+def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None, title: str | None = None) -> np.ndarray:
     """Plot the path of each episode as an image [H, W, 3] uint8; with a single coordinate, episodes are stacked."""
     figure, axes = _canvas()
     coord, count = episodes.coord.numpy(), len(colors)
@@ -82,6 +82,8 @@ def trajectories(episodes: Episodes, colors: np.ndarray, axis: float | None) -> 
     else:
         axes.set_yticks([])
     axes.set_xlabel("x")
+    if title is not None:
+        axes.set_title(title, fontsize="medium")
     return _pixels(figure)
 
 
@@ -131,7 +133,7 @@ def goal_map(place: np.ndarray, end: np.ndarray, staying: np.ndarray, radius: fl
     return _pixels(figure)
 
 
-def features(points: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def features(points: np.ndarray, colors: np.ndarray, title: str | None = None) -> np.ndarray:
     """Plot the first two dimensions of representations [N, Z] and the unit circle, as an image [H, W, 3] uint8."""
     from matplotlib.patches import Circle
 
@@ -147,6 +149,8 @@ def features(points: np.ndarray, colors: np.ndarray) -> np.ndarray:
     axes.set_aspect("equal")
     axes.set_xlabel("phi 1")
     axes.set_ylabel("phi 2")
+    if title is not None:
+        axes.set_title(title, fontsize="medium")
     return _pixels(figure)
 
 

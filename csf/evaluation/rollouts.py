@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.types import Episodes, Evaluation, Sampler, Worlds, map_obs
+from csf.evaluation.diagnostics import most_directions
+from csf.types import Episodes, Evaluation, Obs, Sampler, Worlds, map_obs
 
 
 class SkillRollouts:
@@ -30,7 +32,8 @@ class SkillRollouts:
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
         """Return mean and standard deviation of `eval/return`, and the metrics of the worlds, such as `eval/coverage`.
 
-        The plots are `trajectories`, if there are one or two coordinates, and `phi`, if the method represents states.
+        If the method represents states, `phi/rank` and `phi/singular_ratio` are added; see `spread`. The plots are
+        `trajectories`, if there are one or two coordinates, and `phi`, if the method represents states.
         """
         with isolated(agent, self.seed):
             skills = agent.objective.evaluation_skills(self.episodes)
@@ -40,21 +43,58 @@ class SkillRollouts:
         kept = found.length > 0
         measured = self.worlds.measure(found.coord[kept].numpy(), found.length[kept].numpy())
         metrics = {f"eval/{name}": value for name, value in measured.items()} | metrics
-        return Evaluation(metrics, self._pictures(agent, found))
+        start, end = (self._represent(agent, found, step) for step in (torch.zeros_like(found.length), found.length))
+        if start is not None and end is not None:
+            metrics |= spread((end - start)[kept.numpy()])
+        return Evaluation(metrics, self._pictures(agent, found, metrics))
 
-    def _pictures(self, agent: Agent, found: Episodes) -> dict[str, np.ndarray]:
-        colors = plots.skill_colors(found.skill.numpy(), agent.objective.prior == "one_hot")
-        images = {}
-        if found.coord.shape[-1] in (1, 2):
-            images["trajectories"] = plots.trajectories(found, colors, self.axis)
-        before_last = (found.length - 1).clamp(min=0)  # s_{T-1}, as in the released program
-        episode, device = torch.arange(len(colors)), agent.objective.device()
-        last = map_obs(lambda rows: rows[episode, before_last].to(device), found.obs)
+    def _represent(self, agent: Agent, found: Episodes, step: Tensor) -> np.ndarray | None:
+        """Return phi [N, Z] of the observations at step [N] of each episode; None if the method has no phi."""
+        episode, device = torch.arange(len(step)), agent.objective.device()
+        obs: Obs = map_obs(lambda rows: rows[episode, step].to(device), found.obs)
         with isolated(agent, self.seed), torch.no_grad():
-            features = agent.objective.represent(last)
+            features = agent.represent(obs)
+        return None if features is None else features.cpu().numpy()
+
+    def _pictures(self, agent: Agent, found: Episodes, metrics: Mapping[str, float]) -> dict[str, np.ndarray]:
+        colors = plots.skill_colors(found.skill.numpy(), agent.objective.prior == "one_hot")
+        images, coord_dim = {}, found.coord.shape[-1]
+        if coord_dim in (1, 2):
+            reached = metrics.get("eval/directions")
+            title = (
+                None if reached is None else f"far end points in {reached:g} of {most_directions(coord_dim)} directions"
+            )
+            images["trajectories"] = plots.trajectories(found, colors, self.axis, title)
+        before_last = (found.length - 1).clamp(min=0)  # s_{T-1}, as in the released program
+        features = self._represent(agent, found, before_last)
         if features is not None:
-            images["phi"] = plots.features(features.cpu().numpy(), colors)
+            title = f"effective rank {metrics['phi/rank']:.2f} of {features.shape[1]}"
+            images["phi"] = plots.features(features, colors, title)
         return images
+
+
+def spread(change: np.ndarray) -> dict[str, float]:
+    """Measure in how many dimensions phi separates the skills, from the singular values s of the centered changes.
+
+    `phi/rank` is the effective rank (sum s^2)^2 / sum s^4, the participation ratio of the variances (Gao et al. 2017,
+    doi 10.1101/214262): 1 if the changes lie on a line, Z if they vary equally in Z directions, 0 if all are equal.
+    `phi/singular_ratio` is the smallest s divided by the largest: 1 if all are equal, 0 if the changes do not span all
+    dimensions.
+
+    Args:
+        change: phi(s_T) - phi(s_0) of each episode, [n, Z].
+    """
+    if not len(change):
+        return {"phi/rank": 0.0, "phi/singular_ratio": 0.0}
+    wide = change.astype(np.float64)
+    values = np.linalg.svd(wide - wide.mean(0), compute_uv=False)
+    if values[0] <= np.finfo(change.dtype).eps * np.abs(wide).max():  # all rows are equal, up to rounding
+        return {"phi/rank": 0.0, "phi/singular_ratio": 0.0}
+    share = (values / values[0]) ** 2
+    return {
+        "phi/rank": float(share.sum() ** 2 / (share**2).sum()),
+        "phi/singular_ratio": float(values[-1] / values[0]),
+    }
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 
 from csf.agents import Agent
 from csf.errors import CheckpointError
-from csf.io import checkpoint, files, hub, policy
+from csf.io import checkpoint, files, hub, packaged, policy
 
 FULL = Path(checkpoint.FULL).suffix
 EXPORTED = "policy.safetensors"  # in a folder that csf export wrote
@@ -26,7 +26,7 @@ def load(cp_path: str | Path, device: torch.device | str = "cpu") -> Agent:
     `spec.obs_mean` and `spec.obs_std` if these are set, images [N, H, W, C] uint8, or a dict {"image", "vector"}.
 
     Args:
-        cp_path: a run's folder, a policy file, a full checkpoint, a pattern, or hf://USER/NAME; see
+        cp_path: a run's folder, a policy file, a full checkpoint, a pattern, packaged:NAME, or hf://USER/NAME; see
             `csf.io.load.find`.
         device: device of the agent.
 
@@ -75,7 +75,10 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
     return about, agent.eval().to(device)
 
 
-ACCEPTED = "accepted: a run's folder, a policy file, a full checkpoint, a pattern of them, or hf://USER/NAME"
+def accepted() -> str:
+    """Return the accepted values of cp_path as text for messages."""
+    kinds = "a run's folder, a policy file, a full checkpoint, a pattern of them"
+    return ", ".join(filter(None, (f"accepted: {kinds}", packaged.addresses(), "hf://USER/NAME")))
 
 
 def find(cp_path: str | Path) -> Path:
@@ -86,6 +89,7 @@ def find(cp_path: str | Path) -> Path:
             a policy file or a full checkpoint;
             a folder with one or more runs: the latest epoch of the most recently written run, preferably a policy;
             a folder that `csf export` wrote;
+            packaged:NAME: such a folder that is installed with the package;
             hf://USER/NAME: such a folder on the Hugging Face hub, which is downloaded;
             a pattern with *, ? or [] that matches any of these: the most recently written match.
 
@@ -95,14 +99,16 @@ def find(cp_path: str | Path) -> Path:
     """
     if str(cp_path).startswith(hub.PREFIX):
         return hub.download(str(cp_path), EXPORTED)
+    if packaged.is_address(cp_path):
+        return packaged.find(str(cp_path), EXPORTED)
     named = files.check_name(Path(cp_path).expanduser())
     # Path.exists raises if a name is too long or a folder is not accessible; os.path.exists does not.
     matches = [named] if os.path.exists(named) else [Path(match) for match in glob.glob(str(named), recursive=True)]
     if not matches:
-        raise CheckpointError(f"cp_path={cp_path}: no such file or folder; {ACCEPTED}")
+        raise CheckpointError(f"cp_path={cp_path}: no such file or folder; {accepted()}")
     held = [file for match in matches if (file := _newest_in(match))]
     if not held:
-        raise CheckpointError(f"cp_path={cp_path} holds neither a policy file nor a full checkpoint; {ACCEPTED}")
+        raise CheckpointError(f"cp_path={cp_path} holds neither a policy file nor a full checkpoint; {accepted()}")
     return max(held, key=_written)
 
 
@@ -123,12 +129,18 @@ def choose(exp_dir: Path, method: str, env: str, seed: int | None = None) -> tup
     if not made:
         raise CheckpointError(
             f"no run of agent={method} on env={env} under {exp_dir}/ has a policy file; "
-            f"train one: csf train agent={method} env={env}, or select one with cp_path="
+            f"train one: csf train agent={method} env={env}, or select one with cp_path={_hint(method, env)}"
         )
     if seed is not None:
         made.sort(key=lambda each: (bool(each[1].get("variant")), each[1].get("seed") != seed))  # stable
     first, *others = (path for path, _ in made)
     return first, others
+
+
+def _hint(method: str, env: str) -> str:
+    """Return ", such as cp_path=packaged:NAME" for a packaged policy of the method and environment; empty if none."""
+    found = (f"{packaged.PREFIX}:{name}" for name in packaged.names())
+    return next((f", such as cp_path={each}" for each in found if _config_of(find(each), method, env)), "")
 
 
 def run_of(path: Path) -> Path:

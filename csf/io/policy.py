@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from csf.agents import Agent, objectives
+from csf.agents import OWN, Agent, EncoderConfig, objectives
 from csf.backbones import backbones
 from csf.config.schema import completed, describe_added, from_section
 from csf.errors import CheckpointError
@@ -129,15 +129,17 @@ def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
         Exception: one of `MISFITS`; a ConfigError names settings that are missing in the file or unknown here.
     """
     config, added = completed({"agent": about["config"]["agent"]})
+    encoder = about["config"].get("encoder")  # None in files that predate it
     if added:
         log.warning(describe_added(added, path))
     plain = dict(config["agent"])
     backbone = plain.pop("backbone")
     objective_cfg = from_section(objectives[plain["name"]].Config, plain, "agent")
     backbone_cfg = from_section(backbones[backbone["name"]].Config, backbone, "agent.backbone")
+    encoder_cfg = OWN if encoder is None else from_section(EncoderConfig, encoder, "encoder")
     spec: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()
     }
     device = torch.get_default_device()  # modules are created there
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return Agent(objective_cfg, backbone_cfg, EnvSpec(**spec))
+        return Agent(objective_cfg, backbone_cfg, EnvSpec(**spec), encoder_cfg)

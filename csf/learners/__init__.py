@@ -6,8 +6,10 @@ import importlib
 import pkgutil
 
 from csf.learners.base import EpochBudget, Learner, learners
+from csf.learners.epoch import Epoch, Overlapped, RunEpoch, in_turn
+from csf.learners.replay import ReplayLearner
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["EpochBudget", "Learner", "learners"]
+__all__ = ["Epoch", "EpochBudget", "Learner", "Overlapped", "ReplayLearner", "RunEpoch", "in_turn", "learners"]

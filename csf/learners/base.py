@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners.captured import CapturedSteps
 from csf.learners.updates import MakeSteps, make_steps
 from csf.registry import Registry
 from csf.types import Episodes, Metrics, Policy, Sampler, Stateful
@@ -59,8 +59,8 @@ class Learner(ABC):
         self.gradient_steps = 0
 
     def capture(self) -> None:
-        """Replay gradient steps and acting as CUDA graphs from now on; requires a CUDA device."""
-        self.make_steps, self.act = CapturedSteps(self.agent), CapturedPolicy(self.agent)
+        """Replay gradient steps as CUDA graphs from now on; requires a CUDA device."""
+        self.make_steps = CapturedSteps(self.agent)
 
     def collect(self, sampler: Sampler, skills: Tensor) -> Episodes:
         """Collect at least one episode per row of `skills` [n, Z]; by default exactly one, with the agent's policy."""

@@ -1,16 +1,14 @@
-"""Gradient steps and acting as CUDA graphs: the same work as without them, several steps in one replay."""
+"""Gradient steps as CUDA graphs: the same work as without them, several steps in one replay."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from csf.agents import Agent
 from csf.core.compile import Captured, Recorder
 from csf.learners.updates import Source, Steps, Update, make_steps
-from csf.types import SomeObs, map_obs
 
 LONGEST = 16  # gradient steps in a graph; more gain nothing and take longer to record
 
@@ -49,28 +47,3 @@ class CapturedSteps:
             self._key = key
             self._graph = Captured(lambda: make_steps(update, source, size, batch_size), self.agent, self.record)
         return self._graph
-
-
-class CapturedPolicy:
-    """Acts by replaying a graph; each number of worlds and each mode has one of its own."""
-
-    def __init__(self, agent: Agent, record: Recorder[Tensor] | None = None) -> None:
-        self.agent, self.record = agent, record
-        self._graphs: dict[tuple[Any, ...], tuple[SomeObs, Tensor, Captured[Tensor]]] = {}
-
-    def __call__(self, obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
-        """[N, *O], [N, Z] -> actions [N, A], as `Agent.act` of tensors."""
-        key = (len(skill), mode, self.agent.training)
-        if key not in self._graphs:
-            self._graphs[key] = self._graph(obs, skill, mode)
-        own_obs, own_skill, graph = self._graphs[key]
-        map_obs(lambda to, of: to.copy_(of), own_obs, obs)
-        own_skill.copy_(skill)
-        return graph().clone()
-
-    def _graph(self, obs: SomeObs, skill: Tensor, mode: bool) -> tuple[SomeObs, Tensor, Captured[Tensor]]:
-        """Tensors for the inputs, and what acts on them."""
-        device = self.agent.objective.device()
-        own_obs: SomeObs = map_obs(lambda rows: rows.to(device, copy=True), obs)
-        own_skill = skill.to(device, copy=True)
-        return own_obs, own_skill, Captured(lambda: self.agent.act(own_obs, own_skill, mode), self.agent, self.record)

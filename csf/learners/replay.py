@@ -32,8 +32,20 @@ class ReplayLearner(Learner):
             raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
 
     def learn(self, episodes: Episodes) -> dict[str, float]:
-        """Store the episodes and update the agent, once the buffer holds at least `min_replay_size` transitions."""
+        """Store the episodes, then update the agent as `improve` does."""
+        self.store(episodes)
+        return self.improve()
+
+    def store(self, episodes: Episodes) -> None:
+        """Add the episodes to the replay buffer."""
         self.replay.add(episodes)
+
+    def improve(self) -> dict[str, float]:
+        """Update the agent on stored transitions, once there are at least `min_replay_size`; returns metrics.
+
+        Raises:
+            NonFiniteError: a metric is not finite.
+        """
         if len(self.replay) < self.budget.min_replay_size:
             return {}
         count = self.budget.updates_per_epoch

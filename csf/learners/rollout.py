@@ -71,9 +71,10 @@ class FreshEpisodes:
         objective, backbone = self.agent.objective, cast(OnPolicyBackbone, self.agent.backbone)
         device = objective.device()
         batch = Batch(*(map_obs(lambda rows: rows.to(device), field) for field in episodes.transitions()))
-        log_prob, value = backbone.appraise(batch)
+        seen = self.agent.encode_batch(batch)
+        log_prob, value = backbone.appraise(seen)
         real = episodes.steps().to(device)
-        reward, value = (_padded(rows, real) for rows in (self.rewards(batch), value))
+        reward, value = (_padded(rows, real) for rows in (self.rewards(seen), value))
         discount = backbone.cfg.discount
         advantage = advantages(reward, value, discount, backbone.cfg.gae_lambda)
         return_to_go = discounted_sums(reward, discount)
@@ -93,7 +94,7 @@ class FreshEpisodes:
         return kept
 
     def rewards(self, batch: Batch) -> Tensor:
-        """Compute the objective's rewards [B] in chunks.
+        """Compute the objective's rewards [B] in chunks, from observations as `Agent.encode_batch` returns them.
 
         A reward may depend on the other transitions of its batch (the particle entropy of CIC does) and may take memory
         quadratic in their number. So rewards are computed as in off-policy learning: on batches of the size of an

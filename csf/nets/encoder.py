@@ -1,21 +1,47 @@
 """Encoders of observations; `make_encoder` chooses one for an environment.
 
 Vectors are passed through. Images are encoded by the convolutions of the CSF paper's released program; an additional
-vector is appended to their features. Every network has its own encoder.
+vector is appended to their features. Every network has its own encoder, unless `Agent` shares one: see
+`EncoderConfig`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from csf.config.ranges import Before, Count
 from csf.errors import ConfigError
 from csf.types import EnvSpec, Obs
 
-CHANNELS = (48, 96, 192, 384)  # output channels of each convolution
+CHANNELS = (48, 96, 192, 384)  # output channels of each convolution in the CSF paper
 KERNEL, STRIDE = 4, 2
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The section "encoder": how networks encode image observations.
+
+    With `own`, every network has an encoder. With `shared`, the agent has a single one, whose features are the
+    observations of all networks, those of target networks included.
+    """
+
+    name: Annotated[Literal["own", "shared"], Before("own")]
+    channels: Annotated[tuple[Count, ...], Before([*CHANNELS])]  # output channels of each convolution over images
+
+
+OWN = EncoderConfig("own", CHANNELS)
+
+
+@dataclass(frozen=True)
+class NetworkSpec(EnvSpec):
+    """The description of an environment for networks, with the settings of their image encoders."""
+
+    channels: tuple[int, ...] = CHANNELS
 
 
 class Encoder(nn.Module):
@@ -70,7 +96,10 @@ class ImageEncoder(Encoder):
         sides = [convolved(side, len(channels)) for side in (height, width)]
         if min(sides) < 1:
             least = smallest(len(channels))
-            raise ConfigError(f"images are {height} x {width}; accepted: at least {least} x {least}")
+            raise ConfigError(
+                f"images are {height} x {width}; accepted with the {len(channels)} convolutions of encoder.channels: "
+                f"at least {least} x {least}"
+            )
         layers: list[nn.Module] = []
         for outputs in channels:
             layers += [nn.Conv2d(inputs, outputs, KERNEL, STRIDE), nn.ELU()]
@@ -104,17 +133,18 @@ def make_encoder(spec: EnvSpec, heads: int | None = None, channels: Sequence[int
     """Create an encoder for the observations of an environment.
 
     Args:
-        spec: description of the environment.
+        spec: description of the environment; a `NetworkSpec` has the channels, which are otherwise `CHANNELS`.
         heads: number of networks in an ensemble, each with its own encoder; None: a single network.
-        channels: output channels of each convolution; None: `CHANNELS`.
+        channels: output channels of each convolution; None: those of `spec`.
 
     Raises:
         ConfigError: images are too small.
     """
     if not spec.has_image:
         return VectorEncoder(spec.obs_dim)  # it has no parameters, so an ensemble can share it
-    shape, widths = spec.obs_shape, CHANNELS if channels is None else channels
-    members = [ImageEncoder(shape, spec.vector_dim, widths) for _ in range(heads or 1)]
+    if channels is None:
+        channels = spec.channels if isinstance(spec, NetworkSpec) else CHANNELS
+    members = [ImageEncoder(spec.obs_shape, spec.vector_dim, channels) for _ in range(heads or 1)]
     return members[0] if heads is None else EnsembleEncoder(members)
 
 

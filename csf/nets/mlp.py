@@ -141,4 +141,4 @@ class SpectralLinear(nn.Linear):
                 self.left.copy_(F.normalize(self.weight @ self.right, dim=0))
         # Copies, because the next pass changes the buffers before this one's gradient may have been computed.
         norm = self.left.clone() @ (self.weight @ self.right.clone())
-        return F.linear(x, self.weight / norm, self.bias)
+        return precision.linear(x, self.weight / norm, self.bias)

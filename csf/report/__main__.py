@@ -9,8 +9,8 @@ from pathlib import Path
 
 from csf.config import help as usage
 from csf.errors import ConfigError, ReportError
-from csf.io import files
-from csf.io.load import run_of
+from csf.io import files, packaged
+from csf.io.load import find, run_of
 from csf.report import page
 from csf.report.load import read
 
@@ -22,7 +22,8 @@ usage: csf report RUN [RUN ...] [KEY=VALUE ...]   (or python -m csf.report)
 The page is a single file that needs no network. For one run it shows settings, diagnostics, evaluations, skills and
 curves; for several runs, scores over seeds at equal budgets, with confidence intervals, and curves.
 
-A RUN is a folder such as exp/pretrain/ant/csf/sd000, or one of its checkpoint files; RUNs are the values of cp_path.
+A RUN is a folder such as exp/pretrain/ant/csf/sd000, one of its checkpoint files, a folder that csf export wrote, or
+packaged:NAME; RUNs are the values of cp_path.
 Runs whose configurations differ only in the seed are seeds of one method. Intervals need the package rliable:
 pip install rliable 'pandas<3'
 
@@ -36,7 +37,7 @@ class Settings:
     """Input and output of the report."""
 
     cp_path: tuple[str, ...]  # folders or checkpoint files of runs
-    output: str | None  # output file; null: RUN/report.html, or ./report.html for several runs
+    output: str | None  # output file; null: RUN/report.html, or ./report.html for several runs and packaged:NAME
     title: str | None  # title of the page; null: derived from the runs
 
 
@@ -48,9 +49,11 @@ def run(settings: Settings) -> None:
     """
     if not settings.cp_path:
         raise ConfigError("no run is given; accepted: RUN [RUN ...] [KEY=VALUE ...], --help")
-    named = [Path(word).expanduser() for word in settings.cp_path]
+    named = [find(word) if packaged.is_address(word) else Path(word).expanduser() for word in settings.cp_path]
     folders = [run_of(path) if path.is_file() else path for path in named]
     output = None if settings.output is None else Path(settings.output).expanduser()
+    if output is None and any(map(packaged.is_address, settings.cp_path)):
+        output = Path("report.html")
     path = report(folders, output, settings.title)
     sys.stderr.write(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)\n")
 

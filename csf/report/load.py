@@ -16,6 +16,7 @@ import yaml
 
 from csf.errors import CheckpointError, RunDirError
 from csf.io import checkpoint, files, policy
+from csf.io.load import EXPORTED
 from csf.io.run_dir import flat
 
 LAYOUT = "a run is a folder such as exp/<task>/<env>/<method>/sd<seed>, with config.yaml and metrics.jsonl"
@@ -83,7 +84,7 @@ def read(path: Path) -> Run:
             path,
             _config(path / "config.yaml"),
             read_series(path / "metrics.jsonl", notes),
-            _header(path / "checkpoints", notes),
+            _header(path, notes),
             _pictures(path / "plots"),
             [file for file in files.walk(path, "*.webm") if files.PARTIAL not in file.suffixes],
             {file.relative_to(path).as_posix(): _evaluation(file) for file in files.walk(path, "eval*.json")},
@@ -110,8 +111,10 @@ def _config(file: Path) -> dict[str, Any]:
     return config
 
 
-def _header(folder: Path, notes: list[str]) -> dict[str, Any]:
-    saved = checkpoint.found(folder, checkpoint.POLICY)
+def _header(path: Path, notes: list[str]) -> dict[str, Any]:
+    saved = checkpoint.found(path / "checkpoints", checkpoint.POLICY)
+    if (path / EXPORTED).is_file():
+        saved = {0: path / EXPORTED}
     if not saved:
         notes.append("No policy has been saved yet, so versions and commit are unknown.")
         return {}

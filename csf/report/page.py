@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from csf.errors import MissingDependency, RunDirError
-from csf.evaluation.diagnostics import Band, Finding, judge
+from csf.evaluation.diagnostics import EVALUATED, Band, Finding, judge
 from csf.report import figures
 from csf.report.load import Run
 from csf.report.statistics import MAIN, Arena, Table, afterwards, arrange, during_training, short
@@ -54,7 +54,8 @@ def _duration(seconds: float) -> str:
 def findings(run: Run) -> list[Finding]:
     """Return the evaluated diagnostics of a run."""
     steps = run.newest("gradient_steps") if "gradient_steps" in run.series else 0
-    return judge(run.config, {name: series.value for name, series in run.series.items()}, int(steps))
+    config = run.config | {"spec": run.policy.get("spec", {})}
+    return judge(config, {name: series.value for name, series in run.series.items()}, int(steps))
 
 
 def render(template: str, **content: Any) -> str:
@@ -130,7 +131,7 @@ def _run_sections(run: Run, findings: Sequence[Finding]) -> dict[str, list[Panel
 
 def _results(run: Run) -> list[tuple[str, int, float, float]]:
     """Return the evaluation metrics as (name, last epoch, last value, first value)."""
-    found = [(name, series) for name, series in run.series.items() if name.startswith("eval/")]
+    found = [(name, series) for name, series in run.series.items() if name.startswith(EVALUATED)]
     return [(name, int(series.epoch[-1]), series.value[-1], series.value[0]) for name, series in found]
 
 

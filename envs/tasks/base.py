@@ -54,7 +54,7 @@ class TaskEnv(WorldsEnv):
         if worlds.obs_mean is not None and worlds.obs_std is not None:
             self.obs_mean = np.append(worlds.obs_mean, np.zeros(self.goal_dim))
             self.obs_std = np.append(worlds.obs_std, np.ones(self.goal_dim))
-        self.version = worlds.version
+        self.version, self.renderer, self.quality = worlds.version, worlds.renderer, worlds.quality
         self.generators = worlds.generators  # shared, so that seeding the task also seeds the worlds
         self._worlds = worlds
         self._staying = np.zeros((worlds.num_envs, parts), np.int64)

@@ -12,6 +12,8 @@
 CSF_REQUIREMENTS=${CSF_REQUIREMENTS:-requirements.txt}
 CSF_MODULES="torch numpy gymnasium mujoco hydra tensorboard matplotlib cv2 safetensors tqdm${CSF_MODULES:+ $CSF_MODULES}"
 CSF_IMAGES=scripts/lib/requirements-images.txt
+CSF_WARP=scripts/lib/requirements-warp.txt
+CSF_GL='libegl1 libopengl0 libgl1-mesa-dri'
 
 csf_venv=.venv csf_base='' csf_no_venv=''
 
@@ -221,21 +223,60 @@ csf_install_command() {
     pwd -P >"$csf_venv/csf-place"
 }
 
-# Image environments need only the model files of three packages. These are installed without their dependencies, some of
-# which have no wheels for every Python or require another MuJoCo.
+# [arguments of the program] -> installs what image environments need: model files, and what renders the images.
 csf_need_images() {
+    csf_need_models
+    case " $* " in
+        *' env.renderer=warp '*) csf_need_packages "$CSF_WARP" "MuJoCo Warp" mujoco_warp warp ;;
+        *) csf_need_gl ;;
+    esac
+}
+
+# Only the model files of the packages are used. They are installed without their dependencies, some of which have no
+# wheels for every Python or require another MuJoCo.
+csf_need_models() {
+    csf_need_packages "$CSF_IMAGES" "the model files of image environments" dm_control gymnasium_robotics metaworld
+}
+
+# [requirements file, its description, modules] -> installs the file without dependencies into the environment of this
+# script; for any other PYTHON, which the user manages, fails if it lacks one of the modules.
+csf_need_packages() {
+    csf_list=$1 csf_kind=$2
+    shift 2
     if [ "$PYTHON" != "$PWD/$csf_venv/bin/python" ]; then
-        csf_has_modules dm_control gymnasium_robotics metaworld || csf_fail "PYTHON=$PYTHON lacks the model files of" \
-            "image environments: $PYTHON -m pip install --no-deps -r $PWD/$CSF_IMAGES"
+        csf_has_modules "$@" || csf_fail "PYTHON=$PYTHON lacks $csf_kind: $PYTHON -m pip install --no-deps -r" \
+            "$PWD/$csf_list"
         return
     fi
-    csf_has_stamp "$CSF_IMAGES" && return
+    if csf_has_stamp "$csf_list"; then return; fi
     csf_lock
-    csf_say "installing $CSF_IMAGES into $PWD/$csf_venv"
-    csf_pip "$CSF_IMAGES" --quiet --no-deps -r "$CSF_IMAGES"
-    csf_stamp "$CSF_IMAGES"
-    cp "$CSF_IMAGES" "$csf_copy"
+    csf_say "installing $csf_list into $PWD/$csf_venv"
+    csf_pip "$csf_list" --quiet --no-deps -r "$csf_list"
+    csf_stamp "$csf_list"
+    cp "$csf_list" "$csf_copy"
     csf_unlock
+}
+
+# OpenGL comes from Debian packages. Where they cannot be installed here, the program's error message names them.
+csf_need_gl() {
+    if [ -z "${MUJOCO_GL:-}" ] && csf_lacks_gl && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        csf_say "installing $CSF_GL with apt-get"
+        csf_apt "$CSF_GL" || csf_say "could not install $CSF_GL (the reason is above)"
+    fi
+}
+
+# True if ldconfig is there and lists neither of the libraries that MuJoCo renders with.
+csf_lacks_gl() {
+    csf_libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) || return 1
+    case $csf_libraries in
+        *libEGL.so* | *libOSMesa.so*) return 1 ;;
+    esac
+}
+
+# [packages, separated by spaces]
+csf_apt() {
+    # shellcheck disable=SC2086  # a list of packages
+    { apt-get update && apt-get install -y --no-install-recommends $1; } >&2 </dev/null
 }
 
 # [modules] -> 0 if PYTHON finds all of them, 3 if not, 4 if it is older than 3.11; other codes: it does not run.

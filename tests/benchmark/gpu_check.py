@@ -34,8 +34,8 @@ from csf.agents import Agent
 from csf.config.compose import check
 from csf.errors import ConfigError
 from csf.io import checkpoint
-from csf.learners import EpochBudget, Learner
-from csf.learners.captured import CapturedPolicy, CapturedSteps
+from csf.learners import EpochBudget, Learner, Overlapped
+from csf.learners.captured import CapturedSteps
 from csf.learners.replay import ReplayLearner
 from csf.sampler import RolloutSampler
 from csf.train import Run
@@ -143,7 +143,7 @@ class Setting:
         task = self.cfg.task
         self.worlds = make_worlds(self.cfg.env, task.episodes_per_epoch)
         spec = describe(self.worlds, str(self.cfg.env["name"]))
-        self.agent = Agent(self.cfg.agent, self.cfg.backbone, spec).to(job.device)
+        self.agent = Agent(self.cfg.agent, self.cfg.backbone, spec, self.cfg.encoder).to(job.device)
         if kind == "bf16":
             self.agent.use_precision("bf16_all")
         self.sampler = RolloutSampler(self.worlds, spec, 0, job.device)
@@ -169,6 +169,7 @@ def capture(learner: Learner) -> None:
     """Graphs, or a tape where there is no CUDA."""
     if learner.device.type == "cuda":
         learner.capture()
+        learner.agent.capture()
         return
     from tape import record
 
@@ -177,7 +178,7 @@ def capture(learner: Learner) -> None:
             return record(function)
 
     learner.make_steps = CapturedSteps(learner.agent, uncompiled)
-    learner.act = CapturedPolicy(learner.agent, uncompiled)
+    learner.agent.capture(uncompiled)
 
 
 def compile_losses(agent: Any, device: torch.device) -> None:
@@ -259,6 +260,8 @@ def cell(job: Check, setting: Setting, kind: str, mode: str, rows: dict[str, Any
     rows[f"gradient steps/s, {kind}, {mode}"] = per_second(job, setting.learn, setting.cfg.task.updates_per_epoch)
     if kind == "float32" and mode in ("eager", "captured"):
         rows |= collecting(job, setting, mode)
+    if kind == "float32" and mode == "captured":
+        rows["seconds of an epoch, float32, captured, task.overlap=true"] = overlapping(job, setting)
     return found
 
 
@@ -285,6 +288,15 @@ def collecting(job: Check, setting: Setting, mode: str) -> dict[str, float]:
         f"env steps/s while collecting, {mode}": per_second(job, setting.collect, steps),
         f"seconds of an epoch, float32, {mode}": 1 / per_second(job, setting.epoch, 1),
     }
+
+
+def overlapping(job: Check, setting: Setting) -> float:
+    """Seconds of an epoch that collects on a thread while it learns."""
+    sampler = RolloutSampler(setting.worlds, setting.agent.spec, 0, "cpu")
+    overlapped = Overlapped(setting.learner, "float32")
+    seconds = 1 / per_second(job, lambda: overlapped(sampler, setting.skills), 1)
+    overlapped.close()
+    return seconds
 
 
 def apart(found: dict[str, float], want: dict[str, float]) -> float:

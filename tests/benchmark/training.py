@@ -27,7 +27,8 @@ import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.agents import Agent
 from csf.config.compose import check
 from csf.core.device import one_thread
-from csf.core.precision import Precision
+from csf.core.precision import Precision, linear
+from csf.core.products import FASTER
 from csf.io import checkpoint
 from csf.learners import EpochBudget
 from csf.learners.replay import ReplayLearner
@@ -36,7 +37,9 @@ from csf.train import Run
 from csf.types import EnvSpec, Episodes
 from csf.worlds import describe, make_worlds
 
-PRODUCTS = 24  # square products of one update of CSF, counted by hand
+PRODUCTS = 24  # square products of one update of CSF, counted by hand; 8 of them are phi's
+FLOAT32: dict[Precision, int] = {"float32": PRODUCTS, "bf16": 8, "bf16_all": 0}  # products that stay in float32
+WIDTHS = (1024, 256)
 RELEASED = {"collect": 1.33, "learn": 7.2}  # seconds, two cores of this kind: environment, 50 gradient steps
 
 
@@ -48,7 +51,10 @@ def main() -> None:
     given = arguments.parse_args()
     cfg = check(["agent=csf", "env=ant", *given.overrides])
     torch.set_num_threads(cfg.threads or len(os.sched_getaffinity(0)))
-    phases = {**collecting(cfg), **learning(cfg), **evaluating(cfg)}
+    phases = collecting(cfg)
+    for width in WIDTHS:
+        phases |= learning(cfg, width)
+    phases |= evaluating(cfg)
     times: dict[str, list[float]] = {name: [] for name in phases}
     for phase in phases.values():
         phase()  # warm up
@@ -64,7 +70,7 @@ def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
     """An epoch's episodes; with all PyTorch threads; and their physics alone."""
     worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
-    agent = Agent(cfg.agent, cfg.backbone, spec)
+    agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
     skills = agent.objective.sample_skills(cfg.task.episodes_per_epoch)
     actions = np.random.default_rng(0).uniform(-1, 1, (spec.max_steps, len(skills), spec.action_dim))
@@ -94,33 +100,42 @@ def collecting(cfg: Any) -> dict[str, Callable[[], object]]:
     }
 
 
-def learning(cfg: Any) -> dict[str, Callable[[], object]]:
-    """An epoch's gradient steps in each precision, and the large matrix products in them."""
+def learning(cfg: Any, width: int) -> dict[str, Callable[[], object]]:
+    """An epoch's gradient steps in each precision at a width of all networks, and their square products alone."""
+    layers = (
+        dataclasses.replace(cfg.agent, hidden=(width, width)),
+        dataclasses.replace(cfg.backbone, hidden=(width, width)),
+    )
     worlds = make_worlds(cfg.env, cfg.task.episodes_per_epoch)
     spec = describe(worlds, "ant")
     budget = dataclasses.replace(EpochBudget.of(cfg.task), min_replay_size=1)
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
 
     def learn(precision: Precision) -> Callable[[], object]:
-        agent = Agent(cfg.agent, cfg.backbone, spec)
+        agent = Agent(*layers, spec, cfg.encoder)
         agent.use_precision(precision)
         learner = ReplayLearner(agent, budget, "cpu")
         episodes = sampler.collect(agent.act, agent.objective.sample_skills(cfg.task.episodes_per_epoch))
         return lambda: learner.learn(episodes)
 
-    def products(dtype: torch.dtype) -> Callable[[], object]:
-        width, batch = cfg.backbone.hidden[0], cfg.task.batch_size
-        x, w = torch.randn(batch, width).to(dtype), torch.randn(width, width).to(dtype)
-        count = PRODUCTS * cfg.task.updates_per_epoch
-        return lambda: [torch.mm(x, w) for _ in range(count)]
+    def products(exact: int) -> Callable[[], object]:
+        x, w = torch.randn(cfg.task.batch_size, width), torch.randn(width, width)
+        half = x.bfloat16(), w.bfloat16()
 
-    return {
-        "learn": learn("float32"),
-        "learn, precision=bf16": learn("bf16"),
-        "learn, precision=bf16_all": learn("bf16_all"),
-        "matrix products alone": products(torch.float32),
-        "matrix products alone, bfloat16": products(torch.bfloat16),
-    }
+        def multiply() -> None:
+            for _ in range(cfg.task.updates_per_epoch):
+                for _ in range(exact):
+                    linear(x, w, None)
+                for _ in range(PRODUCTS - exact):
+                    torch.mm(*half)
+
+        return multiply
+
+    found: dict[str, Callable[[], object]] = {}
+    for precision, exact in FLOAT32.items():
+        found[f"learn, width {width}, {precision}"] = learn(precision)
+        found[f"products, width {width}, {precision}"] = products(exact)
+    return found
 
 
 def evaluating(cfg: Any) -> dict[str, Callable[[], object]]:
@@ -160,22 +175,27 @@ def processor() -> str:
 def report(cfg: Any, times: dict[str, list[float]]) -> None:
     """Print medians and ratios."""
     middle = {name: statistics.median(values) for name, values in times.items()}
-    updates, width = cfg.task.updates_per_epoch, cfg.backbone.hidden[0]
-    operations = PRODUCTS * updates * 2 * cfg.task.batch_size * width**2 / 1e9
-    peaks = [operations / middle[f"matrix products alone{kind}"] for kind in ("", ", bfloat16")]
     lines = [f"csf {csf.__version__} {checkpoint.provenance().get('commit', '')}, {date.today()}, {processor()}"]
     lines += [f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, "]
     lines[-1] += f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY')}, load {os.getloadavg()[0]:.1f}"
+    lines += [f"float32 products: {'oneDNN' if FASTER else 'the default library of PyTorch'}"]
     for name, values in times.items():
-        lines.append(f"{name:<32} {middle[name]:7.3f} s   ({min(values):.3f} to {max(values):.3f})")
+        lines.append(f"{name:<34} {middle[name]:7.3f} s   ({min(values):.3f} to {max(values):.3f})")
     lines += [
-        f"matrix products: {peaks[0]:.0f} GFLOP/s in float32, {peaks[1]:.0f} in bfloat16",
         f"collect / physics alone: {middle['collect'] / middle['physics alone']:.2f}",
-        f"learn / matrix products alone: {middle['learn'] / middle['matrix products alone']:.2f}",
-        f"learn / learn, precision=bf16: {middle['learn'] / middle['learn, precision=bf16']:.2f}",
-        f"learn / learn, precision=bf16_all: {middle['learn'] / middle['learn, precision=bf16_all']:.2f}",
-        f"epoch: {middle['collect'] + middle['learn']:.2f} s",
+        f"epoch in float32: {middle['collect'] + middle[f'learn, width {WIDTHS[0]}, float32']:.2f} s",
+        "",
+        "| width | precision | update, ms | square products alone, ms | ratio | faster than float32 |",
+        "|---|---|---|---|---|---|",
     ]
+    for width in WIDTHS:
+        for precision in FLOAT32:
+            learn, product, exact = (
+                middle[f"{name}, width {width}, {kind}"] / cfg.task.updates_per_epoch * 1000
+                for name, kind in (("learn", precision), ("products", precision), ("learn", "float32"))
+            )
+            ratios = f"{learn / product:.2f} | {exact / learn:.2f}"
+            lines.append(f"| {width} | {precision} | {learn:.1f} | {product:.1f} | {ratios} |")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

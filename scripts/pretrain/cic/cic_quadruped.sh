@@ -1,0 +1,8 @@
+#!/bin/sh
+# Pretrains CIC on Quadruped, from images. Arguments override settings: sh scripts/pretrain/cic/cic_quadruped.sh seed=1
+set -eu
+unset CDPATH
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+csf_need_images "$@"
+exec "$PYTHON" -m csf.train agent=cic env=quadruped task=pretrain "$@"

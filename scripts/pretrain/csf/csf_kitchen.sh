@@ -1,0 +1,8 @@
+#!/bin/sh
+# Pretrains CSF on Kitchen, from images. Arguments override settings: sh scripts/pretrain/csf/csf_kitchen.sh seed=1
+set -eu
+unset CDPATH
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+csf_need_images "$@"
+exec "$PYTHON" -m csf.train agent=csf env=kitchen task=pretrain "$@"

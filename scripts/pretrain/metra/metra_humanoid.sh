@@ -1,0 +1,8 @@
+#!/bin/sh
+# Pretrains METRA on Humanoid, from images. Arguments override settings: sh scripts/pretrain/metra/metra_humanoid.sh seed=1
+set -eu
+unset CDPATH
+cd "$(dirname "$0")/../../.."
+. scripts/lib/python.sh
+csf_need_images "$@"
+exec "$PYTHON" -m csf.train agent=metra env=humanoid task=pretrain "$@"
