@@ -16,6 +16,8 @@ EXTRAS = {
     # Python 3.13; there, install scripts/lib/requirements-images.txt with --no-deps.
     "images": ["dm_control==1.0.50; python_version < '3.13'", "gymnasium-robotics==1.4.2", "metaworld==3.0.0"],
     "warp": ["mujoco-warp==3.17.0", "warp-lang==1.19.0"],
+    # Gymnasium's MuJoCo environments, such as Walker2d-v5, import it.
+    "gym": ["imageio>=2.14.1"],
     # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.

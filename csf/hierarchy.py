@@ -241,8 +241,10 @@ def check_fit(worlds: Worlds, agent: Agent) -> None:
     if here != spec:
         there = spec.obs_words()
         raise ValueError(f"skills were trained on observations of shape {there}; here they have {here.obs_words()}")
-    if spec.action_dim != worlds.single_action_space.shape[0] or spec.discrete:
-        raise ValueError(f"skills were trained with {spec.action_dim} actions; here is {worlds.single_action_space}")
+    actions = worlds.single_action_space
+    discrete = isinstance(actions, Discrete)
+    if (spec.discrete, spec.action_dim) != (discrete, int(actions.n if discrete else actions.shape[0])):
+        raise ValueError(f"skills were trained with {spec.action_dim} actions; here is {actions}")
     if changed := spec.other_images(worlds):
         raise ValueError(f"skills were trained on other images: {changed}")
     columns = spec.vector_dim if spec.has_image else spec.obs_dim

@@ -46,7 +46,9 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
         ConfigError: the environment, a setting or a value is not accepted.
         MissingDependency: the environment needs a package that is not installed.
     """
-    settings = {key: value for key, value in env.items() if key not in ("name", "plot_range")}
+    settings = {key: value for key, value in env.items() if key not in ("name", "plot_range", "id")}
+    if settings.get("max_steps", 0) is None:  # the environment's own limit
+        del settings["max_steps"]
     try:
         return cast(Worlds, _envs().make_vec(str(env["name"]), count, **settings))
     except DependencyNotInstalled as error:

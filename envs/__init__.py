@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -68,7 +69,8 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
         **settings: Arguments of the environment; for a Gymnasium id also `max_steps`, which replaces its time limit.
 
     Returns:
-        The environment, with observations as described by `envs.base.WorldsEnv` and actions [N, A] in [-1, 1].
+        The environment, with observations as described by `envs.base.WorldsEnv` and actions [N, A] in [-1, 1], or
+        one-hot for a Gymnasium id with discrete actions.
 
     Raises:
         WorldError: If the name, a setting or a value is not accepted. Exceptions raised inside an environment of
@@ -86,6 +88,10 @@ def make_vec(name: str, num_envs: int, **settings: Any) -> WorldsEnv | Gymnasium
             f"environment {name!r} needs {error.name!r}, which is not installed: "
             f"pip install {_PINS.get(package, package)}"
         ) from error
+    except ImportError as error:
+        if not _raised_by_gymnasium(error):
+            raise
+        raise WorldError(f"environment {name!r} cannot be used: {error}") from error  # listed, but removed
     except (AttributeError, RuntimeError) as error:
         if not _raised_by_mujoco_import(error):
             raise
@@ -130,17 +136,17 @@ def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> Gymnasium
             _import(module)
         spec = gymnasium.spec(identifier)
     except Error as error:
-        nearest = difflib.get_close_matches(name, [*_IDS, *gymnasium.registry], n=1, cutoff=0.4)
-        hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+        nearest = difflib.get_close_matches(name, [*_IDS, *gymnasium.registry], n=3, cutoff=0.4)
+        hint = f" (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else ""
         raise WorldError(
             f"unknown environment {name!r}{hint}; accepted: {', '.join(_IDS)}, or any Gymnasium id"
         ) from error
     entry = spec.entry_point
-    if entry is not None:
-        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    creator = load_env_creator(entry) if isinstance(entry, str) else entry
+    if creator is not None:
         _check_settings(name, creator, settings, _MAKE_ARGUMENTS)
-    return GymnasiumWorlds(
-        gymnasium.make_vec(
+    try:
+        made = gymnasium.make_vec(
             identifier,
             num_envs,
             vectorization_mode="sync",
@@ -148,7 +154,12 @@ def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> Gymnasium
             wrappers=(adapted,),
             **settings,
         )
-    )
+    except TypeError as error:  # of a constructor that passes its other arguments on to a base class
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if creator is None or unknown is None or unknown[1] not in settings:
+            raise
+        raise _no_setting(name, unknown[1], creator, _MAKE_ARGUMENTS) from error
+    return GymnasiumWorlds(made)
 
 
 def _import(module: str) -> None:
@@ -164,9 +175,20 @@ def _check_settings(name: str, creator: Callable[..., Any], settings: dict[str, 
         return
     for setting in settings:
         if setting not in {*accepted, *more} or setting == "num_envs":
-            known = [parameter for parameter in accepted if parameter != "num_envs"]
-            known += ["max_steps"] if more and "max_steps" not in known else []
-            raise WorldError(f"environment {name!r} has no setting {setting!r}; accepted: {', '.join(known)}")
+            raise _no_setting(name, setting, creator, more)
+
+
+def _no_setting(name: str, setting: str, creator: Callable[..., Any], more: set[str]) -> WorldError:
+    parameters = inspect.signature(creator).parameters.values()
+    named = (each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL))
+    known = [each.name for each in named if each.name != "num_envs"]
+    known += ["max_steps"] if more and "max_steps" not in known else []
+    return WorldError(f"environment {name!r} has no setting {setting!r}; accepted: {', '.join(known)}")
+
+
+def _raised_by_gymnasium(error: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "gymnasium"
 
 
 def _raised_by_mujoco_import(error: Exception) -> bool:

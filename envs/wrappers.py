@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import FlattenObservation
@@ -50,8 +50,8 @@ def adapted(env: gymnasium.Env[Any, Any]) -> Waiting:
 class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any, Array]):
     """A vector environment of Gymnasium with the attributes and methods of `envs.base.WorldsEnv`.
 
-    Actions are in [-1, 1]. Finished worlds stay truncated until the caller resets them, while others continue. There
-    are no coordinates (C = 0) and no goals, so only rewards can be evaluated.
+    Actions are in [-1, 1], or one-hot if those of the environment are discrete. Finished worlds stay truncated until
+    the caller resets them, while others continue. There are no coordinates (C = 0) and no goals.
     """
 
     coord_dim = 0
@@ -64,23 +64,20 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         """Wraps `env`, whose worlds must have been wrapped with `adapted`.
 
         Raises:
-            WorldError: If its actions are not continuous and bounded, or it has no time limit.
+            WorldError: If its actions are neither discrete nor continuous and bounded, or it has no time limit.
         """
         super().__init__(env)
         spec = env.spec
         name = spec.id if spec else repr(env)
         inner = env.single_action_space
-        if not isinstance(inner, Box):
+        if not isinstance(inner, Discrete) and not (isinstance(inner, Box) and inner.is_bounded()):
             raise WorldError(
-                f"environment {name!r} has actions {inner}; accepted: Box (discrete actions are not supported)"
+                f"environment {name!r} has actions {inner}; accepted: Discrete, or a Box with finite bounds"
             )
-        if not inner.is_bounded():
-            raise WorldError(f"environment {name!r} has actions {inner}; accepted: a Box with finite bounds")
         self.max_steps = _step_limit(env, name)
         self.version = f"gymnasium {gymnasium.__version__}"
-        self._inner = inner
-        self._low, self._high = (np.asarray(b, np.float64).ravel() for b in (inner.low, inner.high))
-        self.single_action_space = Box(-1.0, 1.0, self._low.shape, np.float32)
+        self._inner: Box | Discrete[Any] = inner
+        self.single_action_space = _presented(inner)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.single_observation_space = _float32(env.single_observation_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -91,11 +88,13 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         return _converted(obs), infos | batch_infos(coord=np.zeros((self.num_envs, 0)))
 
     def step(self, actions: Array) -> StepResult:
-        """Advances all worlds by one step; see `envs.base.WorldsEnv.step`."""
-        action = map_action(actions, self.num_envs, self._low, self._high)
-        inner = action.reshape(self.num_envs, *self._inner.shape).astype(self._inner.dtype)
+        """Advances all worlds by one step; see `envs.base.WorldsEnv.step`.
+
+        Args:
+            actions: [N, A]; discrete actions may also be given as indices [N], from 0 on.
+        """
         try:
-            obs, reward, _, _, infos = self.env.step(inner)
+            obs, reward, _, _, infos = self.env.step(_translated(actions, self.num_envs, self._inner))
         except engine_errors() as error:
             raise WorldError(f"MuJoCo cannot continue: {error}") from error
         terminated, truncated = infos.pop(_ENDED).T.copy()
@@ -112,6 +111,33 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         check_render_mode(self.render_mode)
         set_default_backend()
         return tuple(np.asarray(frame) for frame in self.env.render() or ())
+
+
+def _presented(space: Box | Discrete[Any]) -> Space[Any]:
+    """Returns the space of the actions that `_translated` accepts, without the bounds or the start of `space`."""
+    if isinstance(space, Discrete):
+        return Discrete(int(space.n))
+    return Box(-1.0, 1.0, (int(np.prod(space.shape)),), np.float32)
+
+
+def _translated(actions: Array, num_envs: int, space: Box | Discrete[Any]) -> Array:
+    """Converts actions to those of the environment, [N, ...].
+
+    Raises:
+        WorldError: If the shape is not accepted, an action is not finite, or an index is out of range.
+    """
+    if isinstance(space, Box):
+        low, high = (np.asarray(bound, np.float64).ravel() for bound in (space.low, space.high))
+        return map_action(actions, num_envs, low, high).reshape(num_envs, *space.shape).astype(space.dtype)
+    given, count = np.asarray(actions), int(space.n)
+    if given.shape == (num_envs, count):
+        given = given.argmax(1)
+    elif given.shape != (num_envs,) or given.dtype.kind not in "iu" or not ((given >= 0) & (given < count)).all():
+        raise WorldError(
+            f"actions are {given.tolist()}; accepted: a one-hot row or an index below {count} "
+            f"for each of {num_envs} worlds"
+        )
+    return np.asarray(given + space.start, space.dtype)
 
 
 def _is_both(space: Space[Any]) -> bool:

@@ -24,6 +24,21 @@ from csf.agents.base import Prior
 from csf.core.optim import Minimizer
 from csf.types import Batch
 
+# Settings without which an option is refused, and options that are numbers, by method.
+NEEDS = {
+    "slusd agent/backbone=sac agent.candidates=batch": "agent.bound=nwj",
+    "slusd agent/backbone=sac agent.candidates=fresh": "agent.bound=alpha",
+    "slusd agent/backbone=sac agent.candidates=states": "agent.bound=alpha",
+    "slusd agent/backbone=sac agent.learned_baseline=True": "agent.bound=tuba",
+}
+NUMBERS = {
+    "slusd": [
+        "agent.dropout=0.5 agent.input_noise=0.1 agent.weight_decay=0.1 agent.gradient_clip=0.01",
+        "agent.gradient_penalty=5 agent.mixup=0.4 agent.label_smoothing=0.2",
+        "agent.critic=separable agent.bound=nce agent.candidates=batch agent.mixup=0.4 agent.gradient_penalty=1",
+    ]
+}
+
 
 def variants(name: str) -> list[str]:
     """A method with each of its named options turned to another value, on the backbone that fits all of them."""
@@ -34,7 +49,8 @@ def variants(name: str) -> list[str]:
         accepted = (True, False) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
         others = (value for value in accepted if value != values[key])
         found += [f"{name} agent/backbone=sac agent.{key}={value}" for value in others]
-    return found
+    found = [f"{case} {NEEDS[case]}" if case in NEEDS else case for case in found]
+    return found + [f"{name} {words}" for words in NUMBERS.get(name, [])]
 
 
 # A case is a method's name, and overrides of its yaml behind it.
@@ -47,6 +63,9 @@ IDLE: dict[str, set[str]] = {
     "csf agent/backbone=sac agent.features=pair": set(),
     "metra": {"objective.phi.4.bias"},
     "metra agent/backbone=sac agent.features=pair": set(),
+    # The output's bias is the same for all skills, and a bias before batch normalization is subtracted again.
+    "slusd agent/backbone=sac agent.critic=concat": {"objective.critic.net.4.bias"},
+    "slusd agent/backbone=sac agent.batch_norm=True": {"objective.critic.net.0.bias", "objective.critic.net.3.bias"},
     "dads": {"objective.input_norm.weight", "objective.input_norm.bias"},
 }
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from csf.mi.bounds import accuracy, classifier, contrast, log_ratio, noise_contrast
+from csf.mi.bounds import accuracy, contrast, info_nce, log_ratio, noise_contrast
 
 ROWS, COUNT = 6, 9
 
@@ -35,19 +35,19 @@ def test_the_contrast_is_the_own_score_less_the_weighted_log_sum(scores: torch.T
 def test_a_classifier_is_the_contrast_with_all_candidates_and_at_most_log_k(
     scores: torch.Tensor, own: torch.Tensor
 ) -> None:
-    found = classifier(scores, own)
+    found = info_nce(scores, own)
     positive = scores[torch.arange(ROWS), own]
     torch.testing.assert_close(found, contrast(positive, scores)[0] + math.log(COUNT))
     sure = torch.nn.functional.one_hot(own, COUNT).double() * 100
-    torch.testing.assert_close(classifier(sure, own), torch.full((ROWS,), math.log(COUNT), dtype=torch.float64))
-    assert classifier(torch.zeros(ROWS, COUNT), own).abs().max() < 1e-6
+    torch.testing.assert_close(info_nce(sure, own), torch.full((ROWS,), math.log(COUNT), dtype=torch.float64))
+    assert info_nce(torch.zeros(ROWS, COUNT), own).abs().max() < 1e-6
 
 
 def test_the_log_ratio_counts_the_own_skill_among_the_candidates(scores: torch.Tensor) -> None:
     positive = torch.arange(ROWS).double()
     found = log_ratio(positive, scores)
     every = torch.cat([positive[:, None], scores], 1)
-    torch.testing.assert_close(found, classifier(every, torch.zeros(ROWS, dtype=torch.int64)))
+    torch.testing.assert_close(found, info_nce(every, torch.zeros(ROWS, dtype=torch.int64)))
 
 
 def test_the_log_ratio_of_hopeless_skills_is_finite() -> None:

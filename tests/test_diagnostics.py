@@ -33,8 +33,19 @@ def test_every_band_can_be_computed_for_the_methods_it_is_for(name: str) -> None
     assert all(band is None or band.low < band.high for band in bands)
 
 
-def test_every_method_of_the_paper_has_bands() -> None:
-    assert {name for each in DIAGNOSTICS for name in each.methods} == {"csf", "metra", "diayn", "dads", "cic", "visr"}
+def test_every_method_has_bands() -> None:
+    named = {name for each in DIAGNOSTICS for name in each.methods}
+    assert named == {"csf", "metra", "diayn", "dads", "cic", "visr", "slusd"}
+
+
+@pytest.mark.parametrize(("words", "most"), [([], 30), (["agent.bound=nce", "agent.candidates=fresh"], 257)])
+def test_the_reward_of_slusd_is_at_most_the_logarithm_of_the_candidates(words: list[str], most: int) -> None:
+    (band,) = found(
+        judge(configure("agent=slusd", "env=ant", *words).tree, constant(reward__mean=9.0), 10**6), "reward/mean"
+    )
+    assert band == ("out", 0.0, math.log(most))
+    unlimited = configure("agent=slusd", "agent.bound=nwj").tree
+    assert not found(judge(unlimited, constant(reward__mean=9.0), 10**6), "reward/mean")
 
 
 def test_csf_trivial_value_is_that_of_the_paper() -> None:

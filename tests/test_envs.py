@@ -418,11 +418,13 @@ def test_wrong_number_of_worlds() -> None:
 
 
 def test_unknown_names() -> None:
-    hint = r"'half_cheeta' \(did you mean 'half_cheetah'\?\); accepted: ant, .*any Gymnasium id"
+    hint = r"'half_cheeta' \(did you mean 'half_cheetah' or 'half_cheetah_goal' or .*\?\); accepted: ant, .*any"
     with pytest.raises(ValueError, match=hint):
         make_vec("half_cheeta", 2)
     with pytest.raises(ValueError, match="did you mean 'Pendulum-v1'"):
         make_vec("Pendulum-v7", 2)
+    with pytest.raises(ValueError, match=r"did you mean 'Walker2d-v5' or 'Walker2d-v4' or "):
+        make_vec("Walker2d-v9", 2)
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,9 +543,72 @@ def test_a_world_of_gymnasium_terminates_once() -> None:
         make_vec("csf_test/Falling-v0", 2)
 
 
+class Choosing(gymnasium.Env[Any, Any]):
+    """Observes and is rewarded with the action it was given."""
+
+    observation_space = gymnasium.spaces.Box(-9, 9, (1,), np.float32)
+
+    def __init__(self, action_space: gymnasium.Space[Any]) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        return np.full(1, action, np.float32), float(action), False, False, {}
+
+
+@pytest.fixture
+def _choosing() -> Iterator[None]:
+    gymnasium.register("csf_test/Choosing-v0", lambda **settings: Choosing(settings["space"]), max_episode_steps=5)
+    yield
+    del gymnasium.registry["csf_test/Choosing-v0"]
+
+
+@pytest.mark.usefixtures("_choosing")
+def test_discrete_actions_are_one_hot_rows_or_indices() -> None:
+    env = make_vec("csf_test/Choosing-v0", 2, space=gymnasium.spaces.Discrete(3, start=-1))
+    assert env.single_action_space == gymnasium.spaces.Discrete(3)
+    env.reset(seed=0)
+    assert env.step(np.eye(3, dtype=np.float32)[[2, 0]])[1].tolist() == [1.0, -1.0]
+    assert env.step(np.array([1, 2]))[1].tolist() == [0.0, 1.0]
+    for wrong in (np.array([0, 3]), np.array([-1, 0]), np.array([0.0, 1.0]), np.zeros((2, 2)), np.zeros((1, 3))):
+        with pytest.raises(ValueError, match="accepted: a one-hot row or an index below 3 for each of 2 worlds"):
+            env.step(wrong)
+
+
+class Passing(Choosing):
+    """Passes its arguments on, as Gymnasium's MuJoCo environments do."""
+
+    def __init__(self, length: int = 1, **more: Any) -> None:
+        super().__init__(**more)
+
+
+def test_a_misspelt_setting_that_a_constructor_passes_on_is_refused_in_one_line() -> None:
+    gymnasium.register("csf_test/PassingClass-v0", "test_envs:Passing", max_episode_steps=5)
+    try:
+        with pytest.raises(
+            envs.WorldError, match=r"'csf_test/PassingClass-v0' has no setting 'lenght'; accepted: length, max_"
+        ):
+            make_vec("csf_test/PassingClass-v0", 2, lenght=3, action_space=gymnasium.spaces.Discrete(2))
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
+            make_vec("csf_test/PassingClass-v0", 2)
+    finally:
+        del gymnasium.registry["csf_test/PassingClass-v0"]
+
+
+@pytest.mark.usefixtures("_choosing")
 def test_gymnasium_ids_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"'CartPole-v1' has actions Discrete.*discrete actions are not supported"):
-        make_vec("CartPole-v1", 2)
+    with pytest.raises(
+        ValueError, match=r"has actions MultiBinary\(2\); accepted: Discrete, or a Box with finite bounds"
+    ):
+        make_vec("csf_test/Choosing-v0", 2, space=gymnasium.spaces.MultiBinary(2))
+    with pytest.raises(ValueError, match="accepted: Discrete, or a Box with finite bounds"):
+        make_vec("csf_test/Choosing-v0", 2, space=gymnasium.spaces.Box(-np.inf, 1, (1,), np.float32))
+    with pytest.raises(ValueError, match=r"'Walker2d-v2' cannot be used: .*gymnasium-robotics"):
+        make_vec("Walker2d-v2", 2)
 
 
 class Counted(gymnasium.Env[Any, Array]):

@@ -17,7 +17,7 @@ FILE = re.compile(r"^`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)^```$", re.MULTILI
 COMMAND = re.compile(r"^```sh\ncsf (train .*)\n```$", re.MULTILINE)
 METRIC = re.compile(r"(?!agent/)[a-z]+/[a-z_]+")
 # Where metrics are made. Names with a radius or after eval/goal are composed, and worlds name the rest.
-MAKERS = ["csf/agents", "csf/backbones", "csf/trainer.py", "csf/evaluation/rollouts.py"]
+MAKERS = ["csf/agents", "csf/backbones", "csf/trainer.py", "csf/evaluation/rollouts.py", "csf/evaluation/entropy.py"]
 COMPOSED = ("eval/goal", "eval/coverage", "eval/directions")
 
 

@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
     "csf.backbones": LEAVES | {"csf.nets", "csf.core"},
     "csf.agents": LEAVES | {"csf.nets", "csf.core", "csf.mi", "csf.backbones"},
     "csf.learners": LEAVES | {"csf.agents", "csf.core", "csf.replay"},
-    "csf.evaluation": LEAVES | {"csf.agents", "csf.sampler"},
+    "csf.evaluation": LEAVES | {"csf.agents", "csf.mi", "csf.sampler"},
     "csf.hierarchy": LEAVES | {"csf.agents"},
     "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones", "csf.core.precision"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones", "csf.config.schema"},  # files have settings of all three

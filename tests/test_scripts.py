@@ -35,7 +35,7 @@ LAUNCHERS = sorted(
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
 PRETRAINING = [script for script in LAUNCHERS if "/pretrain/" in script]
 CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
-METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "visr"]
+METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "slusd", "visr"]
 
 
 def sh(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +59,7 @@ def env_of(script: str) -> str:
 def methods_of(script: str) -> list[str]:
     """The methods that a script accepts, in the order in which it lists them."""
     methods = ["csf", "metra", "diayn", *(["dads"] if env_of(script) not in MODELS else []), "cic", "visr"]
+    methods += ["slusd"] if env_of(script) not in MODELS else []
     return [*methods, *(["scratch"] if script in CONTROLLERS else [])]
 
 

@@ -56,11 +56,15 @@ class Objective(nn.Module):
         self.register_buffer("anchor", torch.zeros(()), persistent=False)  # tracks the device of the module
         self.minimizers: dict[str, Minimizer] = {}
         if trained := list(self.build()):
-            self.minimizers["representation"] = Minimizer(trained, cfg.lr)
+            self.minimizers["representation"] = self.make_minimizer(trained)
 
     def build(self) -> Iterable[nn.Parameter]:
         """Create the method's modules; returns the parameters that `loss` trains, which may be none."""
         raise NotImplementedError
+
+    def make_minimizer(self, params: list[nn.Parameter]) -> Minimizer:
+        """Create the optimizer of the parameters that `loss` trains."""
+        return Minimizer(params, self.cfg.lr)
 
     def cumulant(self, batch: Batch) -> Tensor:
         """Features [B, Z] whose inner product with the skill is the reward; only for methods with such a reward."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, Prior, objectives
-from csf.mi.bounds import accuracy, classifier
+from csf.mi.bounds import accuracy, info_nce
 from csf.nets.encoder import make_encoder
 from csf.nets.mlp import ObsMLP
 from csf.types import Batch, Metrics, Obs
@@ -33,11 +33,11 @@ class DIAYN(Objective):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Cross-entropy of the skill minus the constant log K, [], and metrics."""
         logits, own = self.discriminator(batch.next_obs), batch.skill.argmax(-1)
-        return -classifier(logits, own).mean(), {"discriminator/accuracy": accuracy(logits, own)}
+        return -info_nce(logits, own).mean(), {"discriminator/accuracy": accuracy(logits, own)}
 
     def reward(self, batch: Batch) -> Tensor:
         """Log q(z|s') - log p(z), [B]."""
-        return classifier(self.discriminator(batch.next_obs), batch.skill.argmax(-1))
+        return info_nce(self.discriminator(batch.next_obs), batch.skill.argmax(-1))
 
     def represent(self, obs: Obs) -> Tensor:
         """Logits, [N, *O] -> [N, K]."""

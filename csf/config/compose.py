@@ -24,7 +24,7 @@ from csf.agents import EncoderConfig, objectives
 from csf.backbones import backbones
 from csf.config import names
 from csf.config.overrides import key_of, literal, not_understood, values
-from csf.config.schema import Budget, Config, Environment, General
+from csf.config.schema import Budget, Config, Environment, General, GymEnvironment
 from csf.config.values import checked, not_accepted, one_of, typed
 from csf.errors import ConfigError
 from csf.io.run_dir import MAY_CHANGE, flat
@@ -37,13 +37,15 @@ CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel has the fold
 GROUPS = ("agent", "agent/backbone", "encoder", "env", "task")
 PRESETS = ("preset", "preset/all_envs", "preset/all_agents")
 SECTIONS = ("agent", "encoder", "env", "task")
-NOT_NAMED = MAY_CHANGE | {"seed", "cp_path"}  # left out of a run's name; cp_path is added there in a short form
+# Left out of a run's name: cp_path is added there in a short form, and env.id is env.name.
+NOT_NAMED = MAY_CHANGE | {"seed", "cp_path", "env.id"}
 
 
 def register_resolvers() -> None:
     """Register the resolvers that the yaml files use."""
     OmegaConf.register_new_resolver("pad", lambda number: f"{int(number):03d}", replace=True)
     OmegaConf.register_new_resolver("variant", _variant, replace=True)
+    OmegaConf.register_new_resolver("folder", names.folder, replace=True)
 
 
 def _variant(words: Sequence[str], *, _root_: DictConfig) -> str:
@@ -243,12 +245,26 @@ def environment(name: str) -> type:
 def _environment(node: Mapping[str, Any]) -> dict[str, Any]:
     """Validate the section "env"; drop values that equal the constructor's default and are in no yaml file."""
     accepted = worlds.settings_of(str(node["name"]))
-    if accepted is None:  # of another package
-        typed(Environment, {key: node.get(key) for key in ("name", "plot_range")}, "env")
+    if accepted is None:
+        _check_other(node)
         return dict(node)
+    if "id" in node:
+        raise ConfigError(
+            f"env.id is {node['id']}; accepted: with env=gym, the id of an environment of another package; "
+            f"without it, env={node['name']}"
+        )
     given = checked(environment(str(node["name"])), dict(node), "env")
     listed = _listed(str(node["name"]))
     return {key: value for key, value in given.items() if key in listed or _differ(value, accepted[key].default)}
+
+
+def _check_other(node: Mapping[str, Any]) -> None:
+    """Validate those keys of the section "env" that an environment of another package has."""
+    if "id" in node and not isinstance(node["id"], str):
+        shown = "null" if node["id"] is None else node["id"]
+        raise ConfigError(f"env.id is {shown}; accepted: an id registered with Gymnasium, such as Walker2d-v5")
+    common = GymEnvironment if "id" in node else Environment
+    typed(common, {field.name: node.get(field.name) for field in dataclasses.fields(common)}, "env")
 
 
 @lru_cache

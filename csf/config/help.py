@@ -12,7 +12,7 @@ from typing import Any
 from csf import worlds
 from csf.config import compose
 from csf.config.compose import CONFIGS, GROUPS, choices
-from csf.config.schema import Config, Environment, General
+from csf.config.schema import Config, General, GymEnvironment
 from csf.errors import CsfError
 
 HEAD = """\
@@ -62,7 +62,7 @@ def _keys(cfg: Config) -> Iterator[str]:
     sections |= {"encoder.": cfg.encoder, "task.": cfg.task}
     for prefix, part in sections.items():
         yield from lines(part, prefix)
-    comments, accepted = _comments(Environment), worlds.settings_of(str(cfg.env["name"])) or {}
+    comments, accepted = _comments(GymEnvironment), worlds.settings_of(str(cfg.env["name"])) or {}
     for key in dict.fromkeys([*cfg.env, *accepted]):
         if key != "name":
             default = accepted[key].default if key in accepted else None

@@ -39,6 +39,11 @@ def shortened(text: str) -> str:
     return f"{whole[: LIMIT - DIGEST - 1].decode(errors='ignore')}-{digest}"
 
 
+def folder(env: object) -> str:
+    """Return the name of an environment as that of one folder: "module:space/Id-v0" becomes "module_space_Id-v0"."""
+    return re.sub(r"[/:]", "_", str(env))
+
+
 def skills_run(cp_path: str, exp_dir: Path, method: str) -> str:
     """Return a short name of the run that `cp_path` names, with the epoch if it names a file: "sd000@100".
 

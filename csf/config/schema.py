@@ -44,6 +44,14 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class GymEnvironment(Environment):
+    """The keys of env=gym; others are arguments of the environment's constructor, which are not known here."""
+
+    id: str  # id registered with Gymnasium; MODULE:ID imports MODULE first, which registers the id
+    max_steps: Annotated[int | None, Range(1)]  # number of steps per episode; null: the limit that the id has
+
+
+@dataclass(frozen=True)
 class General:
     """Settings that belong to no group."""
 

@@ -28,9 +28,19 @@ def frozen(module: nn.Module) -> Iterator[None]:
 class Minimizer:
     """Fused Adam for one group of parameters; a step has no host sync."""
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float) -> None:
-        self.params = list(params)
-        self.adam = torch.optim.Adam(self.params, lr=lr, fused=True)
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, max_norm: float = 0.0
+    ) -> None:
+        """Create the optimizer.
+
+        Args:
+            params: parameters that a step changes.
+            lr: learning rate.
+            weight_decay: lambda; lambda times the parameter is added to its gradient, as in Adam, not AdamW.
+            max_norm: norm of the gradient of all parameters together, to which a larger one is scaled; 0: unlimited.
+        """
+        self.params, self.max_norm = list(params), max_norm
+        self.adam = torch.optim.Adam(self.params, lr=lr, weight_decay=weight_decay, fused=True)
 
     def include(self, params: Iterable[nn.Parameter]) -> None:
         """Also optimize other parameters from now on."""
@@ -46,6 +56,8 @@ class Minimizer:
             # this: the gradient of a convolution has the strides of its input.
             fits = grad.dtype == param.dtype and grad.stride() == param.stride()
             param.grad = grad if fits else torch.empty_like(param).copy_(grad)
+        if self.max_norm:
+            nn.utils.clip_grad_norm_(self.params, self.max_norm)
         self.adam.step()
         # Fused Adam does not count its changes, by which copies of parameters are known to be outdated.
         torch.autograd.graph.increment_version(self.params)

@@ -233,6 +233,16 @@ def _diayn_reward(config: Config, start: float) -> Band:
     return Band(0.0, math.log(config["agent"]["skill_dim"]))
 
 
+def _slusd_reward(config: Config, start: float) -> Band | None:
+    """Not applicable to bounds that may be negative or have no upper limit."""
+    agent = config["agent"]
+    if agent["bound"] not in ("ba", "nce"):
+        return None
+    batch = config["task"]["batch_size"]
+    sizes = {"all": agent["skill_dim"], "fresh": agent["num_fresh"] + 1, "batch": batch, "states": batch}
+    return Band(0.0, math.log(sizes[agent["candidates"]]))
+
+
 def _dads_reward(config: Config, start: float) -> Band:
     return Band(0.0, math.log(config["agent"]["num_alternatives"] + 1))
 
@@ -408,6 +418,22 @@ DIAGNOSTICS = (
         "log q(z | s') + log K is positive, and at most log K",
         "positive if the classifier is better than chance; log K if it is certain",
         _diayn_reward,
+        1_000,
+    ),
+    Diagnostic(
+        "bound/accuracy",
+        ("slusd",),
+        "The own skill has the highest score at least twice as often as by chance, 1 / K",
+        "an expectation, as for the classifier of DIAYN",
+        _twice_chance,
+        1_000,
+    ),
+    Diagnostic(
+        "reward/mean",
+        ("slusd",),
+        "With bound=ba or nce, the mean bound is positive, and at most the logarithm of the number of candidates",
+        "positive if the critic is better than chance; the limit of InfoNCE",
+        _slusd_reward,
         1_000,
     ),
     Diagnostic(

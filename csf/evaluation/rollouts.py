@@ -12,6 +12,7 @@ from torch import Tensor
 from csf.agents import Agent
 from csf.evaluation import plots
 from csf.evaluation.diagnostics import most_directions
+from csf.evaluation.entropy import StateEntropy
 from csf.types import Episodes, Evaluation, Obs, Sampler, Worlds, map_obs
 
 
@@ -28,21 +29,24 @@ class SkillRollouts:
             axis: plots show [-axis, axis]; None: the range of the data.
         """
         self.worlds, self.episodes, self.seed, self.axis = worlds, episodes, seed, axis
+        self.entropy = StateEntropy(seed)
 
     def run(self, agent: Agent, sampler: Sampler) -> Evaluation:
         """Return mean and standard deviation of `eval/return`, and the metrics of the worlds, such as `eval/coverage`.
 
+        In worlds without coordinates, `eval/state_entropy` measures coverage instead.
         If the method represents states, `phi/rank` and `phi/singular_ratio` are added; see `spread`. The plots are
         `trajectories`, if there are one or two coordinates, and `phi`, if the method represents states.
         """
         with isolated(agent, self.seed):
             skills = agent.objective.evaluation_skills(self.episodes)
             found = sampler.collect(agent.act, skills, True, self.seed)
+            entropy = self.entropy(sampler, found)
         total = (found.reward * found.steps()).sum(1)[found.length > 0].double()
         metrics = {"eval/return": total.mean().item(), "eval/return_std": total.std(correction=0).item()}
         kept = found.length > 0
         measured = self.worlds.measure(found.coord[kept].numpy(), found.length[kept].numpy())
-        metrics = {f"eval/{name}": value for name, value in measured.items()} | metrics
+        metrics = {f"eval/{name}": value for name, value in measured.items()} | entropy | metrics
         start, end = (self._represent(agent, found, step) for step in (torch.zeros_like(found.length), found.length))
         if start is not None and end is not None:
             metrics |= spread((end - start)[kept.numpy()])

@@ -13,6 +13,7 @@ from csf.io.busy import Busy
 LOG_EVERY = 30.0  # seconds between lines if the output is not a terminal
 SHOWN = {  # metrics in the line, each from the latest row that has it
     "eval/coverage": "coverage",
+    "eval/state_entropy": "entropy",
     "loss/representation": "phi",
     "loss/critic": "critic",
     "loss/actor": "actor",

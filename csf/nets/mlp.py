@@ -136,9 +136,13 @@ class SpectralLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
         if self.training:
-            with torch.no_grad():
-                self.right.copy_(F.normalize(self.weight.T @ self.left, dim=0))
-                self.left.copy_(F.normalize(self.weight @ self.right, dim=0))
+            self.iterate()
         # Copies, because the next pass changes the buffers before this one's gradient may have been computed.
         norm = self.left.clone() @ (self.weight @ self.right.clone())
         return precision.linear(x, self.weight / norm, self.bias)
+
+    @torch.no_grad()
+    def iterate(self) -> None:
+        """Make one power iteration."""
+        self.right.copy_(F.normalize(self.weight.T @ self.left, dim=0))
+        self.left.copy_(F.normalize(self.weight @ self.right, dim=0))

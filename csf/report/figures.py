@@ -155,6 +155,7 @@ BINS = 250  # largest number of points of a line; longer series are averaged in 
 
 SECTIONS = {  # prefix of metrics -> section; the first match is used
     "eval/coverage": "State coverage",
+    "eval/state_entropy": "State coverage",
     "eval/goal": "Goal reaching",
     "eval/": "Other evaluations",
     "loss/": "Losses",

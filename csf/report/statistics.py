@@ -186,7 +186,9 @@ def _rliable() -> tuple[Any, Any]:
     return library, metrics
 
 
-MAIN = re.compile("eval/(coverage|goal/staying_.*|return)")  # higher is better; used for pairwise comparisons
+MAIN = re.compile(
+    "eval/(coverage|state_entropy|goal/staying_.*|return)"
+)  # higher is better; used for pairwise comparisons
 
 EVALUATION = re.compile(r"checkpoints/eval(_\d+)?\.json")  # file names of csf.evaluate
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains a controller on AntMultiGoal whose actions are skills.
-#   sh scripts/hierarchical_control/ant_multi_goal.sh csf          the skills' method: csf, metra, diayn, dads, cic or visr
+#   sh scripts/hierarchical_control/ant_multi_goal.sh csf          the skills' method: csf, metra, diayn, dads, cic, visr or slusd
 #   sh scripts/hierarchical_control/ant_multi_goal.sh csf cp_path=RUN_OR_FILE
 #   sh scripts/hierarchical_control/ant_multi_goal.sh scratch      SAC on the same task, without skills
 # Arguments after the method override settings: seed=1

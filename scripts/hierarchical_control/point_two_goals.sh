@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains a controller on PointTwoGoals whose actions are skills. It takes half a minute; first train the skills with
 # scripts/pretrain/csf/csf_point.sh.
-#   sh scripts/hierarchical_control/point_two_goals.sh csf          the skills' method: csf, metra, diayn, dads, cic or visr
+#   sh scripts/hierarchical_control/point_two_goals.sh csf          the skills' method: csf, metra, diayn, dads, cic, visr or slusd
 #   sh scripts/hierarchical_control/point_two_goals.sh csf cp_path=RUN_OR_FILE
 #   sh scripts/hierarchical_control/point_two_goals.sh scratch      SAC on the same task, without skills
 # Arguments after the method override settings: seed=1

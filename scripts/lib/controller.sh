@@ -3,7 +3,7 @@
 # or "scratch", for the settings FROM_SCRATCH. The other arguments override settings.
 # Source this file from the root of the repository, with the launch script's arguments.
 
-METHODS="${METHODS:-csf metra diayn dads cic visr} scratch"
+METHODS="${METHODS:-csf metra diayn dads cic visr slusd} scratch"
 . scripts/lib/method.sh
 . scripts/lib/python.sh
 case $ENVIRONMENT in

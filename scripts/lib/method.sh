@@ -2,7 +2,7 @@
 # Sets METHOD to the first argument of a launch script and removes that argument; fails if it is not one of METHODS.
 # Source this file from the root of the repository.
 
-METHODS=${METHODS:-csf metra diayn dads cic visr}
+METHODS=${METHODS:-csf metra diayn dads cic visr slusd}
 METHOD=''
 for csf_method in $METHODS; do
     if [ "$csf_method" = "${1:-}" ]; then METHOD=$1; fi

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures zero-shot goal reaching and state coverage of skills on HalfCheetah.
-#   sh scripts/zero_shot/half_cheetah.sh csf          newest run of csf, metra, diayn, dads, cic or visr
+#   sh scripts/zero_shot/half_cheetah.sh csf          newest run of csf, metra, diayn, dads, cic, visr or slusd
 #   sh scripts/zero_shot/half_cheetah.sh csf cp_path=RUN_OR_FILE
 # Arguments after the method override settings: goals=50
 set -eu
