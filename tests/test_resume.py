@@ -18,6 +18,7 @@ from conftest import ROOT
 from runs import TINY, different, reached, rows, train, wait_for_epoch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from csf.evaluation.diagnostics import EVALUATED
 from csf.io import checkpoint, files
 from csf.replay import ReplayBuffer
 from csf.types import EnvSpec
@@ -70,7 +71,7 @@ def timeless(folder: Path) -> list[dict[str, float]]:
 
 
 def without_evaluation(folder: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if not key.startswith("eval/")} for row in timeless(folder)]
+    return [{key: value for key, value in row.items() if not key.startswith(EVALUATED)} for row in timeless(folder)]
 
 
 def assert_same_end(folder: Path, reference: Path, saved_more: bool = False) -> None:

@@ -15,6 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from csf.core import products
+
+LEAST = 2**20  # multiplications below which a float32 product is not faster with a packed weight
+
 
 class _Thread(threading.local):
     acting = False  # one thread may act while another one trains
@@ -34,11 +38,13 @@ def acting() -> Iterator[None]:
         _thread.acting = before
 
 
-def packs(weight: Tensor) -> bool:
-    """Whether a product with this weight should use a packed copy."""
+def packs(x: Tensor, weight: Tensor) -> bool:
+    """Whether the product of [..., I] by [O, I], on the CPU, should use a packed copy of the weight."""
+    if not _thread.acting or torch.is_grad_enabled() or torch.compiler.is_compiling() or not _supported():
+        return False
+    faster = products.FASTER and x.numel() * weight.shape[0] >= LEAST if x.dtype == torch.float32 else True
     # A change of an inference tensor cannot be detected.
-    enabled = _thread.acting and not torch.is_grad_enabled()
-    return enabled and weight.device.type == "cpu" and not weight.is_inference() and _supported()
+    return faster and x.dtype == weight.dtype and weight.device.type == "cpu" and not weight.is_inference()
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -27,11 +27,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[..., I] -> [..., O] by weight [O, I], through its working copy where it has one."""
     copy = _copy(weight)
     if copy is None:
-        if not use_onednn(x, weight):
-            return F.linear(x, weight, bias)
-        return (packed.multiply if packed.packs(weight) else multiply)(x, weight, bias)
-    product = packed.multiply if packed.packs(copy) else F.linear
-    y = product(x.to(copy.dtype), copy).to(x.dtype)
+        if packed.packs(x, weight):
+            return packed.multiply(x, weight, bias)
+        return multiply(x, weight, bias) if use_onednn(x, weight) else F.linear(x, weight, bias)
+    x, dtype = x.to(copy.dtype), x.dtype
+    y = (packed.multiply(x, copy) if packed.packs(x, copy) else F.linear(x, copy)).to(dtype)
     return y if bias is None else y + bias
 
 
