@@ -12,18 +12,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 SECONDS = 90.0  # after which the browser is taken to hang
 PROGRAM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--remote-debugging-port=0"]
 FLAGS += ["--autoplay-policy=no-user-gesture-required"]
+# Without a GPU, WebGL is rendered in software.
+WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 class Page:
     """A tab; what the page says and asks for is kept."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self.socket, self.numbers = socket, count(1)
         self.session: str | None = None
         self.events: list[dict[str, Any]] = []
@@ -48,13 +51,13 @@ class Page:
             self.events.append(message)
         return dict(message)
 
-    def open(self, file: Path, width: int = 1200) -> None:
-        """Load a file and wait until it is there."""
+    def open(self, place: Path | str, width: int = 1200, height: int = 900) -> None:
+        """Load a file or an address and wait until it is there."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.events.clear()
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._next()
 
@@ -80,10 +83,11 @@ class Page:
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Page]:
+def chromium(profile: Path, webgl: bool = False) -> Iterator[Page]:
     """A browser with a profile of its own."""
     assert PROGRAM is not None
-    command = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    flags = [flag for flag in FLAGS if flag != "--disable-gpu"] + WEBGL if webgl else FLAGS
+    command = [PROGRAM, *flags, f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port, path = _address(profile / "DevToolsActivePort", process)

@@ -114,7 +114,7 @@ class Bodies:
         colors = np.array([self._color(geom) for geom in geoms])
         return Part(np.asarray(mesh.vertices), np.asarray(mesh.faces), geoms, colors, robot[geoms])
 
-    def _mesh(self, geom: int) -> Any:
+    def _mesh(self, geom: Any) -> Any:
         convert = conversions()
         is_mesh = self.model.geom_type[geom] == int(mujoco.mjtGeom.mjGEOM_MESH)
         return (convert.mujoco_mesh_to_trimesh if is_mesh else convert.create_primitive_mesh)(self.model, geom)
@@ -195,5 +195,5 @@ def conversions() -> Any:
     try:
         from mjviser import conversions as found
     except ImportError as error:
-        raise MissingDependency("csf play needs viser and mjviser: pip install 'csf-skills[play]'") from error
+        raise MissingDependency("csf play needs the packages viser and mjviser: pip install viser mjviser") from error
     return found

@@ -60,7 +60,9 @@ class Phi:
             unit = (points - middle) / span * (SIDE - 2 * EDGE)
             return np.asarray(SIDE / 2 + unit * (1, -1))
 
-        return _picture(place(flat), np.stack(self._breaks, axis=1), place(marks), self.session.colors(), self._labels(span))
+        return _picture(
+            place(flat), np.stack(self._breaks, axis=1), place(marks), self.session.colors(), self._labels(span)
+        )
 
     def _method(self) -> str:
         return str(self.session.source.actor.objective.cfg.name)
@@ -72,7 +74,7 @@ class Phi:
 
     def _project(self, paths: np.ndarray, goals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Project paths [N, T, P] and goals [n, P] onto the plane."""
-        count, steps, dim = paths.shape
+        _, steps, dim = paths.shape
         marks = np.zeros((0, dim)) if goals is None else goals
         if dim == 1:  # against time, scaled to the range of phi
             time = np.broadcast_to(np.linspace(0, max(float(np.ptp(paths)), 1e-6), steps)[None, :, None], paths.shape)

@@ -81,7 +81,7 @@ class Goals:
         """Record the coordinates [N, C] after a step; at most the last `kept` steps count."""
         for i in np.flatnonzero(self.active):
             self._paths[i].append(coord[i].copy())
-            del self._paths[i][1 : -kept]
+            del self._paths[i][1:-kept]
 
     def skills(self, agent: Agent, obs: ObsArray, skill: np.ndarray) -> np.ndarray:
         """Return the skills [N, Z], with those inferred for goals from the current observations [N, *O]."""
@@ -99,9 +99,7 @@ class Goals:
         if not self.active.any():
             return None
         with torch.no_grad():
-            found = agent.objective.represent(
-                obs_tensor(visible(self._obs, agent.spec), agent.objective.device())
-            )
+            found = agent.objective.represent(obs_tensor(visible(self._obs, agent.spec), agent.objective.device()))
         return None if found is None else found.cpu().numpy()[self.active]
 
     def measures(self) -> dict[str, float]:

@@ -37,7 +37,8 @@ class Player:
         self.errors: Callable[[str], None] = lambda message: None
         self.drawn: Callable[[], None] = lambda: None
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._due = self._shown = self._drawn = 0.0
+        self._due = self._shown = self._drawn = 0.0  # times of the next step and of the last state and picture sent
+        self._changed = True
         self._counted, self._since = 0, time.monotonic()
 
     def ask(self, request: Request) -> None:
@@ -48,7 +49,8 @@ class Player:
         """Play until interrupted, or until a condition holds."""
         self.restarted()
         while not until():
-            self._execute(self._wait())
+            if (request := self._next()) is not None:
+                self._execute(request)
             now = time.monotonic()
             if self.playing and now >= self._due:
                 self._execute(self.advance)
@@ -56,24 +58,27 @@ class Player:
                 self._due = max(self._due + self.session.seconds_per_step / self.speed, now)
                 if self.session.ended and self.session.restarts:
                     self._due += REST
-            if now - self._shown >= 1 / SHOWN:
-                self._shown = now
+            if self._changed and now - self._shown >= 1 / SHOWN:
+                self._shown, self._changed = now, False
                 self.scene.show()
             if now - self._drawn >= 1 / DRAWN:
                 self._drawn = now
                 self.drawn()
 
-    def _wait(self) -> Request:
-        """Return the next request, or one that does nothing when the next step is due."""
+    def _next(self) -> Request | None:
+        """Return the next request; None if there is none until the next step or picture is due."""
         now = time.monotonic()
         pause = min(self._due - now if self.playing else 1.0, self._drawn + 1 / DRAWN - now)
+        if self._changed:
+            pause = min(pause, self._shown + 1 / SHOWN - now)
         try:
-            return self._requests.get(timeout=max(pause, 0.0)) if pause > 0 else self._requests.get_nowait()
+            return self._requests.get(timeout=pause) if pause > 0 else self._requests.get_nowait()
         except queue.Empty:
-            return lambda: None
+            return None
 
     def _execute(self, request: Request) -> None:
         """Execute a request; an error is shown to the visitors and does not end the server."""
+        self._changed = True
         try:
             request()
         except CsfError as error:

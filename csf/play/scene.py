@@ -53,6 +53,10 @@ class Scene:
         self._chunks: list[Any] = []
         self._newest: Any = None
         self._number = 0
+        self._steps: list[tuple[np.ndarray, np.ndarray]] = []  # segments [N, 2, 3] and colors of the newest node
+        self._goals: Any = None
+        self._aims: Any = None
+        self._drawn = b""  # places of the goals that are drawn
         self._add_floor()
         self.build()
 
@@ -94,7 +98,9 @@ class Scene:
         ]  # fmt: skip
         if (mesh := self.bodies.scenery()) is not None:
             places = np.unique(self.lanes(), axis=0)
-            self.api.add_batched_meshes_trimesh("/world/fixed", mesh, np.tile(UNIT, (len(places), 1)), places, lod="off")
+            self.api.add_batched_meshes_trimesh(
+                "/world/fixed", mesh, np.tile(UNIT, (len(places), 1)), places, lod="off"
+            )
         if self.session.repertoire.is_circle:
             self._add_dial()
         self.restart()
@@ -111,7 +117,7 @@ class Scene:
         )  # fmt: skip
         self.knobs = self.api.add_batched_meshes_simple(
             "/world/dial/knobs", knob.vertices, knob.faces, np.tile(UNIT, (self.session.count, 1)), self._knobs(),
-            batched_colors=self.session.colors(), lod="off",
+            batched_colors=self.session.colors(), lod="off", visible=self.layout != "side by side",
         )  # fmt: skip
 
     @property
@@ -214,11 +220,6 @@ class Scene:
         for part, handle in zip(self.bodies.parts, self.handles, strict=True):
             handle.batched_opacities = self._opacities(part)
 
-    def set_layout(self, layout: Layout) -> None:
-        """Change the layout, which deletes the paths."""
-        self.layout = layout
-        self.build()
-
     def show_paths(self, shown: bool) -> None:
         """Show or hide the paths."""
         self.paths = shown
@@ -248,14 +249,10 @@ class Scene:
                 self._goals.visible = self._aims.visible = False
             return
         self._draw_goals(places)
-        ends = np.stack([(self.frame.tracked + self.lanes())[ids], places + (0, 0, LIFT)], axis=1)
+        ends = np.stack([(self.frame.tracked + self.lanes())[ids], places + np.array([0, 0, LIFT])], axis=1)
         self._aims = self.api.add_line_segments(
             "/world/aims", ends.astype(np.float32), GOAL, thickness=1.5, thickness_units="screen"
         )
-
-    _goals: Any = None
-    _aims: Any = None
-    _drawn: bytes = b""
 
     def _draw_goals(self, places: np.ndarray) -> None:
         import trimesh
@@ -266,7 +263,7 @@ class Scene:
         self._drawn = places.tobytes()
         radius = min(self.session.worlds.success_radii, default=0.25 * self.scale)
         disk = trimesh.creation.cylinder(radius=radius, height=0.002 * self.scale, sections=64)
-        distinct = np.unique(places, axis=0) + (0, 0, 0.5 * LIFT)
+        distinct = np.unique(places, axis=0) + np.array([0, 0, 0.5 * LIFT])
         self._goals = self.api.add_batched_meshes_simple(
             "/world/goals", disk.vertices, disk.faces, np.tile(UNIT, (len(distinct), 1)), distinct,
             batched_colors=GOAL, opacity=0.45, lod="off", cast_shadow=False,

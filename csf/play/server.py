@@ -20,7 +20,7 @@ def import_viser() -> Any:
     try:
         import viser
     except ImportError as error:
-        raise MissingDependency("csf play needs viser and mjviser: pip install 'csf-skills[play]'") from error
+        raise MissingDependency("csf play needs the packages viser and mjviser: pip install viser mjviser") from error
     return viser
 
 

@@ -49,7 +49,9 @@ class Repertoire:
             return np.float32(LENGTH[self.prior]) * circle(2 * math.pi * np.arange(n) / n)
         if self.dim == 1 and self.prior != "sphere":
             ends = LENGTH[self.prior]
-            return np.linspace(-ends, ends, n, dtype=np.float32)[:, None] if n > 1 else np.full((1, 1), ends, np.float32)
+            return (
+                np.linspace(-ends, ends, n, dtype=np.float32)[:, None] if n > 1 else np.full((1, 1), ends, np.float32)
+            )
         return self.sample(n)
 
     def after(self, skill: np.ndarray) -> np.ndarray:
