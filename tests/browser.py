@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -67,6 +68,15 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def picture(self) -> bytes:
+        """The page as PNG; unlike Page.captureScreenshot, this also works for a page that is always animated."""
+        self.call("Page.startScreencast", format="png", everyNthFrame=1)
+        before = len(self.events)
+        while not (frames := [e for e in self.events[before - 1 :] if e["method"] == "Page.screencastFrame"]):
+            self._next()
+        self.call("Page.stopScreencast")
+        return base64.b64decode(frames[-1]["params"]["data"])
+
     def complaints(self) -> list[str]:
         """What the console has of errors and warnings."""
         kinds = {"Runtime.exceptionThrown": "exceptionDetails", "Log.entryAdded": "entry"}
@@ -91,7 +101,7 @@ def chromium(profile: Path, webgl: bool = False) -> Iterator[Page]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port, path = _address(profile / "DevToolsActivePort", process)
-        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None, ping_interval=None) as socket:
             yield Page(socket)
     finally:
         process.terminate()

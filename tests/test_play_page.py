@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import signal
 import socket
@@ -248,15 +249,14 @@ def test_goals_and_skills_of_a_controller_are_off(tmp_path: Path) -> None:
 
 def test_memory_of_the_server_does_not_grow_with_steps(stage: Stage) -> None:
     """Every message replaces an earlier one of the same kind, so that a visitor who comes late gets no history."""
-    stage.player.speed = 1e6
+    stage.player.playing = False
     buffer = stage.server._websock_server._broadcast_buffer
-    wait(lambda: stage.session.time >= 5)
     sizes = []
     for _ in range(3):
         stage.ask(stage.panel._reset)
-        stage.ask(lambda: [stage.player.advance() for _ in range(20)])
+        stage.ask(lambda: [stage.player.advance() for _ in range(19)])
         sizes.append(len(buffer.message_from_id))
-    assert sizes[2] <= sizes[1] + 2
+    assert sizes[2] <= sizes[1]
 
 
 # ---- the saved page
@@ -361,19 +361,15 @@ def test_the_saved_page_opens_alone(walker: Path, tmp_path: Path) -> None:
     replay.save(file, session)
     with browser.chromium(tmp_path / "profile", webgl=True) as page:
         page.open(file, 700, 500)
-        wait(lambda: page.evaluate("1") and any("Embedded data loaded" in line for line in page.complaints()), 120)
-        colors = page.evaluate(COLORS)
-        assert colors > 50, "the bodies and the floor are drawn"
+        wait(lambda: page.evaluate("1") and any("Embedded data loaded" in line for line in page.complaints()), 300)
+        wait(lambda: colors(page) > 100, 300)
         assert not errors(page)
-        assert page.requests() == [file.as_uri()] or all(r.startswith(("file:", "blob:")) for r in page.requests())
+        assert all(address == file.as_uri() or address.startswith("blob:") for address in page.requests())
 
 
-# The number of distinct colors of the canvas, once it is drawn.
-COLORS = """new Promise(done => { const began = Date.now(); const look = () => {
-    const canvas = document.querySelector('canvas');
-    if (canvas) { const copy = document.createElement('canvas'); copy.width = 200; copy.height = 150;
-        const context = copy.getContext('2d'); context.drawImage(canvas, 0, 0, 200, 150);
-        const data = context.getImageData(0, 0, 200, 150).data; const found = new Set();
-        for (let i = 0; i < data.length; i += 4) found.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
-        if (found.size > 50 || Date.now() - began > 80000) return done(found.size); }
-    requestAnimationFrame(look); }; look(); })"""
+def colors(page: browser.Page) -> int:
+    """The number of colors of the page, in steps of 16: few before the scene is drawn."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(page.picture())) as image:
+        return len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3) // 16, axis=0))

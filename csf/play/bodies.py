@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import mujoco
@@ -86,8 +87,9 @@ class Bodies:
             tracked[:, 2] = LIFT
         return Frame(position, _product(bodies[:, model.geom_bodyid], model.geom_quat), tracked)
 
+    @cached_property
     def scenery(self) -> Any:
-        """Return the fixed shapes as one mesh of the package trimesh; None if there are none."""
+        """The fixed shapes as one mesh of the package trimesh; None if there are none."""
         if not len(self.fixed):
             return None
         import trimesh

@@ -81,7 +81,7 @@ class Scene:
 
     def _ground(self) -> float:
         """Return the height of the floor, which is below the lowest fixed shape."""
-        mesh = self.bodies.scenery()
+        mesh = self.bodies.scenery
         return -0.001 if mesh is None else min(0.0, float(mesh.bounds[0, 2])) - 0.001
 
     def build(self) -> None:
@@ -96,7 +96,7 @@ class Scene:
             )
             for i, part in enumerate(self.bodies.parts)
         ]  # fmt: skip
-        if (mesh := self.bodies.scenery()) is not None:
+        if (mesh := self.bodies.scenery) is not None:
             places = np.unique(self.lanes(), axis=0)
             self.api.add_batched_meshes_trimesh(
                 "/world/fixed", mesh, np.tile(UNIT, (len(places), 1)), places, lod="off"
@@ -162,7 +162,7 @@ class Scene:
         """Delete the paths and show the current state, after a reset of the worlds."""
         for chunk in [*self._chunks, *([self._newest] if self._newest else [])]:
             chunk.remove()
-        self._chunks, self._steps, self._newest = [], [], None
+        self._chunks, self._steps, self._newest, self._number = [], [], None, 0
         self._last = self._tracked()
         self.show()
 
