@@ -128,15 +128,16 @@ def visit(address: str) -> Any:
     )
 
 
-def test_ctrl_c_ends_the_command_at_once_with_visitors(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_command_at_once_even_if_a_visitor_does_not_answer(tmp_path: Path) -> None:
     process, address = start(tmp_path)
-    with visit(address) as one, visit(address) as other:
-        assert one.recv(60)
-        assert other.recv(60)
+    with visit(address) as one, visit(address) as silent:
+        for _ in range(100):
+            assert one.recv(60)
+        assert silent.recv(60)  # and no more: what follows fills its buffer
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         out, err = process.communicate(timeout=60)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 4
     assert (process.returncode, out, err) == (0, "", "ended\n")
 
 
@@ -160,7 +161,7 @@ def test_it_listens_on_this_machine_only(stage: Stage) -> None:
         ([str(FORMATS / "csf"), "bodies=33"], "bodies is 33; accepted: an integer of at least 1 and at most 32"),
         ([str(FORMATS / "csf"), "port=70000"], "port is 70000; accepted: "),
         ([str(FORMATS / "csf"), "save=skills.webm"], "save=skills.webm; accepted: a name that ends in .html"),
-        ([str(FORMATS / "csf"), "save=/nowhere/skills.html"], "cannot write /nowhere/skills.html"),
+        ([str(FORMATS / "csf"), "save=/nowhere/skills.html"], "save=/nowhere/skills.html: there is no folder /nowhere"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,11 +253,11 @@ def test_memory_of_the_server_does_not_grow_with_steps(stage: Stage) -> None:
     stage.player.playing = False
     buffer = stage.server._websock_server._broadcast_buffer
     sizes = []
-    for _ in range(3):
+    for _ in range(10):
         stage.ask(stage.panel._reset)
         stage.ask(lambda: [stage.player.advance() for _ in range(19)])
         sizes.append(len(buffer.message_from_id))
-    assert sizes[2] <= sizes[1]
+    assert abs(sizes[9] - sizes[2]) < 5, sizes  # the newest piece of the paths is drawn or not
 
 
 # ---- the saved page
@@ -327,11 +328,11 @@ def test_a_skill_turned_changes_the_direction_of_walk(walker: Path) -> None:
 @needs_browser
 def test_the_page_in_a_browser(walker: Path, tmp_path: Path) -> None:
     with Stage(walker, 1).on() as stage, browser.chromium(tmp_path, webgl=True) as page:
-        page.open(stage.address, 700, 500)
+        page.open(stage.address, 1000, 500)
         wait(stage.server.get_clients, 300)
         set_number(page, "direction", "90")
         wait(lambda: abs(angle(stage.session.skill[0]) - np.pi / 2) < 1e-3, 300)
-        x, y = 250, 330
+        x, y = 450, 330  # a place on the floor, between the two panels
         for kind in ("mousePressed", "mouseReleased"):
             page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         wait(lambda: stage.session.goals.active.all(), 300)
@@ -342,13 +343,12 @@ def test_the_page_in_a_browser(walker: Path, tmp_path: Path) -> None:
 
 def set_number(page: browser.Page, label: str, value: str) -> None:
     """Type a number into the field beside a label."""
-    find = f"""new Promise(done => {{ const look = () => {{
-        const label = [...document.querySelectorAll('label')].find(each => each.textContent === '{label}');
-        const row = label && label.parentElement.parentElement;
-        const field = row && row.querySelector('input[inputmode]');
-        if (!field) return setTimeout(look, 200);
-        field.focus(); field.select(); done(true); }}; look(); }})"""
-    page.evaluate(find)
+    find = f"""(() => {{
+        let row = [...document.querySelectorAll('label')].find(each => each.textContent.trim() === '{label}');
+        while (row && !row.querySelector('input[type=text]')) row = row.parentElement;
+        if (row) {{ const field = row.querySelector('input[type=text]'); field.focus(); field.select(); }}
+        return Boolean(row); }})()"""
+    wait(lambda: page.evaluate(find), 300)
     page.call("Input.insertText", text=value)
     page.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13)
 

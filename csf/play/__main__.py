@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 import webbrowser
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from csf.play.camera import place_camera
 from csf.play.drawing import Phi
 from csf.play.panel import Panel
 from csf.play.player import Player
-from csf.play.replay import check_name, save
+from csf.play.replay import check_place, save
 from csf.play.scene import Scene
 from csf.play.server import import_viser, serving
 from csf.play.session import MOST, Session
@@ -48,7 +50,7 @@ class Settings:
     bodies: Annotated[int, Range(1, MOST)]  # number of bodies, each with its own skill
     host: str  # address to listen on; 0.0.0.0: all addresses of this machine, for visitors on other machines
     port: Annotated[int, Range(0, 65535)]  # port to listen on; 0: any free port
-    open: bool  # whether to open a browser
+    open: bool  # whether to open a browser, if there is a screen
     seed: Seed  # random seed of initial states, skills and actions
     device: Literal["auto", "cpu", "cuda"]  # device of the networks; auto: cuda if available
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
@@ -64,7 +66,7 @@ def run(settings: Settings) -> None:
         raise ConfigError(f"no checkpoint is given; {ACCEPTED}")
     path = None if settings.save is None else files.check_name(Path(settings.save).expanduser())
     if path is not None:
-        check_name(path)
+        check_place(path)
     import_viser()  # reports that it is missing before anything is loaded
     device = pick_device(settings.device)
     use_threads(settings.threads)
@@ -86,20 +88,26 @@ def serve(session: Session, settings: Settings) -> None:
     Raises:
         CsfError: the address cannot be used.
     """
-    with serving(settings.host, settings.port) as server:
-        scene = Scene(server.scene, session)
-        place_camera(server.initial_camera, scene)
-        player = Player(session, scene, Phi(session))
-        Panel(server, player)
-        shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
-        address = f"http://{shown}:{server.get_port()}"
-        sys.stderr.write(f"{session.source.title}, {session.source.path}\nopen {address} (Ctrl-C ends)\n")
-        if settings.open:
-            webbrowser.open(address)
-        try:
+    try:
+        with serving(settings.host, settings.port) as server:
+            scene = Scene(server.scene, session)
+            place_camera(server.initial_camera, scene)
+            player = Player(session, scene, Phi(session))
+            Panel(server, player)
+            shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
+            address = f"http://{shown}:{server.get_port()}"
+            sys.stderr.write(f"{session.source.title}, {session.source.path}\nopen {address} (Ctrl-C ends)\n")
+            if settings.open and has_screen():
+                webbrowser.open(address)
             player.run()
-        except KeyboardInterrupt:
-            sys.stderr.write("ended\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("ended\n")
+        gc.freeze()  # otherwise Python searches all objects for garbage before it exits, which takes a second
+
+
+def has_screen() -> bool:
+    """Whether a browser with windows can be opened; without a screen, Python would start a browser in the terminal."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def main() -> None:

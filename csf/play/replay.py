@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from csf.errors import ConfigError
+from csf.errors import ConfigError, RunDirError
 from csf.io import files
 from csf.play.camera import place_camera
 from csf.play.scene import Scene
@@ -39,19 +39,25 @@ def save(path: Path, session: Session) -> None:
     """Write the page of a recorded episode.
 
     Raises:
-        ConfigError: the name does not end in .html.
-        CheckpointError: the file cannot be written.
+        ConfigError: as `check_place`.
+        RunDirError: the file cannot be written.
     """
-    check_name(path)
+    check_place(path)
     text = page_of(session)
-    files.write(path, lambda file: file.write(text.encode()))
+    try:
+        with files.replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunDirError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def check_name(path: Path) -> None:
-    """Check the name of a page.
+def check_place(path: Path) -> None:
+    """Check the path of a page, before the time is spent to record it.
 
     Raises:
-        ConfigError: the name does not end in .html.
+        ConfigError: the name does not end in .html, or the folder does not exist.
     """
     if path.suffix != ".html":
         raise ConfigError(f"save={path}; accepted: a name that ends in .html")
+    if not path.parent.is_dir():
+        raise ConfigError(f"save={path}: there is no folder {path.parent}; accepted: a file in an existing folder")

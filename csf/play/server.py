@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 from csf.errors import ConfigError, MissingDependency
+
+PATIENCE = 1.0  # seconds to wait for the end of the connections
 
 
 def import_viser() -> Any:
@@ -58,8 +61,15 @@ def serving(host: str, port: int) -> Iterator[Any]:
     try:
         yield server
     finally:
-        with _silent():
-            server.stop()
+        _stop(server)
+
+
+def _stop(server: Any) -> None:
+    """Stop a server; a visitor that does not answer, such as a suspended computer, is not waited for."""
+    thread = threading.Thread(target=server.stop, daemon=True)
+    with _silent():
+        thread.start()
+        thread.join(PATIENCE)
 
 
 @contextlib.contextmanager
