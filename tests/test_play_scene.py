@@ -179,10 +179,13 @@ def test_ghosts_are_faint_and_lanes_apart() -> None:
     scene.layout = "ghosts"
     scene.select(1)
     opacities = scene.handles[0].batched_opacities
+    assert scene.ring.visible
     assert opacities[1] == 1.0
     assert max(opacities[0], opacities[2]) < 1.0
     scene.layout = "side by side"
     scene.build()
+    assert not scene.ring.visible
+    assert not scene.knobs.visible
     places = scene.handles[0].batched_positions[:, :2]
     distances = [np.linalg.norm(places[i] - places[j]) for i in range(3) for j in range(i)]
     assert min(distances) >= 3 * scene.scale - 1e-6

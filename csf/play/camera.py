@@ -15,7 +15,7 @@ def view_of(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     if not scene.bodies.walks:
         center = np.array(scene.bodies.model.stat.center)
         return center + np.array([0.5, -1.1, 0.6]) * (2.2 * scene.scale + spread), center
-    distance = 2.6 * scene.scale + spread
+    distance = 3.2 * scene.scale + 0.8 * spread
     return distance * np.array([0.0, -0.85, 0.75]), np.zeros(3)
 
 

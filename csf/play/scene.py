@@ -62,7 +62,8 @@ class Scene:
 
     def _scale(self) -> float:
         radii, radius = self.session.worlds.success_radii, self.bodies.radius
-        return max(2.5 * radius, 4 * min(radii)) if radii and self.bodies.walks else 2.5 * radius
+        in_plane = self.session.worlds.coord_dim == 2 and self.bodies.walks
+        return max(2.5 * radius, 4 * min(radii)) if radii and in_plane else 2.5 * radius
 
     def _add_floor(self) -> None:
         import trimesh
@@ -113,7 +114,7 @@ class Scene:
         knob = trimesh.creation.icosphere(subdivisions=2, radius=0.1 * radius)
         self.ring = self.api.add_mesh_simple(
             "/world/dial/ring", ring.vertices, ring.faces, color=RIM, opacity=0.55, position=(0, 0, LIFT),
-            cast_shadow=False,
+            cast_shadow=False, visible=self.layout != "side by side",
         )  # fmt: skip
         self.knobs = self.api.add_batched_meshes_simple(
             "/world/dial/knobs", knob.vertices, knob.faces, np.tile(UNIT, (self.session.count, 1)), self._knobs(),
