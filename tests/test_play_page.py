@@ -31,6 +31,7 @@ from csf.play.source import Source
 
 viser = pytest.importorskip("viser", reason="needs viser: pip install viser mjviser")
 
+from websockets import Subprotocol  # noqa: E402 - a requirement of viser
 from websockets.sync.client import connect  # noqa: E402 - a requirement of viser
 
 from csf.play import __main__ as play  # noqa: E402
@@ -73,7 +74,8 @@ class Stage:
         """Let the player execute a request, and wait until the panel shows its result."""
         done = threading.Event()
         self.panel.ask(request)
-        self.player.ask(lambda: (self.panel.draw(), done.set())[0])
+        self.player.ask(self.panel.draw)
+        self.player.ask(done.set)
         assert done.wait(30)
 
     @property
@@ -124,7 +126,10 @@ def start(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
 
 def visit(address: str) -> Any:
     return connect(
-        address.replace("http", "ws"), subprotocols=[f"viser-v{viser.__version__}"], max_size=None, proxy=None
+        address.replace("http", "ws"),
+        subprotocols=[Subprotocol(f"viser-v{viser.__version__}")],
+        max_size=None,
+        proxy=None,
     )
 
 
@@ -255,7 +260,8 @@ def test_memory_of_the_server_does_not_grow_with_steps(stage: Stage) -> None:
     sizes = []
     for _ in range(10):
         stage.ask(stage.panel._reset)
-        stage.ask(lambda: [stage.player.advance() for _ in range(19)])
+        for _ in range(19):
+            stage.ask(stage.player.advance)
         sizes.append(len(buffer.message_from_id))
     assert abs(sizes[9] - sizes[2]) < 5, sizes  # the newest piece of the paths is drawn or not
 

@@ -169,9 +169,7 @@ def test_bodies_have_the_colors_and_places_of_their_worlds() -> None:
     np.testing.assert_allclose(handle.batched_positions[:, :2], session.coord, atol=1e-6)
     np.testing.assert_array_equal(handle.batched_colors, session.colors())
     assert len(np.unique(session.colors(), axis=0)) == 3
-    np.testing.assert_allclose(
-        api.nodes["/world/dial/knobs"].batched_positions[:, :2], scene.dial_radius * session.skill, atol=1e-6
-    )
+    np.testing.assert_allclose(scene.knobs.batched_positions[:, :2], scene.dial_radius * session.skill, atol=1e-6)
 
 
 def test_ghosts_are_faint_and_lanes_apart() -> None:

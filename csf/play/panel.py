@@ -238,7 +238,7 @@ class Panel:
 
     def _add_position(self, dim: int) -> None:
         self.gui.add_html(_note("Click on the floor: the selected bodies go there."))
-        start = 2 * self.scene.scale
+        start = round(2 * self.scene.scale, 1)
         if dim == 1:
             number = self.gui.add_number("x", start)
             self.button("Go there", lambda: self.aim([number.value]))
