@@ -161,7 +161,7 @@ def test_a_path_is_interrupted_where_a_world_started_again() -> None:
 
 
 def test_bodies_have_the_colors_and_places_of_their_worlds() -> None:
-    session, scene, api = staged()
+    session, scene, _ = staged()
     session.step()
     scene.add_step()
     scene.show()

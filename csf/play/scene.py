@@ -102,7 +102,7 @@ class Scene:
             self.api.add_batched_meshes_trimesh(
                 "/world/fixed", mesh, np.tile(UNIT, (len(places), 1)), places, lod="off"
             )
-        if self.session.repertoire.is_circle:
+        if self.session.repertoire.is_circle and self.bodies.walks:  # around an arm it would cross the scenery
             self._add_dial()
         self.restart()
 
