@@ -22,6 +22,8 @@ EXTRAS = {
     "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
     "report": ["rliable>=1.2,<2", "pandas>=2.2,<3", "jinja2>=3.1,<4"],
+    # viser needs websockets below 17. mjviser is young; only its conversion of shapes is used.
+    "play": ["viser>=1.1,<2", "mjviser>=0.0.14,<0.1"],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.6",
@@ -31,7 +33,7 @@ EXTRAS = {
         "stable-baselines3>=2.7",
         "setuptools>=70.1",
         "packaging>=24",
-        "websockets>=14",
+        "websockets>=14,<17",
         "types-PyYAML",
         "types-tqdm",
         "pre-commit>=4",

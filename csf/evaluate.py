@@ -26,7 +26,7 @@ from csf.io.logger import TensorBoard, png
 from csf.pretrained import Skills, filmed, skills_of, worlds_of
 from csf.sampler import RolloutSampler
 from csf.types import EnvSpec, Evaluation
-from csf.worlds import describe
+from csf.worlds import check_same, describe
 
 HEAD = """\
 Measure the skills of a checkpoint.
@@ -177,12 +177,7 @@ def surroundings(config: dict[str, Any], agent: Agent, skills: Skills | None) ->
     worlds = worlds_of(config, 1, skills, agent.objective.device())
     here, there = describe(worlds, agent.spec.id), agent.spec
     worlds.close()
-    for name in ("obs_shape", "obs_dtype", "vector_dim", "action_dim", "discrete", "obs_mean", "obs_std"):
-        a, b = getattr(there, name), getattr(here, name)
-        if a != b:
-            raise CheckpointError(f"env={there.id}: {name} is {a} in the checkpoint, {b} here ({here.version})")
-    if changed := there.other_images(here):
-        raise CheckpointError(f"env={there.id}: the checkpoint was trained on other images: {changed}")
+    check_same(there, here)
     if there.version != here.version:
         sys.stderr.write(f"trained on {there.id} {there.version}; evaluated on {here.version}\n")
     return here

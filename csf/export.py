@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from csf.agents import Agent, objectives
 from csf.config import help as usage
-from csf.errors import CheckpointError, ConfigError
+from csf.errors import CheckpointError, ConfigError, CsfError
 from csf.evaluation.film import film
 from csf.io import checkpoint, files, hub, policy
 from csf.io.load import EXPORTED, open_newest, run_of
+from csf.play.replay import save
+from csf.play.session import Session
+from csf.play.source import Source
 from csf.pretrained import KEPT, Skills, filmed, skills_of
 
 HEAD = """\
@@ -33,6 +37,8 @@ Keys, with their values:
 """
 POLICY, CARD, CONFIG, RESULTS, VIDEO = EXPORTED, "README.md", "config.yaml", "eval.json", "skills.webm"
 METRICS = "metrics.jsonl"
+REPLAY = "skills.html"
+BODIES = 8  # bodies in the replay
 SEED = 0  # random seed of the video
 PLACES = ("cp_path", "folder")
 
@@ -45,6 +51,7 @@ class Settings:
     folder: str | None  # destination, a new or an empty folder
     license: str  # license of the policy, by its name on the hub
     video: bool  # whether to record a video of the skills; false for machines that cannot render
+    replay: bool  # whether to save a page on which a recorded episode can be turned; needs viser and mjviser
     push: str | None  # repository USER/NAME on the Hugging Face hub to upload to; null: no upload
 
 
@@ -59,14 +66,14 @@ def run(settings: Settings) -> None:
     if settings.push is not None:
         hub.check_target(settings.push)
     folder = Path(settings.folder).expanduser()
-    made = export(settings.cp_path, folder, settings.license, settings.video)
+    made = export(settings.cp_path, folder, settings.license, settings.video, settings.replay)
     sys.stderr.write(f"written to {folder}: {', '.join(made)}\n")
     if settings.push is not None:
         sys.stderr.write(f"uploaded to {hub.upload(folder, made, settings.push)}\n")
 
 
-def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
-    """Write policy, card, configuration, evaluations, results and video; returns the names of the files.
+def export(run: str, folder: Path, license: str, video: bool, replay: bool = False) -> list[str]:
+    """Write policy, card, configuration, evaluations, results, video and replay; returns the names of the files.
 
     Raises:
         CsfError: if there is no such checkpoint, the folder is not empty or cannot be written, or rendering fails.
@@ -80,8 +87,15 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
     }  # without paths of this machine
     prepare(folder)
     try:
-        if video:  # first, since it may fail: the folder is then still empty and can be used again
-            film(folder / VIDEO, agent, filmed(config, skills, agent.objective.device()), SEED)
+        # First, since they may fail: the folder is then still empty and can be used again.
+        if replay:
+            record(path, folder / REPLAY)
+        if video:
+            try:
+                film(folder / VIDEO, agent, filmed(config, skills, agent.objective.device()), SEED)
+            except CsfError:
+                (folder / REPLAY).unlink(missing_ok=True)
+                raise
         found = copy_results(path, about.get("epoch"), folder) or {"results": about.get("results", {})}
         copy_metrics(run_of(path), about.get("epoch"), folder)
         facts = {key: about[key] for key in about if key not in ("format", "spec", "prior")}
@@ -89,11 +103,24 @@ def export(run: str, folder: Path, license: str, video: bool) -> list[str]:
         (folder / CONFIG).write_text(yaml.safe_dump(public, sort_keys=False))
         if skills is not None:
             copy_skills(skills, folder)
-        text = card(agent, about, found, license, VIDEO if video else None)
+        text = card(agent, about, found, license, VIDEO if video else None, REPLAY if replay else None)
         (folder / CARD).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
     return sorted(path.name for path in folder.iterdir())
+
+
+def record(checkpoint_file: Path, path: Path) -> None:
+    """Save a page with a recorded episode of several skills.
+
+    Raises:
+        CsfError: if a package is missing, or the environment cannot be displayed.
+    """
+    session = Session(Source(str(checkpoint_file), torch.device("cpu"), 0), BODIES, SEED)
+    try:
+        save(path, session)
+    finally:
+        session.close()
 
 
 def prepare(folder: Path) -> None:
@@ -160,7 +187,7 @@ tags: [reinforcement-learning, {tag}, {method}, {env}]
 # {title} on {env}
 
 {summary}
-{video}
+{video}{replay}
 | | |
 |---|---|
 | environment | `{env}`, {env_version} |
@@ -196,7 +223,14 @@ OVER_SKILLS = """
 worlds = SkillVectorEnv(worlds, csf.load("skills.safetensors"), {hold})  # actions are skills"""
 
 
-def card(agent: Agent, about: Mapping[str, Any], found: Mapping[str, Any], license: str, video: str | None) -> str:
+def card(
+    agent: Agent,
+    about: Mapping[str, Any],
+    found: Mapping[str, Any],
+    license: str,
+    video: str | None,
+    replay: str | None = None,
+) -> str:
     """Return the model card: description, provenance, results and usage.
 
     Args:
@@ -205,6 +239,7 @@ def card(agent: Agent, about: Mapping[str, Any], found: Mapping[str, Any], licen
         found: report of `csf evaluate`, or only "results".
         license: license of the policy.
         video: name of the video; None if there is none.
+        replay: name of the page with a recorded episode; None if there is none.
     """
     config, spec = about["config"], agent.spec
     method, dim = config["agent"]["name"], agent.objective.cfg.skill_dim
@@ -218,6 +253,9 @@ def card(agent: Agent, about: Mapping[str, Any], found: Mapping[str, Any], licen
         summary=summary,
         tag=tag,
         video=f'\n<video controls muted loop src="{video}"></video>\n' if video else "",
+        replay=f"\n[{replay}]({replay}): a recorded episode that can be turned; download it and open it.\n"
+        if replay
+        else "",
         env_version=spec.version,
         env_settings=", ".join(f"{key}={value}" for key, value in env.items()) or "none",
         backbone=config["agent"]["backbone"]["name"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box, Dict, Discrete
 
-from csf.errors import ConfigError, MissingDependency
+from csf.errors import CheckpointError, ConfigError, MissingDependency
 from csf.types import EnvSpec, Worlds
 
 if TYPE_CHECKING:  # at run time `_envs` imports the package, after checking which one Python finds
@@ -114,6 +114,24 @@ def describe(worlds: Worlds, name: str) -> EnvSpec:
         quality=getattr(worlds, "quality", None),
         frames=int(getattr(worlds, "frames", 1)),
     )
+
+
+OBSERVED = ("obs_shape", "obs_dtype", "vector_dim", "obs_mean", "obs_std")
+ACTED = ("action_dim", "discrete")
+
+
+def check_same(trained: EnvSpec, here: EnvSpec, names: Iterable[str] = (*OBSERVED, *ACTED)) -> None:
+    """Check that the installed environment has the observations and actions that an agent was trained with.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    for name in names:
+        there, now = getattr(trained, name), getattr(here, name)
+        if there != now:
+            raise CheckpointError(f"env={trained.id}: {name} is {there} in the checkpoint, {now} here ({here.version})")
+    if changed := trained.other_images(here):
+        raise CheckpointError(f"env={trained.id}: the checkpoint was trained on other images: {changed}")
 
 
 def _kind(space: Any, name: str) -> tuple[tuple[int, ...], str, int]:

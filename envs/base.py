@@ -53,8 +53,10 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         generators: One NumPy generator per world.
         render_mode: "rgb_array" if `render` is enabled, else None.
         render_size: Height and width of the images of `render` in pixels. Image observations do not depend on it.
+        model: Compiled MuJoCo model, whose `poses` can be displayed; None if the environment has none.
     """
 
+    model: Any = None
     metadata: dict[str, Any] = {  # noqa: RUF012
         "autoreset_mode": AutoresetMode.DISABLED,
         "render_modes": ["rgb_array"],
@@ -208,6 +210,14 @@ class WorldsEnv(Measured, NotCopied, VectorEnv[Obs, Array, Array], ABC):
         terminated = np.zeros(self.num_envs, bool)
         infos = batch_infos(coord=after, diverged=diverged, **self._more_infos())
         return self._obs(), reward, terminated, self._steps >= self.max_steps, infos
+
+    def poses(self) -> Array:
+        """Returns the joint positions qpos [N, nq] float64 of the current states as a new array.
+
+        Raises:
+            NotImplementedError: If the environment has no MuJoCo model.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no MuJoCo model")
 
     def render(self) -> tuple[Array, ...]:
         """Renders the current state of every world.

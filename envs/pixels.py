@@ -114,6 +114,10 @@ class PixelVectorEnv(WorldsEnv):
         drawn = rng.integers(len(place), size=n)
         return self._named_obs[drawn], place[drawn]
 
+    def poses(self) -> Array:
+        """Return the joint positions qpos [N, nq] float64 as a new array."""
+        return self._qpos.copy()
+
     def close_extras(self) -> None:
         """Stop the threads and free the renderers."""
         self._painters.close()

@@ -108,6 +108,10 @@ class MujocoVectorEnv(WorldsEnv):
         qpos[:, : self.coord_dim] = place
         return self._normalized(self._raw_obs(qpos, qvel))
 
+    def poses(self) -> Array:
+        """Returns the joint positions qpos [N, nq] float64 as a new array."""
+        return self._qpos.copy()
+
     def close_extras(self) -> None:
         """Stops the threads and frees the worlds and the rendering context."""
         del self._batch, self._qpos, self._qvel, self._ctrl

@@ -78,6 +78,9 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         self.version = f"gymnasium {gymnasium.__version__}"
         self._inner: Box | Discrete[Any] = inner
         self.single_action_space = _presented(inner)
+        self._single = [world.unwrapped for world in getattr(env.unwrapped, "envs", ())]
+        model = getattr(self._single[0], "model", None) if self._single else None
+        self.model = model if type(model).__module__.partition(".")[0] == "mujoco" else None
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.single_observation_space = _float32(env.single_observation_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -101,6 +104,16 @@ class GymnasiumWorlds(Measured, NotCopied, VectorWrapper[Obs, Array, Array, Any,
         del infos[f"_{_ENDED}"]
         more = batch_infos(coord=np.zeros((self.num_envs, 0)), diverged=np.zeros(self.num_envs, bool))
         return _converted(obs), reward, terminated, truncated, infos | more
+
+    def poses(self) -> Array:
+        """Returns the joint positions qpos [N, nq] float64 as a new array.
+
+        Raises:
+            NotImplementedError: If the environment has no MuJoCo model.
+        """
+        if self.model is None:
+            raise NotImplementedError(f"environment {self.env.spec.id if self.env.spec else self.env!r} has no model")
+        return np.stack([world.data.qpos for world in self._single])
 
     def render(self) -> tuple[Array, ...]:
         """Renders every world as an image [H, W, 3] uint8, with the environment's own `render`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -12,18 +13,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 SECONDS = 90.0  # after which the browser is taken to hang
 PROGRAM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--remote-debugging-port=0"]
 FLAGS += ["--autoplay-policy=no-user-gesture-required"]
+# Without a GPU, WebGL is rendered in software.
+WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 
 
 class Page:
     """A tab; what the page says and asks for is kept."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self.socket, self.numbers = socket, count(1)
         self.session: str | None = None
         self.events: list[dict[str, Any]] = []
@@ -48,13 +52,13 @@ class Page:
             self.events.append(message)
         return dict(message)
 
-    def open(self, file: Path, width: int = 1200) -> None:
-        """Load a file and wait until it is there."""
+    def open(self, place: Path | str, width: int = 1200, height: int = 900) -> None:
+        """Load a file or an address and wait until it is there."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         self.events.clear()
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._next()
 
@@ -63,6 +67,15 @@ class Page:
         found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def picture(self) -> bytes:
+        """The page as PNG; unlike Page.captureScreenshot, this also works for a page that is always animated."""
+        self.call("Page.startScreencast", format="png", everyNthFrame=1)
+        before = len(self.events)
+        while not (frames := [e for e in self.events[before - 1 :] if e["method"] == "Page.screencastFrame"]):
+            self._next()
+        self.call("Page.stopScreencast")
+        return base64.b64decode(frames[-1]["params"]["data"])
 
     def complaints(self) -> list[str]:
         """What the console has of errors and warnings."""
@@ -80,14 +93,15 @@ class Page:
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Page]:
+def chromium(profile: Path, webgl: bool = False) -> Iterator[Page]:
     """A browser with a profile of its own."""
     assert PROGRAM is not None
-    command = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    flags = [flag for flag in FLAGS if flag != "--disable-gpu"] + WEBGL if webgl else FLAGS
+    command = [PROGRAM, *flags, f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port, path = _address(profile / "DevToolsActivePort", process)
-        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
+        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None, ping_interval=None) as socket:
             yield Page(socket)
     finally:
         process.terminate()

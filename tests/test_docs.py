@@ -14,16 +14,18 @@ from test_scripts import fake, sh
 from csf import evaluate, export
 from csf.config import compose
 from csf.errors import ConfigError
+from csf.play import __main__ as play
 from csf.report import __main__ as report
 
 PAGES = sorted([ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 TOOLS = {
     "evaluate": (evaluate.Settings, ("cp_path",)),
     "export": (export.Settings, export.PLACES),
+    "play": (play.Settings, play.PLACES),
     "report": (report.Settings, report.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
-INLINE = r"`((?:sh scripts/|csf (?:train|evaluate|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+INLINE = r"`((?:sh scripts/|csf (?:train|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
 PLACEHOLDERS |= {"agent=vic": "agent=csf", "agent/backbone=reinforce": "agent/backbone=sac", "env=swimmer": "env=point"}
@@ -152,7 +154,8 @@ def test_help_names_the_command_and_the_module_once(
 ) -> None:
     from csf import train
 
-    main = {"train": train.main, "evaluate": evaluate.main, "export": export.main, "report": report.main}[name]
+    modules = {"train": train, "evaluate": evaluate, "play": play, "export": export, "report": report}
+    main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()
     text = capsys.readouterr().out

@@ -30,11 +30,13 @@ BELOW: dict[str, set[str]] = {
     "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
     "csf.sweep": LEAVES | {"csf.core"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
+    "csf.play": LEAVES
+    | {f"csf.{name}" for name in ("agents", "core", "evaluation", "hierarchy", "io", "pretrained", "worlds")},
     "csf.__main__": set(),  # it runs the entry points by name
 }
 # For entry points, and not by each other.
 MIDDLE = {"csf.config", "csf.worlds", "csf.pretrained"}
-ENTRIES = {"csf.train", "csf.evaluate", "csf.export", "csf.report.__main__"}
+ENTRIES = {"csf.train", "csf.evaluate", "csf.export", "csf.report.__main__", "csf.play.__main__"}
 TOP = MIDDLE | ENTRIES
 EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 
@@ -45,6 +47,8 @@ RESERVED = {
     "envs": {"csf.worlds"},
     "jinja2": {"csf.report.page"},
     "rliable": {"csf.report.statistics"},
+    "viser": {"csf.play.server"},
+    "mjviser": {"csf.play.bodies"},
     "torch.compile": {"csf.core.compile"},
     "torch.cuda.graph": {"csf.core.compile"},
     "torch.cuda.graphs": {"csf.core.compile"},
@@ -176,6 +180,9 @@ def test_imports_point_down() -> None:
         ("csf.report.__main__", "import envs"),
         ("csf.report.page", "from rliable import metrics"),
         ("csf.evaluation.diagnostics", "from csf.io.run_dir import flat"),
+        ("csf.play.session", "from csf.config import compose"),
+        ("csf.play.session", "from csf.trainer import Trainer"),
+        ("csf.play.scene", "import viser"),
         ("csf.newcomer", "import torch"),
         ("csf.agents.base", "from omegaconf import OmegaConf"),
         ("csf.config.help", "import hydra.utils"),

@@ -117,7 +117,7 @@ def csf(*words: str | Path, cwd: Path, site: Path = ROOT) -> subprocess.Complete
 def test_help_has_a_line_for_every_command(word: str, tmp_path: Path) -> None:
     done = csf(word, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"^  (\w+) +\w.{20,}$", done.stdout, re.M) == ["train", "evaluate", "report", "export"]
+    assert re.findall(r"^  (\w+) +\w.{20,}$", done.stdout, re.M) == ["train", "evaluate", "play", "report", "export"]
 
 
 def test_version_needs_no_pytorch(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_version_needs_no_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["tran"], ["--verbose"], ["seed=1"]])
 def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
     done = csf(*words, cwd=tmp_path)
-    line = "error: no command is given; accepted: train, evaluate, report, export, --help\n"
+    line = "error: no command is given; accepted: train, evaluate, play, report, export, --help\n"
     if words:
-        line = f"error: csf has no command {words[0]!r}; accepted: train, evaluate, report, export\n"
+        line = f"error: csf has no command {words[0]!r}; accepted: train, evaluate, play, report, export\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -143,6 +143,8 @@ def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path
         ("train", ["sed=3"]),
         ("train", ["--help"]),
         ("evaluate", ["cp_path=nowhere"]),
+        ("play", ["nowhere"]),
+        ("play", ["--help"]),
         ("report", ["nowhere"]),
         ("report", ["--help"]),
         ("export", ["nowhere"]),

@@ -388,6 +388,20 @@ def test_videos_beyond_the_limit_are_named(tmp_path: Path, monkeypatch: pytest.M
     assert text.count("<video ") == 1
 
 
+def test_replays_are_on_the_page_and_cannot_leave_their_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "VIDEOS", 1_000)
+    folder = fake(tmp_path / "sd000")
+    (folder / "skills.html").write_text('<html><script>alert("x")</script></html>')
+    (folder / "skills_large.html").write_text("x" * 1_001)
+    (folder / "report.html").write_text("an earlier report")
+    text = page_of(folder, tmp_path=tmp_path)
+    (frame,) = re.findall(r"<iframe .*?>", text)
+    assert 'sandbox="allow-scripts"' in frame
+    assert "&lt;script&gt;alert(&#34;x&#34;)" in frame
+    assert "<script>alert" not in text
+    assert "Replays omitted, because a page contains at most 0 MB of replays: skills_large.html." in text
+
+
 def test_earlier_pictures_are_few_and_include_the_first() -> None:
     assert page._even(3, 8) == [0, 1, 2]
     assert page._even(100, 5) == [0, 25, 50, 74, 99]

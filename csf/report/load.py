@@ -33,6 +33,7 @@ class Run:
     policy: dict[str, Any]  # header of the newest policy file; empty before the first save
     pictures: dict[str, dict[int, Path]]  # name -> epoch -> file, oldest first
     videos: list[Path]
+    replays: list[Path]  # skills*.html, pages that csf play has saved
     evaluations: dict[str, dict[str, Any]]  # name of eval*.json -> its values by dotted key
     evaluation_pictures: list[Path]  # eval_*.png
     started: datetime | None
@@ -87,6 +88,7 @@ def read(path: Path) -> Run:
             _header(path, notes),
             _pictures(path / "plots"),
             [file for file in files.walk(path, "*.webm") if files.PARTIAL not in file.suffixes],
+            files.walk(path, "skills*.html"),
             {file.relative_to(path).as_posix(): _evaluation(file) for file in files.walk(path, "eval*.json")},
             files.walk(path, "eval_*.png"),
             _started(path),

@@ -109,6 +109,7 @@ def of_run(run: Run, title: str | None) -> str:
         newest=newest_pictures(run),
         earlier=earlier_pictures(run),
         videos=videos(run.videos, run.path, notes),
+        replays=replays(run.replays, run.path, notes),
         sections=_run_sections(run, found),
         results=_results(run),
         evaluations=run.evaluations,
@@ -215,7 +216,7 @@ def _arena_sections(arena: Arena) -> dict[str, list[Panel]]:
 LARGE, SMALL = 640, 220  # maximum width and height of images in pixels
 STRIP = 8  # maximum number of earlier images per name
 PORTRAITS = 10  # maximum number of runs shown per method
-VIDEOS = 8_000_000  # maximum number of bytes of videos on a page
+VIDEOS = 8_000_000  # maximum number of bytes of videos on a page, and of replays
 
 
 class Medium(NamedTuple):
@@ -223,6 +224,13 @@ class Medium(NamedTuple):
 
     name: str
     uri: str  # data:...
+
+
+class Replay(NamedTuple):
+    """A page that `csf play` has saved."""
+
+    name: str
+    text: str
 
 
 def newest_pictures(run: Run) -> list[Medium]:
@@ -270,19 +278,29 @@ def _picture(name: str, file: Path, side: int) -> Medium:
 
 def videos(files: Sequence[Path], root: Path, notes: list[str]) -> list[Medium]:
     """Return the newest videos up to `VIDEOS` bytes; omitted ones are added to `notes`."""
-    found: list[Medium] = []
+    kept = _newest(files, root, notes, "Videos")
+    return [Medium(file.relative_to(root).as_posix(), uri("video/webm", file.read_bytes())) for file in kept]
+
+
+def replays(files: Sequence[Path], root: Path, notes: list[str]) -> list[Replay]:
+    """Return the newest replays up to `VIDEOS` bytes; omitted ones are added to `notes`."""
+    kept = _newest(files, root, notes, "Replays")
+    return [Replay(file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")) for file in kept]
+
+
+def _newest(files: Sequence[Path], root: Path, notes: list[str], kind: str) -> list[Path]:
+    """Return the newest files up to `VIDEOS` bytes in total; omitted ones are added to `notes`."""
+    found: list[Path] = []
     left, out = VIDEOS, []
     for file in sorted(files, key=lambda file: (-file.stat().st_mtime, file.name)):
-        name, size = file.relative_to(root).as_posix(), file.stat().st_size
-        if size <= left:
+        if (size := file.stat().st_size) <= left:
             left -= size
-            found.append(Medium(name, uri("video/webm", file.read_bytes())))
+            found.append(file)
         else:
-            out.append(name)
+            out.append(file.relative_to(root).as_posix())
     if out:
-        notes.append(
-            f"Videos omitted, because a page contains at most {VIDEOS // 10**6} MB of videos: {', '.join(out)}."
-        )
+        most = VIDEOS // 10**6
+        notes.append(f"{kind} omitted, because a page contains at most {most} MB of {kind.lower()}: {', '.join(out)}.")
     return found
 
 

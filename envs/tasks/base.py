@@ -57,8 +57,12 @@ class TaskEnv(WorldsEnv):
         self.version, self.renderer, self.quality = worlds.version, worlds.renderer, worlds.quality
         self.frames = worlds.frames
         self.generators = worlds.generators  # shared, so that seeding the task also seeds the worlds
-        self._worlds = worlds
+        self._worlds, self.model = worlds, worlds.model
         self._staying = np.zeros((worlds.num_envs, parts), np.int64)
+
+    def poses(self) -> Array:
+        """Returns the joint positions qpos [N, nq] float64 of the worlds as a new array."""
+        return self._worlds.poses()
 
     def close_extras(self) -> None:
         """Closes the worlds."""

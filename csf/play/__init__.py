@@ -1,0 +1,1 @@
+"""Shows the skills of an agent in a browser, in three dimensions and while they are executed."""

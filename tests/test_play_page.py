@@ -1,0 +1,381 @@
+"""The page of csf play: the server, the controls, the saved page, and both in a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import browser
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from test_learning import train
+
+from csf.errors import ConfigError
+from csf.play.session import Session
+from csf.play.skills import angle
+from csf.play.source import Source
+
+viser = pytest.importorskip("viser", reason="needs viser: pip install viser mjviser")
+
+from websockets import Subprotocol  # noqa: E402 - a requirement of viser
+from websockets.sync.client import connect  # noqa: E402 - a requirement of viser
+
+from csf.play import __main__ as play  # noqa: E402
+from csf.play import replay, server  # noqa: E402
+from csf.play.camera import place_camera  # noqa: E402
+from csf.play.drawing import Phi  # noqa: E402
+from csf.play.panel import Panel  # noqa: E402
+from csf.play.player import Player  # noqa: E402
+from csf.play.scene import Scene  # noqa: E402
+
+FORMATS = ROOT / "tests/golden/formats"
+CPU = torch.device("cpu")
+
+
+class Stage:
+    """A player with its panel on a server, in a thread of its own."""
+
+    def __init__(self, path: Path, count: int = 4) -> None:
+        self.session = Session(Source(str(path), CPU, 1), count, 0)
+        self.stop = threading.Event()
+
+    @contextmanager
+    def on(self) -> Iterator[Stage]:
+        with server.serving("127.0.0.1", 0) as self.server:
+            scene = Scene(self.server.scene, self.session)
+            place_camera(self.server.initial_camera, scene)
+            self.player = Player(self.session, scene, Phi(self.session))
+            self.panel = Panel(self.server, self.player)
+            thread = threading.Thread(target=self.player.run, args=(self.stop.is_set,))
+            thread.start()
+            try:
+                yield self
+            finally:
+                self.stop.set()
+                thread.join(10)
+                self.session.close()
+        assert not thread.is_alive()
+
+    def ask(self, request: Any) -> None:
+        """Let the player execute a request, and wait until the panel shows its result."""
+        done = threading.Event()
+        self.panel.ask(request)
+        self.player.ask(self.panel.draw)
+        self.player.ask(done.set)
+        assert done.wait(30)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.get_port()}"
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage(FORMATS / "csf").on() as found:
+        yield found
+
+
+def wait(condition: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.05)
+
+
+# ---- the server
+
+
+def test_a_taken_port_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"cannot listen on host=127.0.0.1 port={port}: .*in use; accepted: "):
+            server.check_address("127.0.0.1", port)
+
+
+def test_a_host_of_another_machine_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on host=192\.0\.2\.1 port=0: .*; accepted: "):
+        server.check_address("192.0.2.1", 0)
+
+
+def start(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
+    """Start csf play, and return the process and its address."""
+    command = [sys.executable, "-m", "csf.play", str(FORMATS / "csf"), "port=0", "open=false", *words]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    found = re.search(r"open (http://\S+) ", lines[-1])
+    assert found, lines
+    return process, found[1]
+
+
+def visit(address: str) -> Any:
+    return connect(
+        address.replace("http", "ws"),
+        subprotocols=[Subprotocol(f"viser-v{viser.__version__}")],
+        max_size=None,
+        proxy=None,
+    )
+
+
+def test_ctrl_c_ends_the_command_at_once_even_if_a_visitor_does_not_answer(tmp_path: Path) -> None:
+    process, address = start(tmp_path)
+    with visit(address) as one, visit(address) as silent:
+        for _ in range(100):
+            assert one.recv(60)
+        assert silent.recv(60)  # and no more: what follows fills its buffer
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - began < 4
+    assert (process.returncode, out, err) == (0, "", "ended\n")
+
+
+def test_it_listens_on_this_machine_only(stage: Stage) -> None:
+    with urllib.request.urlopen(stage.address, timeout=60) as page:
+        assert b"<html" in page.read()
+    port = stage.server.get_port()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        if local.endswith(f":{port:04X}") and state == "0A":
+            assert local.startswith("0100007F")
+            return
+    pytest.fail("nothing listens")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no checkpoint is given; accepted: "),
+        (["nowhere"], "cp_path=nowhere: no such file or folder"),
+        ([str(FORMATS / "csf"), "bodies=33"], "bodies is 33; accepted: an integer of at least 1 and at most 32"),
+        ([str(FORMATS / "csf"), "port=70000"], "port is 70000; accepted: "),
+        ([str(FORMATS / "csf"), "save=skills.webm"], "save=skills.webm; accepted: a name that ends in .html"),
+        ([str(FORMATS / "csf"), "save=/nowhere/skills.html"], "save=/nowhere/skills.html: there is no folder /nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["csf.play", *words])
+    with pytest.raises(SystemExit) as ended:
+        play.main()
+    assert str(ended.value).startswith(f"error: {message}")
+    assert "\n" not in str(ended.value)
+
+
+# ---- the controls
+
+
+def test_a_refused_request_is_shown_and_the_bodies_go_on(stage: Stage) -> None:
+    stage.ask(lambda: stage.panel.pick([0.0, float("nan")]))
+    assert "skill is [0.0, nan]; accepted: 2 finite numbers" in stage.panel.status.content
+    before = stage.player.session.time
+    wait(lambda: stage.session.time != before)
+    stage.ask(lambda: stage.panel.pick([0.0, 1.0]))
+    assert "accepted" not in stage.panel.status.content
+
+
+def test_text_from_a_visitor_is_escaped(stage: Stage) -> None:
+    stage.ask(lambda: stage.panel.aim("<script>alert(1)</script>"))
+    assert "<script>" not in stage.panel.status.content
+    assert "&lt;script&gt;" in stage.panel.status.content
+
+
+def test_a_bug_pauses_and_does_not_end_the_server(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    stage.ask(lambda: 1 / 0)
+    assert "ZeroDivisionError" in stage.panel.status.content
+    assert "Traceback" in capfd.readouterr().err
+    assert not stage.player.playing
+    stage.ask(stage.panel._toggle)
+    before = stage.session.time
+    wait(lambda: stage.session.time != before)
+
+
+def test_turning_all_keeps_the_differences(stage: Stage) -> None:
+    before = [angle(skill) for skill in stage.session.skill]
+    stage.ask(lambda: stage.panel.turn(1.0))
+    after = [angle(skill) for skill in stage.session.skill]
+    assert (np.subtract(after, before) % (2 * np.pi)).tolist() == pytest.approx([1.0] * 4, abs=1e-5)
+
+
+def test_the_selected_body_alone_is_turned(stage: Stage) -> None:
+    before = stage.session.skill.copy()
+    stage.ask(lambda: stage.panel.select(2))
+    stage.ask(lambda: stage.panel.turn(1.0))
+    assert angle(stage.session.skill[2]) == pytest.approx(1.0, abs=1e-5)
+    np.testing.assert_array_equal(np.delete(stage.session.skill, 2, 0), np.delete(before, 2, 0))
+    assert stage.panel.body.value == "3"
+
+
+def test_every_number_of_bodies_and_layout_is_drawn(stage: Stage) -> None:
+    for count, layout in ((1, "ghosts"), (32, "side by side"), (7, "together")):
+        stage.ask(lambda count=count: stage.panel._resize(count))
+        stage.ask(lambda layout=layout: stage.panel._set_layout(layout))
+        (handle,) = stage.player.scene.handles
+        assert handle.batched_positions.shape == (count, 3)
+        assert not stage.panel.message
+
+
+def test_a_click_on_the_floor_is_a_goal_at_that_point(stage: Stage) -> None:
+    class Event:
+        ray_origin, ray_direction = (0.0, -2.0, 2.0), (0.1, 1.0, -1.0)
+
+    stage.panel.pointer.on_floor(Event)
+    wait(lambda: stage.session.goals.active.all())
+    np.testing.assert_allclose(stage.session.goals.place, [[0.2, 0.0]] * 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", [(0.0, 1.0, 1.0), (1.0, 0.0, 0.0), (1.0, 0.0, -1e-9), (float("nan"), 0.0, -1.0)])
+def test_a_click_beside_the_floor_is_no_goal(stage: Stage, direction: tuple[float, ...]) -> None:
+    assert stage.panel.pointer.hit((0.0, 0.0, 1.0), direction, 0.0) is None
+
+
+def test_goals_and_skills_of_a_controller_are_off(tmp_path: Path) -> None:
+    with Stage(FORMATS / "controller").on() as found:
+        found.ask(lambda: found.panel.aim([1.0, 0.0]))
+        assert "goals cannot be set: the controller chooses the skills" in found.panel.status.content
+        found.ask(lambda: found.panel.pick([1.0, 0.0]))
+        assert "skills cannot be picked: the controller chooses the skills" in found.panel.status.content
+        assert found.player.scene.knobs is not None, "the chosen skills are shown"
+
+
+def test_memory_of_the_server_does_not_grow_with_steps(stage: Stage) -> None:
+    """Every message replaces an earlier one of the same kind, so that a visitor who comes late gets no history."""
+    stage.player.playing = False
+    buffer = stage.server._websock_server._broadcast_buffer
+    sizes = []
+    for _ in range(10):
+        stage.ask(stage.panel._reset)
+        for _ in range(19):
+            stage.ask(stage.player.advance)
+        sizes.append(len(buffer.message_from_id))
+    assert abs(sizes[9] - sizes[2]) < 5, sizes  # the newest piece of the paths is drawn or not
+
+
+# ---- the saved page
+
+
+def recorded(text: str) -> dict[str, Any]:
+    """The recording in a saved page."""
+    import msgspec
+    import zstandard
+
+    found = re.search(r'__VISER_EMBED_DATA__="([^"]+)"', text)
+    assert found
+    inner = zstandard.ZstdDecompressor().decompressobj().decompress(base64.b64decode(found[1])[8:])
+    length = int.from_bytes(inner[:8], "little")
+    return dict(msgspec.msgpack.decode(inner[8 : 8 + length]))
+
+
+def test_a_saved_page_has_the_whole_episode_and_a_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "skills.html"
+    monkeypatch.setattr(sys, "argv", ["csf.play", str(FORMATS / "csf"), f"save={file}", "bodies=3"])
+    play.main()
+    text = file.read_text()
+    assert "<title>Skills of csf on point</title>" in text
+    session = Session(Source(str(FORMATS / "csf"), CPU, 1), 3, 0)
+    seconds = session.worlds.max_steps * session.seconds_per_step + replay.AFTER
+    assert recorded(text)["durationSeconds"] == pytest.approx(seconds)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# ---- in a browser
+
+needs_browser = pytest.mark.skipif(browser.PROGRAM is None, reason="needs a browser: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the plane that has learned to go where its skill points."""
+    return train(tmp_path_factory.mktemp("exp") / "run", "agent=csf", "env=point", "task.epochs=40")
+
+
+def errors(page: browser.Page) -> list[str]:
+    """Errors in the console."""
+    return [line for line in page.complaints() if '"type": "error"' in line or '"level": "error"' in line]
+
+
+def heading(session: Session) -> float:
+    """Run an episode of the first body, and return the direction in which it ends."""
+    session.reset()
+    while not session.ended:
+        session.step()
+    return angle(session.coord[0])
+
+
+@pytest.mark.slow
+def test_a_skill_turned_changes_the_direction_of_walk(walker: Path) -> None:
+    session = Session(Source(str(walker), CPU, 1), 1, 0)
+    found = []
+    for degrees in range(0, 360, 45):
+        session.pick([0], [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        found.append(heading(session))
+    turns = np.degrees(np.diff([*found, found[0]]))
+    turns = (turns + 180) % 360 - 180
+    assert abs(abs(turns.sum()) - 360) < 1, turns  # once around, in either sense
+    assert (np.sign(turns) == np.sign(turns[0])).all(), turns
+
+
+@pytest.mark.long
+@needs_browser
+def test_the_page_in_a_browser(walker: Path, tmp_path: Path) -> None:
+    with Stage(walker, 1).on() as stage, browser.chromium(tmp_path, webgl=True) as page:
+        page.open(stage.address, 1000, 500)
+        wait(stage.server.get_clients, 300)
+        set_number(page, "direction", "90")
+        wait(lambda: abs(angle(stage.session.skill[0]) - np.pi / 2) < 1e-3, 300)
+        x, y = 450, 330  # a place on the floor, between the two panels
+        for kind in ("mousePressed", "mouseReleased"):
+            page.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        wait(lambda: stage.session.goals.active.all(), 300)
+        wait(lambda: stage.session.goals.measures().get("hit_0.3") == 1.0, 300)
+        assert not errors(page)
+        assert all(address.startswith((stage.address, "blob:")) for address in page.requests())
+
+
+def set_number(page: browser.Page, label: str, value: str) -> None:
+    """Type a number into the field beside a label."""
+    find = f"""(() => {{
+        let row = [...document.querySelectorAll('label')].find(each => each.textContent.trim() === '{label}');
+        while (row && !row.querySelector('input[type=text]')) row = row.parentElement;
+        if (row) {{ const field = row.querySelector('input[type=text]'); field.focus(); field.select(); }}
+        return Boolean(row); }})()"""
+    wait(lambda: page.evaluate(find), 300)
+    page.call("Input.insertText", text=value)
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+
+
+@pytest.mark.long
+@needs_browser
+def test_the_saved_page_opens_alone(walker: Path, tmp_path: Path) -> None:
+    file = tmp_path / "skills.html"
+    session = Session(Source(str(walker), CPU, 1), 4, 0)
+    replay.save(file, session)
+    with browser.chromium(tmp_path / "profile", webgl=True) as page:
+        page.open(file, 700, 500)
+        wait(lambda: page.evaluate("1") and any("Embedded data loaded" in line for line in page.complaints()), 300)
+        wait(lambda: colors(page) > 100, 300)
+        assert not errors(page)
+        assert all(address == file.as_uri() or address.startswith("blob:") for address in page.requests())
+
+
+def colors(page: browser.Page) -> int:
+    """The number of colors of the page, in steps of 16: few before the scene is drawn."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(page.picture())) as image:
+        return len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3) // 16, axis=0))
