@@ -93,6 +93,8 @@ def no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 KINDS = [("sac", False), ("successor", False), ("ppo", False), ("discrete_sac", True), ("ppo", True)]
+KINDS += [("es", False), ("es", True), ("pets", False)]
+LOGGED = {"es": "fitness/mean", "pets": "loss/model"}  # others: loss/actor
 
 
 @pytest.mark.usefixtures("no_evaluation")
@@ -109,8 +111,14 @@ def test_a_run_is_resumed_bit_for_bit(
         with pytest.raises(ConfigError, match="needs a reward that is linear in the skill"):
             run(tmp_path / "run", 1, *words)
         return
+    if backbone == "pets":
+        words = (*words, "agent.backbone.candidates=9", "agent.backbone.horizon=3")
+        if name in ("cic", "task"):
+            with pytest.raises(ConfigError, match="needs rewards of single predicted transitions"):
+                run(tmp_path / "run", 1, *words)
+            return
     check_resumed(tmp_path, *words)
-    learned = [row for row in rows(tmp_path / "whole") if "loss/actor" in row]
+    learned = [row for row in rows(tmp_path / "whole") if LOGGED.get(backbone, "loss/actor") in row]
     assert len(learned) == (EPOCHS if backbone == "ppo" else EPOCHS - 1)
 
 

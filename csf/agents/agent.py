@@ -44,12 +44,24 @@ class Agent(nn.Module):
         self._obs_kind = spec.build_obs(lambda shape, dtype: (shape, cast(torch.dtype, getattr(torch, dtype))))
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
-        if self.backbone.needs_cumulant and not self.objective.linear():
-            others = ", ".join(name for name in backbones.names() if not backbones[name].needs_cumulant)
-            raise ConfigError(
-                f"agent/backbone={backbone_cfg.name} needs a reward that is linear in the skill, which "
-                f"agent={cfg.name} with these settings does not have; accepted: {others}"
-            )
+        self._check(cfg.name, backbone_cfg.name)
+
+    def _check(self, method: str, backbone: str) -> None:
+        """Check that the objective has the kind of reward that the backbone needs."""
+        needed = {
+            "needs_cumulant": ("a reward that is linear in the skill", self.objective.linear()),
+            "needs_pointwise": ("rewards of single predicted transitions", self.objective.pointwise()),
+        }
+        lacking = {need: reward for need, (reward, given) in needed.items() if not given}
+        for need, reward in lacking.items():
+            if getattr(self.backbone, need):
+                fit = (
+                    name for name in backbones.names() if not any(getattr(backbones[name], each) for each in lacking)
+                )
+                raise ConfigError(
+                    f"agent/backbone={backbone} needs {reward}, which "
+                    f"agent={method} with these settings does not have; accepted: {', '.join(fit)}"
+                )
 
     @torch.no_grad()
     def act(self, obs: AnyObs, skill: Tensor | Array, mode: bool = False, /) -> Tensor:

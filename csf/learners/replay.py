@@ -12,6 +12,21 @@ from csf.replay import ReplayBuffer
 from csf.types import Episodes, Stateful
 
 
+def make_replay(agent: Agent, budget: EpochBudget, device: torch.device | str) -> ReplayBuffer:
+    """Allocate a replay buffer for the agent's transitions on `device`.
+
+    Raises:
+        ConfigError: the replay buffer is smaller than an epoch, or does not fit into memory.
+    """
+    size, steps = budget.replay_size, budget.episodes_per_epoch * agent.spec.max_steps
+    if size < steps:
+        raise ConfigError(f"task.replay_size is {size}; accepted: at least the {steps} transitions of an epoch")
+    try:
+        return ReplayBuffer(size, agent.spec, agent.objective.cfg.skill_dim, device)
+    except RuntimeError as error:  # PyTorch cannot allocate it
+        raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
+
+
 @learners("replay")
 class ReplayLearner(Learner):
     """Stores episodes, then takes gradient steps on batches sampled from all stored transitions."""
@@ -23,13 +38,7 @@ class ReplayLearner(Learner):
             ConfigError: the replay buffer is smaller than an epoch, or does not fit into memory.
         """
         super().__init__(agent, budget, device)
-        size, steps = budget.replay_size, budget.episodes_per_epoch * agent.spec.max_steps
-        if size < steps:
-            raise ConfigError(f"task.replay_size is {size}; accepted: at least the {steps} transitions of an epoch")
-        try:
-            self.replay = ReplayBuffer(size, agent.spec, agent.objective.cfg.skill_dim, device)
-        except RuntimeError as error:  # PyTorch cannot allocate it
-            raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
+        self.replay = make_replay(agent, budget, device)
 
     def learn(self, episodes: Episodes) -> dict[str, float]:
         """Store the episodes, then update the agent as `improve` does."""
