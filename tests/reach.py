@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from conftest import configure
@@ -39,7 +40,7 @@ class Reaching:
     """An agent that learns this on the plane, where it may go 1 far on each axis; and its worlds."""
 
     def __init__(self, backbone: str, worlds: int, *words: str, **limits: int) -> None:
-        env = make_vec("point", worlds, max_steps=STEPS)
+        env: Any = make_vec("point", worlds, max_steps=STEPS)
         spec = describe(env, "point")
         self.sampler = RolloutSampler(env, spec, 0, "cpu")
         cfg = configure("agent=csf", f"agent/backbone={backbone}", "agent.skill_dim=2", *words)

@@ -538,6 +538,7 @@ def test_losses_trace_as_one_graph(case: Case) -> None:
     agent = case.make()
     backbone: Any = agent.backbone
     batch = data(agent)
+    losses: list[tuple[Any, tuple[Any, ...]]]
     if case.backbone == "pets":
         losses = [(backbone.model_loss, (batch, torch.randint(32, (5, 32))))]
     else:

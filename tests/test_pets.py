@@ -80,7 +80,7 @@ def test_the_loss_is_the_negative_log_likelihood() -> None:
         want -= (2 * likelihood + math.log(2 * math.pi)).mean().item()
         squared.append((mean - change).square().mean())
     assert loss.item() == pytest.approx(want, rel=1e-4)
-    assert error.item() == pytest.approx(float(torch.stack(squared).mean()), rel=1e-4)
+    assert error.item() == pytest.approx(torch.stack(squared).mean().item(), rel=1e-4)
 
 
 def test_variances_are_bounded() -> None:
@@ -122,7 +122,12 @@ def test_an_ensemble_learns_how_random_the_world_is() -> None:
 def test_members_learn_from_resamples_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, seen = make(), list[Tensor]()
     loss = pets(agent).model.loss
-    monkeypatch.setattr(pets(agent).model, "loss", lambda batch, rows: (seen.append(rows), loss(batch, rows))[1])
+
+    def noted(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(rows)
+        return loss(batch, rows)
+
+    monkeypatch.setattr(pets(agent).model, "loss", noted)
     agent.backbone.update(transitions(32), agent.objective)
     (rows,) = seen
     assert rows.shape == (5, 32)
