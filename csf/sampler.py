@@ -42,7 +42,9 @@ class RolloutSampler:
         self.rounds = 0
 
     @torch.no_grad()
-    def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
+    def collect(
+        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None, twins: bool = False
+    ) -> Episodes:
         """Collect one episode per row of `skills` [n, Z], any n; some worlds may be unused in the last round.
 
         Args:
@@ -50,11 +52,16 @@ class RolloutSampler:
             skills: one row per episode, constant during the episode.
             mode: whether the policy returns its mode instead of a sample.
             seed: seeds the worlds instead of the sampler's own sequence, which it leaves unchanged.
+            twins: whether worlds i and N / 2 + i have the same seed. All N worlds must be used, and N must be even.
 
         Raises:
+            ValueError: with `twins`, n is not N, or N is odd.
             SamplerError: all worlds of a round diverged, or the environment rejected an action or cannot continue.
         """
-        rounds = range(self.rounds, self.rounds + -(-len(skills) // self.env.num_envs))
+        worlds = self.env.num_envs
+        if twins and (len(skills) != worlds or worlds % 2):
+            raise ValueError(f"there are {len(skills)} skills and {worlds} worlds; accepted with twins: equal and even")
+        rounds = range(self.rounds, self.rounds + -(-len(skills) // worlds))
         if seed is None:
             self.rounds = rounds.stop
         else:
@@ -62,8 +69,10 @@ class RolloutSampler:
         entropy = self.seed if seed is None else seed
         parts = []
         with one_thread(self.device):
-            for number, chunk in zip(rounds, skills.split(self.env.num_envs), strict=True):
-                words = np.random.SeedSequence((entropy, number)).generate_state(self.env.num_envs)
+            for number, chunk in zip(rounds, skills.split(worlds), strict=True):
+                words = np.random.SeedSequence((entropy, number)).generate_state(worlds)
+                if twins:
+                    words = np.tile(words[: worlds // 2], 2)
                 parts.append(self._round(policy, chunk, mode, [int(word) >> 1 for word in words]))
         return Episodes(*(map_obs(lambda *rows: torch.cat(rows), *column) for column in zip(*parts, strict=True)))
 

@@ -74,6 +74,14 @@ class Rollout(NamedTuple):
     return_to_go: Tensor  # [B] discounted sum of rewards from this step to the end of the episode
 
 
+class Generation(NamedTuple):
+    """Fitness of a population of 2P policies; i and P + i are a mirrored pair, perturbed by noise[i] and -noise[i]."""
+
+    noise: Tensor  # [P, D], D parameters of the policy
+    fitness: Tensor  # [2P]
+    valid: Tensor  # [P] bool, whether no episode of the pair was discarded
+
+
 class Episodes(NamedTuple):
     """N episodes padded to T steps, on the host; step t of episode n is real iff t < length[n].
 
@@ -259,8 +267,13 @@ class Sampler(Protocol):
 
     spec: EnvSpec
 
-    def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
-        """Collect one episode per row of `skills` [n, Z], any n; with `seed`, independently of the sampler's state."""
+    def collect(
+        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None, twins: bool = False
+    ) -> Episodes:
+        """Collect one episode per row of `skills` [n, Z], any n; with `seed`, independently of the sampler's state.
+
+        With `twins`, n is the number of worlds, and worlds i and n / 2 + i have the same seed.
+        """
         ...
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     **{name: ((name,), {}) for name in NAMES},
     "sac": (("csf", "agent/backbone=sac"), {}),
     "discrete_sac": (("task", "agent/backbone=discrete_sac"), DISCRETE),
+    "pets": (("metra", "agent/backbone=pets", "agent.backbone.candidates=9", "agent.backbone.horizon=3"), {}),
     "ppo": (("metra", "agent/backbone=ppo"), {}),
     "ppo on one-hot actions": (("task", "agent/backbone=ppo"), DISCRETE),
     "images": (("csf", "encoder.channels=[2,3]"), {"spec": IMAGE}),

@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 import golden_map
@@ -24,11 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from csf.agents import Agent
 from csf.backbones import backbones
+from csf.backbones.es import ES
 from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.nets.actor import CategoricalActor, OneHotCategorical
 from csf.nets.mlp import Linear
-from csf.types import Batch, Rollout
+from csf.types import Batch, Generation, Rollout
 
 ACTIONS = 3
 
@@ -53,6 +54,9 @@ CASES = [
     Case("task", "ppo", True),
     Case("diayn", "discrete_sac", True),
     Case("metra", "ppo", False),
+    Case("task", "es", False),
+    Case("task", "es", True),
+    Case("metra", "pets", False),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 every_ppo = pytest.mark.parametrize("discrete", [False, True], ids=["continuous", "one-hot"])
@@ -72,6 +76,9 @@ def data(agent: Agent, size: int = 32) -> Any:
         action = nn.functional.one_hot(torch.arange(size) % ACTIONS, ACTIONS).float()
     reward, terminal = torch.randn(size), (torch.rand(size) < 0.2).float()
     batch = Batch(obs, action, next_obs, reward, terminal, agent.objective.sample_skills(size))
+    if agent.backbone.learner == "population":
+        noise = cast(ES, agent.backbone).draw_noise(size)
+        return Generation(noise, torch.randn(2 * size), torch.arange(size) > 1)
     if agent.backbone.learner != "rollout":
         return batch
     return Rollout(*batch, *torch.randn(3, size).unbind())
@@ -441,7 +448,12 @@ def test_ppos_networks_start_as_released(discrete: bool) -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "discrete", "accepted"),
-    [("sac", True, "discrete_sac, ppo"), ("successor", True, "discrete_sac, ppo"), ("discrete_sac", False, "ppo, sac")],
+    [
+        ("sac", True, "discrete_sac, es, ppo"),
+        ("successor", True, "discrete_sac, es, ppo"),
+        ("pets", True, "discrete_sac, es, ppo"),
+        ("discrete_sac", False, "es, pets, ppo, sac"),
+    ],
 )
 def test_a_backbone_refuses_actions_that_it_cannot_choose(backbone: str, discrete: bool, accepted: str) -> None:
     kind = "one-hot" if discrete else "continuous"
@@ -519,12 +531,19 @@ def test_a_second_update_reads_none_either(case: Case) -> None:
         agent.update(batch)
 
 
-@every_case
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.backbone != "es"], ids=lambda case: "-".join(map(str, case))
+)
 def test_losses_trace_as_one_graph(case: Case) -> None:
     agent = case.make()
     backbone: Any = agent.backbone
     batch = data(agent)
-    for loss, arguments in ((backbone.critic_loss, (batch, agent.objective)), (backbone.actor_loss, (batch,))):
+    losses: list[tuple[Any, tuple[Any, ...]]]
+    if case.backbone == "pets":
+        losses = [(backbone.model_loss, (batch, torch.randint(32, (5, 32))))]
+    else:
+        losses = [(backbone.critic_loss, (batch, agent.objective)), (backbone.actor_loss, (batch,))]
+    for loss, arguments in losses:
         torch._dynamo.reset()
         compiled: Any = torch.compile(loss, fullgraph=True, backend="eager")
         compiled(*arguments)
@@ -598,15 +617,16 @@ def test_actions_fit_the_environment(case: Case) -> None:
             assert set(action.unique().tolist()) == {0.0, 1.0}
             assert (action.sum(-1) == 1).all()
         else:
-            assert action.abs().max() < 1
+            assert action.abs().max() <= 1
     assert torch.equal(mode, agent.act(obs, skill, True))
-    assert not torch.equal(sampled, agent.act(obs, skill))
+    assert torch.equal(sampled, agent.act(obs, skill)) == (case.backbone == "es")  # a deterministic policy
 
 
 @every_case
 def test_a_policy_file_holds_actor_and_objective_alone(case: Case) -> None:
     names = case.make().policy_state()
-    assert any(name.startswith("backbone.actor.") for name in names)
+    part = "model" if case.backbone == "pets" else "actor"
+    assert any(name.startswith(f"backbone.{part}.") for name in names)
     assert not any("critic" in name or "alpha" in name for name in names)
 
 

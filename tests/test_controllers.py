@@ -187,7 +187,7 @@ def test_a_named_backbone_is_not_replaced(tmp_path: Path) -> None:
     pretrained(tmp_path, "diayn")
     cfg = resolved(tmp_path, "skills=diayn", "agent/backbone=sac")
     with pytest.raises(
-        ConfigError, match=r"agent/backbone=sac does not support the one-hot actions.*accepted: discrete_sac, ppo"
+        ConfigError, match=r"agent/backbone=sac does not support the one-hot actions.*accepted: discrete_sac, es, ppo"
     ):
         Run(cfg, torch.device("cpu"), skills_of(cfg.tree, tmp_path))
 

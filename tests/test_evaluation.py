@@ -49,7 +49,9 @@ class Canned:
     def __init__(self, found: Episodes) -> None:
         self.found, self.calls = found, list[tuple[Tensor, bool, int | None]]()
 
-    def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
+    def collect(
+        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None, twins: bool = False
+    ) -> Episodes:
         self.calls.append((skills, mode, seed))
         return self.found
 

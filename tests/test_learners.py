@@ -55,7 +55,7 @@ def final(folder: Path) -> dict[str, Any]:
 
 def timeless(folder: Path) -> list[dict[str, float]]:
     """What training logged, without times and evaluations, which follow the last epoch that is asked for."""
-    left_out = ("time/", "eval/")
+    left_out = ("time/", "eval/", "phi/rank", "phi/singular_ratio")
     return [{key: value for key, value in row.items() if not key.startswith(left_out)} for row in rows(folder)]
 
 
@@ -93,6 +93,8 @@ def no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 KINDS = [("sac", False), ("successor", False), ("ppo", False), ("discrete_sac", True), ("ppo", True)]
+KINDS += [("es", False), ("es", True), ("pets", False)]
+LOGGED = {"es": "fitness/mean", "pets": "loss/model"}  # others: loss/actor
 
 
 @pytest.mark.usefixtures("no_evaluation")
@@ -104,14 +106,21 @@ def test_a_run_is_resumed_bit_for_bit(
     if discrete:
         make = worlds_of
         monkeypatch.setattr(entry, "worlds_of", lambda *args: FourWays(make(*args)))
-    words = (f"agent={name}", f"agent/backbone={backbone}")
+    words: tuple[str, ...] = (f"agent={name}", f"agent/backbone={backbone}")
     if backbone == "successor" and objectives[name].cumulant is Objective.cumulant:
         with pytest.raises(ConfigError, match="needs a reward that is linear in the skill"):
             run(tmp_path / "run", 1, *words)
         return
+    if backbone == "pets":
+        words = (*words, "agent.backbone.candidates=9", "agent.backbone.horizon=3")
+        if name in ("cic", "task"):
+            with pytest.raises(ConfigError, match="needs rewards of single predicted transitions"):
+                run(tmp_path / "run", 1, *words)
+            return
     check_resumed(tmp_path, *words)
-    learned = [row for row in rows(tmp_path / "whole") if "loss/actor" in row]
+    learned = [row for row in rows(tmp_path / "whole") if LOGGED.get(backbone, "loss/actor") in row]
     assert len(learned) == (EPOCHS if backbone == "ppo" else EPOCHS - 1)
+    assert rows(tmp_path / "whole")[-1]["env_steps"] == EPOCHS * 4 * 5  # the same for every backbone
 
 
 @pytest.mark.usefixtures("no_evaluation")

@@ -21,7 +21,8 @@ from csf.agents import Agent
 from csf.errors import NonFiniteError
 from csf.learners import EpochBudget, Learner
 from csf.learners.replay import ReplayLearner
-from csf.learners.rollout import FreshEpisodes, RolloutLearner, advantages, chunks, discounted_sums
+from csf.learners.rewards import chunks
+from csf.learners.rollout import FreshEpisodes, RolloutLearner, advantages, discounted_sums
 from csf.types import Batch, Episodes
 
 STEPS = 6

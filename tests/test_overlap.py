@@ -309,7 +309,9 @@ def test_recorded_steps_are_those_made_one_by_one(monkeypatch: pytest.MonkeyPatc
 def test_a_learner_without_replay_buffer_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
         configure("agent=metra", "agent/backbone=ppo", ON)
-    message = "task.overlap is true; accepted with agent/backbone=ppo, which has no replay buffer: false"
+    message = (
+        "task.overlap is true; accepted with agent/backbone=ppo, which learns from each epoch's own episodes: false"
+    )
     assert str(error.value) == message
     assert configure("agent=metra", "agent/backbone=ppo").task.overlap is False
 

@@ -155,7 +155,9 @@ class Counting:
     def render(self) -> Sequence[np.ndarray]:
         return [np.full((20, 30, 3), 10 * self.steps, np.uint8)] * self.worlds
 
-    def collect(self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None) -> Episodes:
+    def collect(
+        self, policy: Policy, skills: Tensor, mode: bool = False, seed: int | None = None, twins: bool = False
+    ) -> Episodes:
         assert mode
         self.steps = 0
         while self.steps < max(self.lengths):

@@ -50,7 +50,7 @@ class Agent(nn.Module):
             ConfigError: the method, the backbone or the encoder does not support the others or the environment.
         """
         super().__init__()
-        _check_images(cfg.name, spec, encoder)
+        _check_images(cfg.name, backbone_cfg.name, spec, encoder)
         self.spec, self.encoder_cfg, self.encoder = spec, encoder, None
         self._captured: CapturedPolicy | None = None
         self._obs_kind = spec.build_obs(lambda shape, dtype: (shape, cast(torch.dtype, getattr(torch, dtype))))
@@ -61,14 +61,26 @@ class Agent(nn.Module):
             spec = dataclasses.replace(spec, obs_shape=(self.encoder.out_dim,), obs_dtype="float32", vector_dim=0)
         self.objective = objectives[cfg.name](cfg, spec)
         self.backbone = backbones[backbone_cfg.name](backbone_cfg, spec, cfg.skill_dim)
-        if self.backbone.needs_cumulant and not self.objective.linear():
-            others = ", ".join(name for name in backbones.names() if not backbones[name].needs_cumulant)
-            raise ConfigError(
-                f"agent/backbone={backbone_cfg.name} needs a reward that is linear in the skill, which "
-                f"agent={cfg.name} with these settings does not have; accepted: {others}"
-            )
+        self._check(cfg.name, backbone_cfg.name)
         if self.encoder is not None:
             self._encoder_minimizer().include(self.encoder.parameters())
+
+    def _check(self, method: str, backbone: str) -> None:
+        """Check that the objective has the kind of reward that the backbone needs."""
+        needed = {
+            "needs_cumulant": ("a reward that is linear in the skill", self.objective.linear()),
+            "needs_pointwise": ("rewards of single predicted transitions", self.objective.pointwise()),
+        }
+        lacking = {need: reward for need, (reward, given) in needed.items() if not given}
+        for need, reward in lacking.items():
+            if getattr(self.backbone, need):
+                fit = (
+                    name for name in backbones.names() if not any(getattr(backbones[name], each) for each in lacking)
+                )
+                raise ConfigError(
+                    f"agent/backbone={backbone} needs {reward}, which "
+                    f"agent={method} with these settings does not have; accepted: {', '.join(fit)}"
+                )
 
     def _encoder_minimizer(self) -> Minimizer:
         """The optimizer of the loss that trains the shared encoder: the representation loss, otherwise the critic's."""
@@ -208,12 +220,17 @@ class Agent(nn.Module):
             minimizer.load_full_state(state["optim"][name])
 
 
-def _check_images(method: str, spec: EnvSpec, encoder: EncoderConfig) -> None:
-    """Check that the method accepts image observations, or that no setting of encoders is changed without images."""
+def _check_images(method: str, backbone: str, spec: EnvSpec, encoder: EncoderConfig) -> None:
+    """Check that method and backbone accept images, or that no setting of encoders is changed without images."""
     if spec.has_image:
-        if not objectives[method].accepts_images:
-            shapes = spec.obs_words()
-            raise ConfigError(f"env={spec.id} has image observations {shapes}; agent={method} accepts vectors only")
+        parts: dict[str, Any] = {
+            f"agent={method}": objectives[method],
+            f"agent/backbone={backbone}": backbones[backbone],
+        }
+        for choice, part in parts.items():
+            if not part.accepts_images:
+                shapes = spec.obs_words()
+                raise ConfigError(f"env={spec.id} has image observations {shapes}; {choice} accepts vectors only")
         return
     if encoder.name != OWN.name:
         raise ConfigError(f"encoder is {encoder.name}, but env={spec.id} has no images to encode; accepted: own")

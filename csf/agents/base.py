@@ -107,6 +107,13 @@ class Objective(nn.Module):
         """Whether the reward is the inner product of the cumulant and the skill."""
         return type(self).cumulant is not Objective.cumulant
 
+    def pointwise(self) -> bool:
+        """Whether the reward of a transition depends only on its observations, action and skill.
+
+        Only then it can be computed for predicted transitions.
+        """
+        return True
+
     def represent(self, obs: Obs) -> Tensor | None:
         """The learned representation [N, Z] of observations [N, *O]; None if the method has none."""
         return None

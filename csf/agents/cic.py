@@ -73,6 +73,10 @@ class CIC(Objective):
         scaled = distances / (variance if self.cfg.released else variance.sqrt())
         return (1 + (scaled - CLIP).clamp(min=0).mean(-1)).log()
 
+    def pointwise(self) -> bool:
+        """Not so: the reward depends on distances to the other transitions of the batch."""
+        return False
+
     def represent(self, obs: Obs) -> Tensor:
         """phi, [N, *O] -> [N, Z]."""
         features: Tensor = self.phi(obs)

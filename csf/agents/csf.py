@@ -76,6 +76,10 @@ class CSF(Objective):
         """Whether the reward is d.z."""
         return not self.cfg.reward_contrast
 
+    def pointwise(self) -> bool:
+        """Whether the reward is not computed with the skills of the batch."""
+        return not self.cfg.reward_contrast or self.cfg.negatives == "fresh"
+
     def represent(self, obs: Obs) -> Tensor | None:
         """phi, [N, *O] -> [N, Z]."""
         return self.phi.state(obs)

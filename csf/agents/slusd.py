@@ -195,6 +195,10 @@ class SLUSD(Objective):
         self.critic.eval()
         return metrics
 
+    def pointwise(self) -> bool:
+        """Whether the candidates are not taken from the batch."""
+        return self.cfg.candidates in ("all", "fresh")
+
     def represent(self, obs: Obs) -> Tensor:
         """Scores of all skills, [N, *O] -> [N, K]."""
         return self.scores(self.encoder(obs))

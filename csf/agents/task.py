@@ -37,3 +37,7 @@ class Task(Objective):
     def reward(self, batch: Batch) -> Tensor:
         """The environment's reward, [B]."""
         return batch.reward
+
+    def pointwise(self) -> bool:
+        """Not so: the reward of a predicted transition is unknown."""
+        return False

@@ -38,7 +38,9 @@ class Backbone(nn.Module):
     """
 
     Config: ClassVar[type[BackboneConfig]] = BackboneConfig
+    accepts_images: ClassVar[bool] = True  # whether observations may be images
     needs_cumulant: ClassVar[bool] = False  # whether the reward must be linear: cumulant . skill
+    needs_pointwise: ClassVar[bool] = False  # whether rewards of predicted transitions are computed
     discrete: ClassVar[bool | None] = False  # whether actions are one-hot; None: both kinds are supported
     learner: ClassVar[str] = "replay"  # registered name of a class in csf/learners
     policy_parts: ClassVar[tuple[str, ...]] = ("actor",)  # attributes saved in policy files

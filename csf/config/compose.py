@@ -331,7 +331,8 @@ def _check_values(config: Config) -> None:
     name = config.backbone.name
     if task.overlap and not issubclass(learners[backbones[name].learner], ReplayLearner):
         raise ConfigError(
-            f"task.overlap is true; accepted with agent/backbone={name}, which has no replay buffer: false"
+            f"task.overlap is true; accepted with agent/backbone={name}, which learns from each epoch's own episodes: "
+            f"false"
         )
     _check_skills(config)
 

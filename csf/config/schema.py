@@ -65,9 +65,7 @@ class General:
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
     wandb: Literal["disabled", "offline", "online"]  # logging to Weights & Biases
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions
-    cp_path: (
-        str | None
-    )  # run, file, pattern or packaged:NAME of the skills; null: a run of the method, see docs/files.md
+    cp_path: str | None  # run, file, pattern or packaged:NAME with the skills; null: the newest run of their method
     hold: Annotated[int | None, Range(1)]  # number of environment steps per skill
 
 

@@ -11,11 +11,45 @@ from csf.errors import ConfigError
 from csf.learners.base import EpochBudget, Learner, learners
 from csf.learners.updates import make_steps, run_updates
 from csf.replay import ReplayBuffer
-from csf.types import Episodes, Stateful
+from csf.types import EnvSpec, Episodes, Stateful
 
 log = logging.getLogger(__name__)
 
 SHARE = 0.6  # of the free GPU memory, up to which images are stored there; the rest is for networks and batches
+
+
+def make_replay(agent: Agent, budget: EpochBudget, device: torch.device | str) -> ReplayBuffer:
+    """Allocate a replay buffer for the agent's transitions on `device`.
+
+    Raises:
+        ConfigError: the replay buffer is smaller than an epoch, or does not fit into memory.
+    """
+    size, steps = budget.replay_size, budget.episodes_per_epoch * agent.spec.max_steps
+    if size < steps:
+        raise ConfigError(f"task.replay_size is {size}; accepted: at least the {steps} transitions of an epoch")
+    skill_dim, device = agent.objective.cfg.skill_dim, torch.device(device)
+    try:
+        return ReplayBuffer(size, agent.spec, skill_dim, device, _storage(size, agent.spec, skill_dim, device))
+    except RuntimeError as error:  # PyTorch cannot allocate it
+        raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
+
+
+def _storage(size: int, spec: EnvSpec, skill_dim: int, device: torch.device) -> torch.device:
+    """The device that has room for the replay buffer."""
+    if device.type != "cuda" or not spec.has_image:
+        return device
+    needed = ReplayBuffer(size, spec, skill_dim, "meta").nbytes
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed <= SHARE * free:
+        return device
+    log.warning(
+        "the replay buffer is in host memory, because %s transitions take %.1f GB and the GPU has %.1f GB free; "
+        "gradient steps run without CUDA graphs",
+        f"{size:,}",
+        needed / 1e9,
+        free / 1e9,
+    )
+    return torch.device("cpu")
 
 
 @learners("replay")
@@ -29,32 +63,7 @@ class ReplayLearner(Learner):
             ConfigError: the replay buffer is smaller than an epoch, or does not fit into memory.
         """
         super().__init__(agent, budget, device)
-        size, steps = budget.replay_size, budget.episodes_per_epoch * agent.spec.max_steps
-        if size < steps:
-            raise ConfigError(f"task.replay_size is {size}; accepted: at least the {steps} transitions of an epoch")
-        skill_dim = agent.objective.cfg.skill_dim
-        try:
-            self.replay = ReplayBuffer(size, agent.spec, skill_dim, device, self._storage(skill_dim))
-        except RuntimeError as error:  # PyTorch cannot allocate it
-            raise ConfigError(f"task.replay_size is {size}, which does not fit into memory") from error
-
-    def _storage(self, skill_dim: int) -> torch.device:
-        """The device that has room for the replay buffer."""
-        size, spec = self.budget.replay_size, self.agent.spec
-        if self.device.type != "cuda" or not spec.has_image:
-            return self.device
-        needed = ReplayBuffer(size, spec, skill_dim, "meta").nbytes
-        free, _ = torch.cuda.mem_get_info(self.device)
-        if needed <= SHARE * free:
-            return self.device
-        log.warning(
-            "the replay buffer is in host memory, because %s transitions take %.1f GB and the GPU has %.1f GB free; "
-            "gradient steps run without CUDA graphs",
-            f"{size:,}",
-            needed / 1e9,
-            free / 1e9,
-        )
-        return torch.device("cpu")
+        self.replay = make_replay(agent, budget, device)
 
     def capture(self) -> None:
         """Replay acting as CUDA graphs, and gradient steps if batches are gathered on the GPU."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.learners.base import EpochBudget, Learner, learners
+from csf.learners.rewards import rewards
 from csf.learners.updates import run_updates
 from csf.replay import random_rows
 from csf.types import Batch, Episodes, Rollout, map_obs
@@ -74,7 +74,7 @@ class FreshEpisodes:
         seen = self.agent.encode_batch(batch)
         log_prob, value = backbone.appraise(seen)
         real = episodes.steps().to(device)
-        reward, value = (_padded(rows, real) for rows in (self.rewards(seen), value))
+        reward, value = (_padded(rows, real) for rows in (rewards(objective, seen, self.chunk), value))
         discount = backbone.cfg.discount
         advantage = advantages(reward, value, discount, backbone.cfg.gae_lambda)
         return_to_go = discounted_sums(reward, discount)
@@ -93,22 +93,6 @@ class FreshEpisodes:
             map_obs(lambda to, of: to[: len(of)].copy_(of), to, of)
         return kept
 
-    def rewards(self, batch: Batch) -> Tensor:
-        """Compute the objective's rewards [B] in chunks, from observations as `Agent.encode_batch` returns them.
-
-        A reward may depend on the other transitions of its batch (the particle entropy of CIC does) and may take memory
-        quadratic in their number. So rewards are computed as in off-policy learning: on batches of the size of an
-        update's, each drawn from all episodes.
-        """
-        size, least = len(batch.reward), self.agent.objective.least_batch
-        reward = torch.zeros_like(batch.reward)
-        for rows, fresh in chunks(size, self.chunk or max(size, 1), least):
-            index = rows.to(reward.device)
-            part = Batch(*(map_obs(lambda rows: rows[index], each) for each in batch))  # noqa: B023
-            found = self.agent.objective.reward(part)
-            reward[index[:fresh]] = found[:fresh]
-        return reward
-
     def sample_index(self, batch_size: int) -> Tensor:
         """Sample row indices uniformly with replacement, [batch_size] int64."""
         return random_rows(self.size, self.count, batch_size)
@@ -122,19 +106,6 @@ class FreshEpisodes:
         if self.rollout is None:
             raise ValueError("there are no episodes")
         return Rollout(*(map_obs(lambda rows: rows[index], field) for field in self.rollout))
-
-
-def chunks(size: int, length: int, least: int) -> Iterator[tuple[Tensor, int]]:
-    """Split rows 0 to size - 1 into chunks; yields row indices [length] int64, and how many of them are new.
-
-    Rows are shuffled in an order that depends only on `size`, so that a chunk resembles a batch drawn from all
-    episodes. The last chunk is filled up with rows of the first one. If there are fewer than `length` rows, the only
-    chunk contains each of them once, repeated if necessary to reach `least` rows.
-    """
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
-    width = torch.arange(min(length, max(size, least)))
-    for start in range(0, size, length):
-        yield order[(start + width) % size], min(length, size - start)
 
 
 def _padded(rows: Tensor, real: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ class OneHotCategorical:
         return -(self.probs * self.log_probs).sum(-1)
 
     def _one_hot(self, index: Tensor) -> Tensor:
-        return torch.zeros_like(self.log_probs).scatter_(-1, index[..., None], 1)  # reads no value, unlike F.one_hot
+        return torch.zeros_like(self.log_probs).scatter(-1, index[..., None], 1)  # reads no value, unlike F.one_hot
 
 
 class CategoricalActor(nn.Module):
