@@ -98,8 +98,7 @@ def export(run: str, folder: Path, license: str, video: bool, replay: bool = Fal
                 raise
         found = copy_results(path, about.get("epoch"), folder) or {"results": about.get("results", {})}
         copy_metrics(run_of(path), about.get("epoch"), folder)
-        facts = {key: about[key] for key in about if key not in ("format", "spec", "prior")}
-        policy.save(folder / POLICY, agent, facts | {"config": public}, bool(about.get("critics")))
+        policy.save(folder / POLICY, agent, {**about, "config": public}, bool(about.get("critics")))
         (folder / CONFIG).write_text(yaml.safe_dump(public, sort_keys=False))
         if skills is not None:
             copy_skills(skills, folder)

@@ -104,7 +104,7 @@ def test_a_backbone_without_discrete_actions_is_refused() -> None:
     cfg = gym("CartPole-v1", *SMALL)
     spec = describe(make_worlds(cfg.env, 1), cfg.env["name"])
     with pytest.raises(
-        ConfigError, match=r"agent/backbone=successor does not support the one-hot .*: discrete_sac, ppo"
+        ConfigError, match=r"agent/backbone=successor does not support the one-hot .*: discrete_sac, es, ppo"
     ):
         Agent(cfg.agent, cfg.backbone, spec)
 

@@ -44,10 +44,10 @@ def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = Fal
     state = agent.state_dict() if critics else agent.policy_state()
     tensors = {name: value.contiguous().cpu() for name, value in state.items()}
     about = {
-        "format": FORMAT,
         "spec": dataclasses.asdict(agent.spec),
         "prior": agent.objective.prior,
         **facts,
+        "format": FORMAT,  # not that of a full checkpoint, which may be among the facts
         "critics": critics,
     }
     files.write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
