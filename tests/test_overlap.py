@@ -289,7 +289,7 @@ def test_recorded_steps_are_those_made_one_by_one(monkeypatch: pytest.MonkeyPatc
 
     acted: list[Tensor] = []
     results = []
-    monkeypatch.setattr("csf.replay.random_rows", lambda size, count, n: torch.randint(2**62, (n,)) % count)
+    monkeypatch.setattr("csf.replay.buffer.random_rows", lambda size, count, n: torch.randint(2**62, (n,)) % count)
     for on_tape in (False, True):
         learner: Any = build("csf", on_tape)
         collected_before = [collected(learner.agent, epoch) for epoch in range(3)]
