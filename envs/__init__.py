@@ -137,7 +137,7 @@ def _make_other(name: str, num_envs: int, settings: dict[str, Any]) -> Gymnasium
             _import(module)
         spec = gymnasium.spec(identifier)
     except Error as error:
-        nearest = difflib.get_close_matches(name, [*_IDS, *gymnasium.registry], n=3, cutoff=0.4)
+        nearest = difflib.get_close_matches(name, [*_IDS, *gymnasium.registry], n=3, cutoff=0.6)
         hint = f" (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else ""
         raise WorldError(
             f"unknown environment {name!r}{hint}; accepted: {', '.join(_IDS)}, or any Gymnasium id"

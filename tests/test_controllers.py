@@ -418,7 +418,10 @@ def test_skills_that_cannot_be_used(words: list[str], message: str, tmp_path: Pa
     files = {"csf": pretrained(tmp_path), "ant": pretrained(tmp_path / "b", env="ant")}
     files |= {name: tmp_path / f"{name}.safetensors" for name in ("text", "format")}
     files["text"].write_text("no skills")
-    policy.save(files["format"], policy.load(files["csf"])[1], {**policy.describe(files["csf"]), "format": 99})
+    about, agent = policy.load(files["csf"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "FORMAT", 99)
+        policy.save(files["format"], agent, about)
     with pytest.raises(CheckpointError, match=message) as caught:
         resolved(tmp_path, *(word.format(**files) for word in words))
     assert "\n" not in str(caught.value)

@@ -236,7 +236,7 @@ def test_jobs_side_by_side_all_save_and_the_same_command_resumes(tmp_path: Path,
         check_saved(tmp_path / name, child.said, "SIGUSR1")
     assert not (tmp_path / "sd2").exists()
     lines = [line for line in child.said.splitlines() if not line.startswith("epoch ")]
-    assert len(lines) == 5, child.said  # two begin, two save, and:
+    assert len(lines) == 7, child.said  # two begin with two lines each, two save, and:
     assert lines[-1] == "SIGUSR1: the sweep is stopped; the same command resumes it"
     epochs = max(reached(tmp_path / name) for name in ("sd0", "sd1")) + 1
     again = sweep(f"task.epochs={epochs}")
