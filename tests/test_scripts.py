@@ -191,7 +191,9 @@ def test_script_trains(script: str, tmp_path: Path) -> None:
     words = [*SHORT, *(SMALL_IMAGES if env in MODELS else []), f"exp_dir={tmp_path}"]
     done = sh(ROOT / script, *words, PYTHON=sys.executable, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    assert ("learning from images on the CPU: an epoch makes 2 updates of" in done.stderr) == (env in MODELS)
+    assert ("learning from images on the CPU: an epoch makes 2 updates of" in done.stderr) == (
+        env in {*MODELS, "point_pixels"}
+    )
     assert "finished: 2 epochs; results are in " in done.stderr
     (metrics,) = tmp_path.rglob("metrics.jsonl")
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -203,7 +205,11 @@ def test_script_trains(script: str, tmp_path: Path) -> None:
 
 
 # Coverage by the environments' own rules, and success overall; per goal it depends on which goals are drawn.
-MEASURED = {"kitchen": ("eval/goals_reached", "eval/reached_microwave"), "robobin": ("eval/coverage",)}
+MEASURED = {
+    "kitchen": ("eval/goals_reached", "eval/reached_microwave"),
+    "robobin": ("eval/coverage",),
+    **dict.fromkeys(("MountainCarContinuous-v0", "Walker2d-v5"), ("eval/state_entropy",)),  # without coordinates
+}
 GOALS = {env: {"eval/goal/hit", "eval/goal/staying"} for env in ("kitchen", "robobin")}
 GOALS |= {env: {"eval/goal/hit_3", "eval/goal/staying_1"} for env in ("quadruped", "humanoid")}
 
