@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return train(exp / "run", f"agent={request.param}", "env=point", "task.epochs=40")
 
 
-def train(folder: Path, *words: str, program: Sequence[str] = ("-m", "csf.train")) -> Path:
+def train(folder: Path, *words: str) -> Path:
     """A run by the program that users run."""
     settings = ["device=cpu", "threads=1", *words, f"exp_dir={folder.parent}", f"run_name={folder.name}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *program, *settings]
+    command = [sys.executable, "-m", "csf.train", *settings]
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return folder
