@@ -6,10 +6,10 @@ from typing import Literal
 
 from envs.quadruped import QuadrupedVectorEnv
 from envs.single import one_world
-from envs.tasks.base import GoalTask
+from envs.tasks.floor_goal import FloorGoalTask
 
 
-class QuadrupedGoalVectorEnv(GoalTask):
+class QuadrupedGoalVectorEnv(FloorGoalTask):
     """N quadrupeds with a goal: observation = "image" [64, 64, 9] uint8 and "vector" [2], the goal's x, y in meters.
 
     A downstream task of the CSF paper (arXiv 2412.08021). The reward is 1 for every step that ends within 1.5 m of the
@@ -17,11 +17,6 @@ class QuadrupedGoalVectorEnv(GoalTask):
     """
 
     base = "quadruped"
-    goal_dim = 2
-    unpaid_steps = 1
-    coord_dim = QuadrupedVectorEnv.coord_dim
-    success_radii = (1.5,)
-    coverage_cell = QuadrupedVectorEnv.coverage_cell
 
     def __init__(
         self,
@@ -61,8 +56,7 @@ class QuadrupedGoalVectorEnv(GoalTask):
             render_mode=render_mode,
             render_size=render_size,
         )
-        worlds.mark_radius = self.success_radii[0]
-        super().__init__(worlds, num_goals=1, num_goal_steps=max_steps)
+        super().__init__(worlds)
 
 
 make_quadruped_goal = one_world(QuadrupedGoalVectorEnv)
