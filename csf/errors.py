@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 
@@ -35,6 +36,18 @@ class ReportError(CsfError):
 
 class MissingDependency(CsfError):
     """An optional package is not installed."""
+
+
+def optional(module: str, message: str) -> Any:
+    """Import a module of an optional package.
+
+    Raises:
+        MissingDependency: it is not installed; `message` says what needs it, and how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependency(message) from error
 
 
 class NonFiniteError(CsfError):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csf.agents import Agent
-from csf.errors import ConfigError, MissingDependency, RunDirError, SamplerError
+from csf.errors import ConfigError, RunDirError, SamplerError, optional
 from csf.evaluation.rollouts import isolated
 from csf.sampler import RolloutSampler
 from csf.types import Sampler, SomeObs, Worlds
@@ -273,8 +273,4 @@ def opencv() -> Any:
     Raises:
         MissingDependency: OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingDependency("a video needs OpenCV: pip install opencv-python-headless") from error
-    return cv2
+    return optional("cv2", "a video needs OpenCV: pip install opencv-python-headless")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from csf.errors import CheckpointError, MissingDependency
+from csf.errors import CheckpointError, optional
 from csf.io import files
 
 PREFIX = "hf://"
@@ -83,11 +83,7 @@ def check_target(target: str) -> None:
 
 
 def _client(what: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise MissingDependency(f"{what} needs the package huggingface_hub: pip install huggingface_hub") from error
-    return huggingface_hub
+    return optional("huggingface_hub", f"{what} needs the package huggingface_hub: pip install huggingface_hub")
 
 
 def _check_inside(path: Path, folder: Path) -> None:

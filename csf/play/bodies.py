@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
-from csf.errors import MissingDependency
+from csf.errors import optional
+from csf.play import MISSING
 
 HIDDEN_GROUP = 3  # MuJoCo's viewer hides geoms of this and later groups, which are shapes for collisions
 POINT = 0.06  # radius of the sphere that stands for a world without a model
@@ -194,8 +195,4 @@ def conversions() -> Any:
     Raises:
         MissingDependency: mjviser is not installed.
     """
-    try:
-        from mjviser import conversions as found
-    except ImportError as error:
-        raise MissingDependency("csf play needs the packages viser and mjviser: pip install viser mjviser") from error
-    return found
+    return optional("mjviser.conversions", MISSING)

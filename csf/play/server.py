@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from csf.errors import ConfigError, MissingDependency
+from csf.errors import ConfigError, optional
+from csf.play import MISSING
 
 PATIENCE = 1.0  # seconds to wait for the end of the connections
 
@@ -20,11 +21,7 @@ def import_viser() -> Any:
     Raises:
         MissingDependency: it is not installed.
     """
-    try:
-        import viser
-    except ImportError as error:
-        raise MissingDependency("csf play needs the packages viser and mjviser: pip install viser mjviser") from error
-    return viser
+    return optional("viser", MISSING)
 
 
 def check_address(host: str, port: int) -> None:

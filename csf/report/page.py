@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from csf.errors import MissingDependency, RunDirError
+from csf.errors import RunDirError, optional
 from csf.evaluation.diagnostics import EVALUATED, Band, Finding, judge
 from csf.report import figures
 from csf.report.load import Run
@@ -64,14 +64,11 @@ def render(template: str, **content: Any) -> str:
     Raises:
         MissingDependency: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingDependency("the report needs the package jinja2: pip install jinja2") from error
-    loader = PackageLoader("csf.report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    jinja2 = optional("jinja2", "the report needs the package jinja2: pip install jinja2")
+    loader = jinja2.PackageLoader("csf.report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": number, "precise": precise, "band": _band}
-    return environment.get_template(template).render(**content)
+    return str(environment.get_template(template).render(**content))
 
 
 def number(value: object) -> str:
