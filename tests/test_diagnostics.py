@@ -11,7 +11,8 @@ import torch
 from conftest import NAMES, configure
 
 from csf.agents import Agent
-from csf.evaluation.diagnostics import DIAGNOSTICS, Finding, judge
+from csf.evaluation.bands import DIAGNOSTICS
+from csf.evaluation.diagnostics import Finding, judge
 from csf.evaluation.rollouts import SkillRollouts
 from csf.sampler import RolloutSampler
 from csf.worlds import describe, make_worlds

@@ -17,7 +17,7 @@ from torch import Tensor
 import envs
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.diagnostics import most_directions
+from csf.evaluation.bands import most_directions
 from csf.evaluation.goals import ZeroShotGoals
 from csf.evaluation.rollouts import SkillRollouts, isolated, spread
 from csf.evaluation.suite import suite

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from csf.agents import Agent
 from csf.evaluation import plots
-from csf.evaluation.diagnostics import most_directions
+from csf.evaluation.bands import most_directions
 from csf.evaluation.entropy import StateEntropy
 from csf.types import Episodes, Evaluation, Obs, Sampler, Worlds, map_obs
 

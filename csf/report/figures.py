@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from csf.evaluation.diagnostics import Band
+from csf.evaluation.bands import Band
 from csf.report.load import Run, Series
 from csf.report.statistics import Estimate, Score
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from csf.errors import RunDirError, optional
-from csf.evaluation.diagnostics import EVALUATED, Band, Finding, judge
+from csf.evaluation.bands import Band
+from csf.evaluation.diagnostics import EVALUATED, Finding, judge
 from csf.report import figures
 from csf.report.load import Run
 from csf.report.statistics import MAIN, Arena, Table, afterwards, arrange, during_training, short
