@@ -113,10 +113,22 @@ def test_a_host_of_another_machine_is_one_line() -> None:
         server.check_address("192.0.2.1", 0)
 
 
+def default_interrupt() -> None:
+    """A shell that starts the tests in the background ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(tmp_path: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
     """Start csf play, and return the process and its address."""
     command = [sys.executable, "-m", "csf.play", str(FORMATS / "csf"), "port=0", "open=false", *words]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_interrupt,
+    )
     assert process.stderr is not None
     lines = [process.stderr.readline(), process.stderr.readline()]
     found = re.search(r"open (http://\S+) ", lines[-1])
@@ -130,6 +142,7 @@ def visit(address: str) -> Any:
         subprotocols=[Subprotocol(f"viser-v{viser.__version__}")],
         max_size=None,
         proxy=None,
+        close_timeout=1,  # seconds; a server that has ended does not answer
     )
 
 
