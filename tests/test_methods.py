@@ -15,6 +15,7 @@ from conftest import batch, make
 from csf.errors import ConfigError
 from csf.mi.entropy import RunningMoments, nearest_distances
 from csf.nets.mlp import SpectralLinear, mlp
+from csf.nets.whitening import Whitening, exact_inverse_root, inverse_root, whitener
 
 
 def objective_of(name: str, *overrides: str) -> Any:
@@ -250,3 +251,63 @@ def test_cic_rewards_the_distance_to_neighbors_in_units_of_its_spread(released: 
     count = objective.moments.count.clone()
     objective.reward(b)
     assert torch.equal(objective.moments.count, count)
+
+
+def test_whitened_steps_are_equally_large_in_all_directions() -> None:
+    """Against the closed form: W C W is a multiple of the identity with the trace of C."""
+    torch.manual_seed(0)
+    mix = torch.tensor([[1.0, 0.2], [0.0, 0.05]])
+    whitening = Whitening(2)
+    for _ in range(3000):
+        whitening.follow(torch.randn(64, 2) @ mix)
+    steps = torch.randn(200_000, 2) @ mix
+    white = whitening(steps)
+    moments = white.T @ white / len(white)
+    torch.testing.assert_close(moments, moments.trace() / 2 * torch.eye(2), rtol=0, atol=0.1 * moments.trace().item())
+    assert white.square().sum(-1).mean() == pytest.approx(steps.square().sum(-1).mean().item(), rel=0.05)
+    torch.testing.assert_close(whitening.matrix, whitening.matrix.T)  # symmetric: the nearest to the identity
+
+
+def test_a_direction_without_steps_is_amplified_by_a_bounded_factor() -> None:
+    found = whitener(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(found, torch.diag(torch.tensor([0.5**0.5, 100.0])), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("dim", [2, 9, 32])
+def test_both_ways_to_whiten_agree(dim: int) -> None:
+    torch.manual_seed(dim)
+    basis = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64))[0]
+    matrix = (basis * torch.logspace(0, -4, dim, dtype=torch.float64)) @ basis.T
+    exact = exact_inverse_root(matrix)
+    torch.testing.assert_close(inverse_root(matrix), exact, rtol=1e-6, atol=1e-6 * exact.abs().max().item())
+    torch.testing.assert_close(exact @ matrix @ exact, torch.eye(dim, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["csf", "metra"])
+def test_whitening_changes_reward_and_goals_and_not_the_loss(name: str) -> None:
+    plain, white = make(name), make(name, "agent.whiten=true")
+    white.load_state_dict(plain.state_dict(), strict=False)
+    b = batch(plain)
+    torch.manual_seed(1)
+    first: Any = plain.objective.loss(b)[0]
+    torch.manual_seed(1)
+    objective: Any = white.objective
+    torch.testing.assert_close(objective.loss(b)[0], first)
+    objective.whitening.matrix.copy_(torch.tensor([[2.0, 0.5], [0.5, 1.0]]))
+    step = objective.phi(b.next_obs) - objective.phi(b.obs)
+    stretched = step @ objective.whitening.matrix
+    torch.testing.assert_close(objective.reward(b), (stretched * b.skill).sum(-1))
+    torch.testing.assert_close(objective.cumulant(b), stretched)
+    torch.testing.assert_close(objective.goal_skill(b.obs, b.next_obs), F.normalize(stretched, dim=-1))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("csf", "agent/backbone=sac", "agent.reward_contrast=true"),
+        ("metra", "agent.reward_penalty=true"),
+    ],
+)
+def test_a_reward_that_is_not_linear_in_the_step_is_not_whitened(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"agent.whiten=true is for rewards that are linear"):
+        make(*overrides, "agent.whiten=true")

@@ -6,22 +6,26 @@ contrastive loss (METRA-C in the paper).
 
 Healthy: for the first half hour on Ant, loss/representation stays at xi log num_negatives (27.73) and coverage at a few
 cells. Once skills emerge, phi/alignment becomes positive and phi/step grows.
+
+phi first grows along a single direction, because the policy learns last what is rewarded least. With `whiten`, the
+reward is W d.z, where W gives all directions of d the same mean square: see `csf.nets.whitening`. The paper has no W.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csf.agents.base import Objective, ObjectiveConfig, objectives, step_metrics
-from csf.config.ranges import Count, NotNegative
+from csf.config.ranges import Before, Count, NotNegative
 from csf.mi.bounds import contrast
 from csf.nets.encoder import make_encoder
 from csf.nets.transition import TRANSITIONS
+from csf.nets.whitening import make_whitening
 from csf.types import Batch, Metrics, Obs
 
 
@@ -34,6 +38,7 @@ class CSFConfig(ObjectiveConfig):
     num_negatives: Count  # number of fresh negatives, shared by the batch
     negative_weight: NotNegative  # xi, weight of the log-sum-exp over the negatives
     reward_contrast: bool  # reward with the whole bound, d.z - xi log-sum-exp, not only d.z; not for successor
+    whiten: Annotated[bool, Before(False)]  # reward W d.z, where W makes all directions of d equally large; ours
 
 
 @objectives("csf")
@@ -43,13 +48,18 @@ class CSF(Objective):
     Config = CSFConfig
 
     def build(self) -> Iterable[nn.Parameter]:
-        """Create phi."""
+        """Create phi.
+
+        Raises:
+            ConfigError: `whiten` and `reward_contrast` are both set.
+        """
         self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
+        self.whitening = make_whitening(self.cfg.whiten, self.linear(), self.cfg.skill_dim)
         return self.phi.parameters()
 
     def cumulant(self, batch: Batch) -> Tensor:
-        """The features d of the step, [B, Z]."""
-        return self.phi.step(batch.obs, batch.next_obs)
+        """The features d of the step, whitened if `whiten` is set, [B, Z]."""
+        return self.whitening(self.phi.step(batch.obs, batch.next_obs))
 
     def bound(self, step: Tensor, skill: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """d.z - xi log sum_j exp(d.z_j) for steps [B, Z] and skills [B, Z]; also d.z and the log-sum-exp, all [B]."""
@@ -60,7 +70,8 @@ class CSF(Objective):
 
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Contrastive loss [] and metrics."""
-        step = self.cumulant(batch)
+        step = self.phi.step(batch.obs, batch.next_obs)
+        self.whitening.follow(step)
         bound, positive, negative = self.bound(step, batch.skill)
         parts = {"phi/positive": positive.detach().mean(), "phi/negative": negative.detach().mean()}
         return -bound.mean(), {**parts, **step_metrics(step, batch.skill)}
@@ -86,4 +97,4 @@ class CSF(Objective):
 
     def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
         """The direction of the step from obs to goal, [N, Z]."""
-        return F.normalize(self.phi.step(obs, goal), dim=-1)
+        return F.normalize(self.whitening(self.phi.step(obs, goal)), dim=-1)

@@ -7,6 +7,8 @@ One-hot skills are centered, so that they point in opposing directions.
 bounds ||d||^2 / Z, the mean over the dimensions, as METRA's own release does. Only slack and penalty differ; the
 optimal multiplier and step length are then sqrt(Z) times as large.
 
+`whiten` is described in `csf.agents.csf`.
+
 Healthy: phi/step, E||d||^2 under either constraint, approaches 1 (sum) or Z (mean); phi/multiplier falls from 30 while
 the constraint is slack, then rises and settles; phi/alignment rises from 0.
 """
@@ -27,6 +29,7 @@ from csf.core.optim import Minimizer
 from csf.errors import ConfigError
 from csf.nets.encoder import make_encoder
 from csf.nets.transition import TRANSITIONS
+from csf.nets.whitening import make_whitening
 from csf.types import Batch, Metrics, Obs
 
 
@@ -41,6 +44,7 @@ class METRAConfig(ObjectiveConfig):
     multiplier_lr: NotNegative  # of log lambda; 0 keeps lambda fixed
     slack: NotNegative  # epsilon, upper limit of the constraint term
     reward_penalty: bool  # reward with the penalty, d.z + lambda c, instead of d.z; not for successor
+    whiten: Annotated[bool, Before(False)]  # reward W d.z, where W makes all directions of d equally large; ours
 
 
 @objectives("metra")
@@ -53,20 +57,22 @@ class METRA(Objective):
         """Create phi and the dual variable.
 
         Raises:
-            ConfigError: there is only one one-hot skill, which centering would turn into zero.
+            ConfigError: there is only one one-hot skill, which centering would turn into zero, or `whiten` and
+                `reward_penalty` are both set.
         """
         self.prior = self.cfg.prior
         if self.prior == "one_hot" and self.cfg.skill_dim < 2:
             dim = self.cfg.skill_dim
             raise ConfigError(f"agent.skill_dim is {dim}; accepted with agent.prior=one_hot: an integer of at least 2")
         self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
+        self.whitening = make_whitening(self.cfg.whiten, self.linear(), self.cfg.skill_dim)
         self.log_multiplier = nn.Parameter(torch.tensor(self.cfg.init_multiplier).log())
         self.minimizers["multiplier"] = Minimizer([self.log_multiplier], self.cfg.multiplier_lr)
         return self.phi.parameters()
 
     def cumulant(self, batch: Batch) -> Tensor:
         """The features d of the step [B, Z]; for one-hot skills, centered to give d.(z - 1/K) K/(K-1) as reward."""
-        return self._centered(self.phi.step(batch.obs, batch.next_obs))
+        return self._centered(self.whitening(self.phi.step(batch.obs, batch.next_obs)))
 
     def _centered(self, step: Tensor) -> Tensor:
         if self.prior != "one_hot":
@@ -87,6 +93,7 @@ class METRA(Objective):
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Lagrangian [] with fixed lambda, and metrics."""
         step = self.phi.step(batch.obs, batch.next_obs)
+        self.whitening.follow(step)
         reward = (self._centered(step) * batch.skill).sum(-1)
         slack = self.slack(step)
         loss = -(reward + self.multiplier() * slack).mean()
@@ -95,9 +102,10 @@ class METRA(Objective):
 
     def reward(self, batch: Batch) -> Tensor:
         """d.z, [B], plus the penalty if `reward_penalty` is set."""
+        if not self.cfg.reward_penalty:
+            return super().reward(batch)
         step = self.phi.step(batch.obs, batch.next_obs)
-        reward = (self._centered(step) * batch.skill).sum(-1)
-        return reward + self.multiplier() * self.slack(step) if self.cfg.reward_penalty else reward
+        return (self._centered(step) * batch.skill).sum(-1) + self.multiplier() * self.slack(step)
 
     def update(self, batch: Batch) -> Metrics:
         """Update phi, then lambda with the slack from before the update of phi."""
@@ -115,7 +123,7 @@ class METRA(Objective):
 
     def goal_skill(self, obs: Obs, goal: Obs) -> Tensor:
         """The direction of the step from obs to goal, [N, Z], or the one-hot skill nearest to it."""
-        step = self.phi.step(obs, goal)
+        step = self.whitening(self.phi.step(obs, goal))
         if self.prior == "one_hot":
             return F.one_hot(step.argmax(-1), self.cfg.skill_dim).float()
         return F.normalize(step, dim=-1)
