@@ -278,6 +278,8 @@ def main() -> None:
     words = sorted(sys.argv[1:], key=lambda word: word.startswith("-") or "=" not in word)
     many = bool({"-m", "--multirun"} & set(words))
     try:
+        for word in overrides.FORMER.keys() & set(words):
+            sys.stderr.write(f"{word} is now called {overrides.FORMER[word]}\n")
         words = sys.argv[1:] = overrides.literal(words, many)
         settings = [word for word in words if not word.startswith("-")]
         flags = set(words) - set(settings)

@@ -87,8 +87,8 @@ def test_a_preset_for_all_agents_belongs_to_a_task_and_an_environment(name: str)
     ((task, env),) = pairs
     tree = check([f"env={env}", f"task={task}"]).tree
     assert contains(tree, yaml.safe_load((ROOT / f"configs/preset/all_agents/{name}.yaml").read_text()))
-    other = check([f"env={env}", "task=quick"]).task
-    assert (other.updates_per_epoch, other.replay_size) == (100, 1_000_000), "another task keeps its own budget"
+    other = check([f"env={env}", "task=fast"]).task
+    assert (other.updates_per_epoch, other.replay_size) == (100, 48_000), "another task keeps its own budget"
 
 
 def contains(tree: Any, part: Any) -> bool:
@@ -311,7 +311,7 @@ def test_controllers_have_the_papers_values() -> None:
         ("agent.lr=[", r"^'agent\.lr=\[' is not understood; accepted: key=value, "),
         ("agent.prior=a'b", r'^"agent\.prior=a\'b" is not understood; '),
         ("words", r"^'words' is not understood; "),
-        ("task=3", r"^task=3 is not known; accepted: .*pretrain, quick"),
+        ("task=3", r"^task=3 is not known; accepted: fast, .*pretrain, scratch"),
         ("agent=[1,2]", r"^agent=\[1,2\] is not known; accepted: cic, csf"),
         ("env=[ant]", r"^env=\[ant\] is not known; .*\(did you mean 'ant'\?\)"),
         ("preset=foo", r"^preset=foo is not known; accepted: csf_humanoid, "),
@@ -443,7 +443,17 @@ def test_lenders_elsewhere_are_told_apart() -> None:
 def test_plain_commands_keep_their_folders() -> None:
     assert check(["agent=csf", "env=ant", "task=pretrain"]).run_name == "pretrain/ant/csf/sd000"
     assert check(["agent=metra", "env=half_cheetah"]).run_name == "pretrain/half_cheetah/metra/sd000"
-    assert check(["env=ant", "task=quick"]).run_name == "quick/ant/csf/sd000"
+    assert check(["env=ant", "task=fast"]).run_name == "fast/ant/csf/sd000"
+
+
+def test_the_former_name_of_a_recipe_is_accepted() -> None:
+    assert check(["task=quick"]) == check(["task=fast"])
+
+
+@pytest.mark.parametrize(("name", "whitens"), [("csf", True), ("metra", True), ("diayn", None)])
+def test_the_fast_recipe_whitens_where_a_method_can(name: str, whitens: bool | None) -> None:
+    assert check([f"agent={name}", "task=fast"]).tree["agent"].get("whiten") is whitens
+    assert check([f"agent={name}"]).tree["agent"].get("whiten") is (None if whitens is None else False)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).par
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT  # a wheel has the folder inside the package
 
 GROUPS = ("agent", "agent/backbone", "encoder", "env", "task")
-PRESETS = ("preset", "preset/all_envs", "preset/all_agents")
+PRESETS = ("preset", "preset/all_envs", "preset/recipe", "preset/all_agents")
 SECTIONS = ("agent", "encoder", "env", "task")
 # Left out of a run's name: cp_path is added there in a short form, and env.id is env.name.
 NOT_NAMED = MAY_CHANGE | {"seed", "cp_path", "env.id"}

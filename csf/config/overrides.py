@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 
 from csf.errors import ConfigError
 
+FORMER = {"task=quick": "task=fast"}  # overrides of earlier versions that are still accepted
 PATHS = ("cp_path", "exp_dir", "run_name")  # settings that are taken literally
 QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 
@@ -20,13 +21,13 @@ def literal(words: Sequence[str], sweep: bool = False) -> list[str]:
     """Quote overrides for Hydra.
 
     Paths and names are literal: 1e5, commas and quotation marks have no special meaning, and ~ is the home folder.
-    Values in quotes and, in a sweep, cp_path='choice(a,b)' are left to Hydra. Arguments of the environment need no +,
-    although no yaml file lists them.
+    Values in quotes and, in a sweep, cp_path='choice(a,b)' are left to Hydra. Former names are replaced. Arguments of
+    the environment need no +, although no yaml file lists them.
 
     Raises:
         ConfigError: if an override is not UTF-8, or a name is empty.
     """
-    return [_literal(word, sweep) for word in words]
+    return [_literal(FORMER.get(word, word), sweep) for word in words]
 
 
 def _literal(word: str, sweep: bool) -> str:

@@ -61,8 +61,8 @@ def make_whitening(whiten: bool, linear: bool, dim: int) -> Whitening | NoWhiten
     """
     if whiten and not linear:
         raise ConfigError(
-            "agent.whiten=true is for rewards that are linear in the step; set agent.reward_contrast=false with "
-            "agent=csf, agent.reward_penalty=false with agent=metra"
+            "agent.whiten=true is for rewards that are linear in the step; set agent.whiten=false, or "
+            "agent.reward_contrast=false (csf), agent.reward_penalty=false (metra)"
         )
     return Whitening(dim) if whiten else NoWhitening()
 
