@@ -94,9 +94,9 @@ REACHED = 0.8  # of goals
 
 @pytest.mark.long
 def test_it_learns_to_reach_goals_on_the_plane_from_images_and_untrained_it_does_not(tmp_path: Path) -> None:
-    """Four minutes on two cores; the best evaluation counts, since consecutive ones differ by a few of the 50 goals."""
+    """About a minute and a half on two cores."""
     folder = train(tmp_path / "run", "agent=csf", "env=point_pixels", "threads=2")
     found = [row for row in read(folder) if "eval/goal/hit_0.3" in row]
     assert found[0]["epoch"] == 0
     assert found[0]["eval/goal/hit_0.3"] <= REACHED
-    assert max(row["eval/goal/hit_0.3"] for row in found) > REACHED
+    assert found[-1]["eval/goal/hit_0.3"] > REACHED
