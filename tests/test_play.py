@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from runs import train
 
 from csf.errors import CheckpointError, ConfigError, SamplerError
 from csf.io import policy
+from csf.play import MISSING
 from csf.play.goals import Goals
 from csf.play.session import KEPT, Session
 from csf.play.skills import Repertoire, angle, circle
@@ -117,6 +119,16 @@ def test_a_goal_is_followed_with_the_inferred_skill_until_it_is_removed(session:
     session.step()
     assert session.goals.active.tolist() == [False, False, False, True]
     np.testing.assert_array_equal(session.used[1], [1.0, 0.0])
+
+
+def test_skills_are_those_in_use_also_between_two_steps(session: Session) -> None:
+    session.aim([1], [0.5, -0.5])
+    inferred = session.used.copy()
+    assert not np.allclose(inferred[1], session.skill[1])
+    session.reset()
+    np.testing.assert_allclose(session.used, inferred, atol=1e-6)
+    session.remove_goals([1])
+    np.testing.assert_array_equal(session.used, session.skill)
 
 
 def test_measures_are_those_of_the_environment_since_the_goal_was_set() -> None:
@@ -289,6 +301,12 @@ def test_an_episode_ends_after_its_last_step(session: Session) -> None:
     session.reset()
     assert session.time == 0
     assert not session.ended
+
+
+def test_the_message_names_the_packages_of_the_extra() -> None:
+    found = re.search(r'"play": \[(.*)\]', (ROOT / "setup.py").read_text())
+    assert found
+    assert MISSING.endswith(": pip install " + found[1].replace('", "', "' '").replace('"', "'"))
 
 
 def test_angles_are_in_a_full_turn() -> None:

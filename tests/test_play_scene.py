@@ -20,7 +20,7 @@ pytest.importorskip("mjviser", reason="needs mjviser: pip install viser mjviser"
 
 from csf.play.bodies import Bodies, point_model, poses_of
 from csf.play.drawing import KEPT, Phi
-from csf.play.scene import CHUNK, Scene
+from csf.play.scene import CHUNK, FAR, Scene
 
 FORMATS = ROOT / "tests/golden/formats"
 CPU = torch.device("cpu")
@@ -211,6 +211,34 @@ def test_the_scene_follows_the_selected_body() -> None:
     np.testing.assert_allclose(scene.root.position[:2], -session.coord[2], atol=1e-6)
 
 
+def test_the_bodies_the_start_and_the_goals_are_in_view() -> None:
+    session, scene, _ = staged()
+    start = scene.extent()
+    for _ in range(5):
+        session.step()
+        scene.add_step()
+        scene.show()
+    session.aim([0], [3.0, -3.0])
+    scene.show()
+    low, high = scene.extent()
+    places = np.concatenate([session.coord, np.zeros((1, 2)), [[3.0, -3.0]]])
+    assert (low[:2] <= places.min(0)).all()
+    assert (high[:2] >= places.max(0)).all()
+    session.remove_goals([0])
+    session.reset()
+    scene.restart()
+    assert (scene.extent()[0] < start[0]).any(), "where the bodies have been stays in view"
+    scene.forget()
+    np.testing.assert_allclose(scene.extent(), start)
+
+
+def test_a_body_that_is_far_away_does_not_make_the_others_invisible() -> None:
+    _, scene, _ = staged()
+    scene.frame.tracked[1] = 1e6
+    scene._remember()
+    assert np.abs(scene.extent()).max() < 2 * FAR * scene.scale
+
+
 def circles(svg: str) -> np.ndarray:
     return np.array(re.findall(r"<circle cx='([-\d.]+)' cy='([-\d.]+)'", svg), float)
 
@@ -240,6 +268,23 @@ def test_principal_axes_show_the_plane_in_which_phi_varies() -> None:
     assert abs(np.corrcoef(flat[..., 0].ravel(), paths[..., 3].ravel())[0, 1]) > 0.99
     again, _ = phi._project(paths * 1.01, None)
     assert (flat * again).sum() > 0, "the axes keep their sign"
+
+
+def test_the_plane_is_the_same_for_the_next_episode() -> None:
+    """Otherwise the noise at the start of an episode, or a collapsed phi, fills the picture."""
+    session = Session(Source(str(FORMATS / "csf"), CPU, 1), 3, 0)
+    phi = Phi(session)
+    phi.restart()
+    for _ in range(5):
+        session.step()
+        phi.add()
+    width = re.findall(r"width [-.\de]+", phi.svg())
+    session.reset()
+    phi.restart()
+    assert re.findall(r"width [-.\de]+", phi.svg()) == width
+    assert np.ptp(circles(phi.svg()), axis=0).max() < 1, "all bodies are where they start"
+    phi.plane = "principal"
+    assert re.findall(r"width [-.\de]+", phi.svg()) != width
 
 
 def test_the_plane_keeps_a_bounded_number_of_steps() -> None:

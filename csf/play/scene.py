@@ -14,6 +14,7 @@ Layout = Literal["together", "ghosts", "side by side"]
 LAYOUTS: tuple[Layout, ...] = ("together", "ghosts", "side by side")
 CHUNK = 10  # steps of a path in one node; only the node of the newest steps is sent again
 FAINT = 0.3  # opacity of the bodies that are not selected, in the layout "ghosts"
+FAR = 12.0  # largest distance from the start that is kept in view, in units of the scene's scale
 FLOOR, LINE, SECTION = (236, 239, 244), (218, 222, 230), (190, 196, 208)
 GOAL, RIM = (30, 150, 80), (110, 118, 132)
 UNIT = (1.0, 0.0, 0.0, 0.0)  # quaternion of no rotation
@@ -88,6 +89,7 @@ class Scene:
     def build(self) -> None:
         """Add the nodes that depend on the number of worlds or on the layout."""
         position, rotation = self._poses()
+        self.forget()
         self._shown_colors = b""
         self.handles = [
             self.api.add_batched_meshes_simple(
@@ -129,6 +131,26 @@ class Scene:
     def _knobs(self) -> np.ndarray:
         flat = self.dial_radius * self.session.used
         return np.pad(flat, ((0, 0), (0, 1)), constant_values=LIFT).astype(np.float32)
+
+    def extent(self) -> np.ndarray:
+        """Return the lowest and the highest point [2, 3] of what should be in view.
+
+        Robots that stay in place: the robot and what is around it. With `follow`: the bodies that are followed.
+        Otherwise: the dial, the goals, and where the bodies have been since the last `forget`.
+        """
+        if not self.bodies.walks:
+            around = self.bodies.surroundings() + self.lanes()[:, None]
+        elif self.follow:
+            around = self._followed() - self.center()
+        else:
+            around = np.concatenate([(self._been + self.lanes()).reshape(-1, 3), self._goal_places()[1]])
+        reach = 1.3 * self.bodies.radius if self.bodies.walks else 0.0
+        low, high = around.reshape(-1, 3).min(0) - reach, around.reshape(-1, 3).max(0) + reach
+        return np.stack([low, high])
+
+    def forget(self) -> None:
+        """Forget where the bodies have been, such that only where they are now is kept in view."""
+        self._been = np.repeat(self.frame.tracked[None], 2, axis=0)  # [2, N, 3] lowest and highest place of each body
 
     def lanes(self) -> np.ndarray:
         """Return the place [N, 3] of each world in the scene."""
@@ -195,6 +217,7 @@ class Scene:
     def show(self) -> None:
         """Send the current state."""
         position, rotation = self._poses()
+        self._remember()
         for part, handle in zip(self.bodies.parts, self.handles, strict=True):
             handle.batched_positions = position[:, part.geoms].reshape(-1, 3)
             handle.batched_wxyzs = rotation[:, part.geoms].reshape(-1, 4)
@@ -229,8 +252,16 @@ class Scene:
 
     def center(self) -> np.ndarray:
         """Return the position [3] on the floor of the selected body, or the mean position of all."""
-        place = (self.frame.tracked + self.lanes())[slice(None) if self.selected is None else [self.selected]]
-        return np.asarray(place.mean(0) * (1.0, 1.0, 0.0))
+        return np.asarray(self._followed().mean(0) * (1.0, 1.0, 0.0))
+
+    def _followed(self) -> np.ndarray:
+        """Return the places [n, 3] of the selected body, or of all."""
+        return (self.frame.tracked + self.lanes())[slice(None) if self.selected is None else [self.selected]]
+
+    def _remember(self) -> None:
+        """Extend the range in which the bodies have been by where they are now."""
+        place = np.clip(self.frame.tracked, -FAR * self.scale, FAR * self.scale)
+        self._been = np.stack([np.minimum(self._been[0], place), np.maximum(self._been[1], place)])
 
     def _goal_places(self) -> tuple[np.ndarray, np.ndarray]:
         """Return bodies [n] with a goal on the floor, and the places [n, 3] of their goals."""

@@ -148,9 +148,7 @@ class Session:
 
     def _set(self, ids: Sequence[int], rows: np.ndarray) -> None:
         self.skill[list(ids)] = rows
-        self.goals.clear(ids)
-        if self.source.controller is None:
-            self.used = self.skill.copy()
+        self.remove_goals(ids)
 
     def aim(self, ids: Sequence[int], goal: str | Sequence[float]) -> None:
         """Set the goal of some worlds: at every step they follow the skill that is inferred for it.
@@ -161,7 +159,17 @@ class Session:
         if self.goals_off:
             raise ConfigError(f"goals cannot be set: {self.goals_off}")
         self.goals.set(ids, goal, self.coord)
-        self.used = self.goals.skills(self.source.actor, self.obs, self.skill)
+        self._infer()
+
+    def remove_goals(self, ids: Sequence[int]) -> None:
+        """Remove the goals of some worlds, which follow the skills that were picked for them again."""
+        self.goals.clear(ids)
+        self._infer()
+
+    def _infer(self) -> None:
+        """Use the picked skills, and in worlds with a goal those inferred from the current observations."""
+        if self.source.controller is None:
+            self.used = self.goals.skills(self.source.actor, self.obs, self.skill)
 
     def reset(self, seed: int | None = None) -> None:
         """Start new episodes in all worlds; goals are kept."""
@@ -174,6 +182,7 @@ class Session:
         self._observe(infos)
         self.joined = np.zeros(self.count, bool)
         self.goals.begin(range(self.count), self.coord)
+        self._infer()
 
     def step(self) -> None:
         """Step all worlds once. A world that diverges starts a new episode, which `notice` reports.
@@ -211,7 +220,7 @@ class Session:
         """Update the skills in use."""
         controller, source = self.source.controller, self.source
         if controller is None:
-            self.used = self.goals.skills(source.actor, self.obs, self.skill)
+            self._infer()
             return
         due = self._age % source.hold == 0
         if due.any():
