@@ -31,6 +31,7 @@ from csf.play.source import Source
 
 viser = pytest.importorskip("viser", reason="needs viser: pip install viser mjviser")
 
+import msgspec  # noqa: E402 - a requirement of viser
 from websockets import Subprotocol  # noqa: E402 - a requirement of viser
 from websockets.sync.client import connect  # noqa: E402 - a requirement of viser
 
@@ -212,6 +213,59 @@ def test_a_refused_request_is_shown_and_the_bodies_go_on(stage: Stage) -> None:
     assert "accepted" not in stage.panel.status.content
 
 
+def say(visitor: Any, kind: str, **fields: Any) -> None:
+    """Send a message of the page to the server, as any program could."""
+    visitor.send(msgspec.msgpack.encode({"type": kind, **fields}))
+
+
+LOOKS = {"wxyz": (1.0, 0, 0, 0), "position": (0.0, -3, 3), "fov": 1.0, "near": 0.01, "far": 1e3, "image_height": 800,
+         "image_width": 900, "look_at": (0.0, 0, 0), "up_direction": (0.0, 0, 1)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "message"),
+    [
+        ("bodies", 99, "bodies is 99; accepted: 1 to 32"),
+        ("direction", -1e300, "direction is -1e+300; accepted: 0 to 360"),
+        ("speed", "<b>fast", "speed is '&lt;b&gt;fast'; accepted: 1/4 x, 1/2 x, 1 x, 2 x, 4 x, as fast as possible"),
+        ("layout", "", "layout is ''; accepted: together, ghosts, side by side"),
+        ("body", "5", "body is '5'; accepted: all, 1, 2, 3, 4"),
+        ("", "explode", "button is 'explode'; accepted: play/pause, step, reset"),
+    ],
+)
+def test_what_no_page_would_send_is_refused_and_the_input_restored(
+    stage: Stage, label: str, value: object, message: str
+) -> None:
+    inputs = stage.server.gui._gui_input_handle_from_uuid
+    handle: Any = next(each for each in inputs.values() if each.label == label)
+    before = handle.value
+    with visit(stage.address) as visitor:
+        say(visitor, "ViewerCameraMessage", **LOOKS)
+        say(visitor, "GuiUpdateMessage", uuid=handle._impl.uuid, updates={"value": value})
+        wait(lambda: message.replace("'", "&#x27;") in stage.panel.status.content)
+        if label:
+            wait(lambda: handle.value == before)
+        assert stage.player.playing, "this is no bug"
+
+
+def test_a_visitor_whose_page_has_no_size_is_served_like_others(stage: Stage) -> None:
+    with visit(stage.address) as visitor, visit(stage.address) as other:
+        say(visitor, "ViewerCameraMessage", **{**LOOKS, "image_height": 0, "position": (float("nan"),) * 3})
+        say(other, "ViewerCameraMessage", **LOOKS)
+        wait(lambda: len(stage.server.get_clients()) == 2)
+        stage.ask(stage.panel._reset)
+        before = stage.session.time
+        wait(lambda: stage.session.time > before + 3)
+
+
+def test_a_body_that_another_visitor_has_removed_is_refused(stage: Stage) -> None:
+    stage.ask(lambda: stage.panel.select(9))
+    assert "body is 10; accepted: all, or 1 to 4" in stage.panel.status.content
+    assert stage.panel.ids == [0, 1, 2, 3]
+    stage.ask(lambda: stage.panel.turn(1.0, -1))
+    assert "body is 0; accepted: all, or 1 to 4" in stage.panel.status.content
+
+
 def test_text_from_a_visitor_is_escaped(stage: Stage) -> None:
     stage.ask(lambda: stage.panel.aim("<script>alert(1)</script>"))
     assert "<script>" not in stage.panel.status.content
@@ -366,7 +420,6 @@ def test_a_camera_is_moved_until_its_visitor_moves_it(visitor: tuple[cameras.Cam
 
 def recorded(text: str) -> dict[str, Any]:
     """The recording in a saved page."""
-    import msgspec
     import zstandard
 
     found = re.search(r'__VISER_EMBED_DATA__="([^"]+)"', text)

@@ -31,6 +31,10 @@ class View:
         """Place a camera of viser, that of new visitors or that of one visitor."""
         camera.position, camera.look_at = tuple(self.position), tuple(self.target)  # the second moves with the first
 
+    def is_finite(self) -> bool:
+        """Whether all numbers are finite, as those of a browser should be."""
+        return bool(np.isfinite(self.position).all() and np.isfinite(self.target).all())
+
     def toward(self, other: View, part: float) -> View:
         """Return the view after a part of the way to another view."""
         return View(
@@ -86,8 +90,9 @@ class Cameras:
         """Place the camera of a visitor again, until the visitor moves it."""
         if (found := self.server.get_clients().get(client)) is None:
             return
+        said = View(np.array(found.camera.position), np.array(found.camera.look_at))
         with self._lock:
-            self._views[client] = View(np.array(found.camera.position), np.array(found.camera.look_at))
+            self._views[client] = said if said.is_finite() else self._start
             self._sent[client] = deque([self._views[client].position, self._start.position], maxlen=SENT)
 
     def _moved(self, camera: Any) -> None:
@@ -118,5 +123,5 @@ class Cameras:
 
 def aspect(camera: Any) -> float:
     """Return the ratio of width to height of the part of a page that no panel covers."""
-    wide = camera.image_width > 2 * PANELS
-    return float((camera.image_width - (PANELS if wide else 0)) / camera.image_height)
+    width = camera.image_width - (PANELS if camera.image_width > 2 * PANELS else 0)
+    return float(np.clip(width / max(camera.image_height, 1), 0.2, 5.0))  # a page of no size is possible

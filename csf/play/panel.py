@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from csf.errors import ConfigError
+from csf.errors import ConfigError, CsfError
 from csf.play import pointer
 from csf.play.camera import Cameras
 from csf.play.drawing import PLANES, Phi
@@ -61,19 +61,36 @@ class Panel:
         self.player.ask(execute)
 
     def on(self, handle: Any, request: Callable[[Any], None]) -> None:
-        """Execute a request with the value of an input when a visitor changes it."""
+        """Execute a request with the value of an input when a visitor changes it; one that is refused is restored."""
+        last = [handle.value]
 
         def changed(event: Any) -> None:
-            if event.client_id is not None:  # otherwise this program has set the value
-                value = handle.value
-                self.ask(lambda: request(value))
+            value = handle.value
+
+            def execute() -> None:
+                try:
+                    request(_checked(handle, value))
+                except CsfError:
+                    handle.value = last[0]
+                    raise
+                last[0] = value
+
+            if event.client_id is None:  # this program has set the value
+                last[0] = value
+            else:
+                self.ask(execute)
 
         handle.on_update(changed)
 
-    def buttons(self, requests: dict[str, Callable[[], None]], hint: str | None = None) -> None:
+    def buttons(self, requests: dict[str, Callable[[], None]]) -> None:
         """Add a row of buttons that execute requests."""
-        row = self.gui.add_button_group("", tuple(requests), hint=hint)
-        row.on_click(lambda event: self.ask(requests[str(event.target.value)]))
+        row = self.gui.add_button_group("", tuple(requests))
+
+        def clicked(event: Any) -> None:
+            name = event.target.value
+            self.ask(lambda: requests[_checked(row, name)]())
+
+        row.on_click(clicked)
 
     def refuse(self, message: str) -> None:
         """Show why a request was refused."""
@@ -108,8 +125,6 @@ class Panel:
         self.player.restarted()
 
     def _set_speed(self, name: str) -> None:
-        if name not in SPEEDS:
-            raise ConfigError(f"speed is {name!r}; accepted: {', '.join(SPEEDS)}")
         self.player.speed = SPEEDS[name]
 
     def _add_skills(self) -> None:
@@ -161,21 +176,26 @@ class Panel:
         self.player.restarted()
 
     def _set_layout(self, layout: Any) -> None:
-        if layout not in LAYOUTS:
-            raise ConfigError(f"layout is {layout!r}; accepted: {', '.join(LAYOUTS)}")
         self.scene.layout = layout
         self._build()
 
     def _select(self, name: str) -> None:
-        if name not in self._names():
-            raise ConfigError(f"body is {name!r}; accepted: {ALL}, or 1 to {self.session.count}")
         self.select(None if name == ALL else int(name) - 1)
 
     def select(self, body: int | None) -> None:
-        """Select a body; None: all."""
+        """Select a body; None: all.
+
+        Raises:
+            ConfigError: there is no such body, possibly because another visitor has reduced their number.
+        """
+        self._check_body(body)
         self.scene.select(body)
         self.body.value = ALL if body is None else str(body + 1)
         self.show_skill()
+
+    def _check_body(self, body: int | None) -> None:
+        if body is not None and not 0 <= body < self.session.count:
+            raise ConfigError(f"body is {body + 1}; accepted: {ALL}, or 1 to {self.session.count}")
 
     def pick(self, values: Any) -> None:
         """Set the skill of the selected bodies."""
@@ -189,6 +209,7 @@ class Panel:
             to: the angle.
             body: whose skill; None: that of the first selected body, and the others by the same difference.
         """
+        self._check_body(body)
         ids = self.ids if body is None else [body]
         by = to - angle(self.session.used[ids[0]])
         for i in ids:
@@ -306,6 +327,20 @@ class Panel:
         self._plane.content = player.phi.svg()
         if self._reached is not None:
             self._reached.content = _table(session.goals.measures(), int(session.goals.active.sum()))
+
+
+def _checked(handle: Any, value: Any) -> Any:
+    """Return the value that a visitor has sent for an input.
+
+    Raises:
+        ConfigError: it is none of the options, or out of range.
+    """
+    options, low = getattr(handle, "options", None), getattr(handle, "min", None)
+    if options is not None and value not in options:
+        raise ConfigError(f"{handle.label or 'button'} is {value!r}; accepted: {', '.join(options)}")
+    if low is not None and not low <= value <= handle.max:
+        raise ConfigError(f"{handle.label} is {value}; accepted: {low} to {handle.max}")
+    return value
 
 
 def _note(text: str, color: str = "inherit") -> str:

@@ -40,7 +40,7 @@ class Session:
         target: [N, C] goals of a task, from its infos; None if there are none.
         joined: [N] bool, whether the last step continued the path of a world.
         time: number of steps since the last reset of all worlds.
-        notice: the last event that the user should see; empty if there is none.
+        notice: the last event of the episode that the user should see; empty if there is none.
     """
 
     def __init__(self, source: Source, count: int, seed: int) -> None:
@@ -175,7 +175,7 @@ class Session:
         """Start new episodes in all worlds; goals are kept."""
         first = not hasattr(self, "obs")
         self.obs, infos = self.worlds.reset(seed=self.seed if first and seed is None else seed)
-        self.time = 0
+        self.time, self.notice = 0, ""
         self._age = np.zeros(self.count, np.int64)
         self._over = np.zeros(self.count, bool)
         self.used = self.skill.copy()
