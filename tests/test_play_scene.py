@@ -20,7 +20,7 @@ pytest.importorskip("mjviser", reason="needs mjviser: pip install viser mjviser"
 
 from csf.play.bodies import Bodies, point_model, poses_of
 from csf.play.drawing import KEPT, Phi
-from csf.play.scene import CHUNK, FAR, Scene
+from csf.play.scene import CHUNK, FAR, Scene, linear
 
 FORMATS = ROOT / "tests/golden/formats"
 CPU = torch.device("cpu")
@@ -167,9 +167,14 @@ def test_bodies_have_the_colors_and_places_of_their_worlds() -> None:
     scene.show()
     (handle,) = scene.handles
     np.testing.assert_allclose(handle.batched_positions[:, :2], session.coord, atol=1e-6)
-    np.testing.assert_array_equal(handle.batched_colors, session.colors())
+    assert handle.batched_colors.tolist() == linear(session.colors()).tolist()
     assert len(np.unique(session.colors(), axis=0)) == 3
     np.testing.assert_allclose(scene.knobs.batched_positions[:, :2], scene.dial_radius * session.skill, atol=1e-6)
+
+
+def test_colors_are_converted_as_the_standard_says() -> None:
+    shown = np.array([[0, 10, 128], [188, 254, 255]], np.uint8)
+    assert linear(shown).tolist() == [[0, 1, 55], [128, 253, 255]]
 
 
 def test_ghosts_are_faint_and_lanes_apart() -> None:
@@ -213,30 +218,29 @@ def test_the_scene_follows_the_selected_body() -> None:
 
 def test_the_bodies_the_start_and_the_goals_are_in_view() -> None:
     session, scene, _ = staged()
-    start = scene.extent()
+    start = scene.in_view()
     for _ in range(5):
         session.step()
         scene.add_step()
         scene.show()
     session.aim([0], [3.0, -3.0])
     scene.show()
-    low, high = scene.extent()
-    places = np.concatenate([session.coord, np.zeros((1, 2)), [[3.0, -3.0]]])
-    assert (low[:2] <= places.min(0)).all()
-    assert (high[:2] >= places.max(0)).all()
+    points = scene.in_view()[:, :2]
+    for place in (*session.coord, [0.0, 0.0], [3.0, -3.0]):
+        assert (np.abs(points - place).max(1) < 1e-6).any(), place
     session.remove_goals([0])
     session.reset()
     scene.restart()
-    assert (scene.extent()[0] < start[0]).any(), "where the bodies have been stays in view"
+    assert np.ptp(scene.in_view()) > 2 * np.ptp(start), "where the bodies have been stays in view"
     scene.forget()
-    np.testing.assert_allclose(scene.extent(), start)
+    assert not np.ptp(scene.in_view())
 
 
 def test_a_body_that_is_far_away_does_not_make_the_others_invisible() -> None:
     _, scene, _ = staged()
     scene.frame.tracked[1] = 1e6
     scene._remember()
-    assert np.abs(scene.extent()).max() < 2 * FAR * scene.scale
+    assert np.abs(scene.in_view()).max() == FAR * scene.scale
 
 
 def circles(svg: str) -> np.ndarray:

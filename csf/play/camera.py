@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -13,11 +14,12 @@ import numpy as np
 from csf.play.scene import Scene
 
 FOV = math.radians(45)  # vertical field of view; viser's 75 degrees distort what is near
-MARGIN = 1.12  # by which the view is larger than what it must contain
-PANELS = 680  # width in pixels that the panels cover, if the page is more than twice as wide
+MARGIN = 1.08  # by which the view is larger than what it must contain
+PANELS, NARROW = 680, 1000  # width in pixels that the panels cover, and below which a page is narrow
 DELAY = 0.5  # seconds after which the camera has made 63 % of its way
 STILL = 0.005  # fraction of the distance below which the camera stays where it is
-SENT = 60  # number of last places of a camera that are remembered, to recognize that a visitor has moved it
+SENT = 200  # number of last places of a camera that are remembered, to recognize that a visitor has moved it
+CENTERED = 4  # times that the center of the picture is moved to the middle of what must be in view
 UP, ABOVE, BESIDE = np.array([0.0, 0.0, 1.0]), np.array([0.0, -0.77, 0.64]), np.array([0.4, -0.8, 0.45])
 
 
@@ -30,10 +32,6 @@ class View:
     def place(self, camera: Any) -> None:
         """Place a camera of viser, that of new visitors or that of one visitor."""
         camera.position, camera.look_at = tuple(self.position), tuple(self.target)  # the second moves with the first
-
-    def is_finite(self) -> bool:
-        """Whether all numbers are finite, as those of a browser should be."""
-        return bool(np.isfinite(self.position).all() and np.isfinite(self.target).all())
 
     def toward(self, other: View, part: float) -> View:
         """Return the view after a part of the way to another view."""
@@ -49,17 +47,21 @@ class View:
 
 def view_of(scene: Scene, aspect: float = 1.0) -> View:
     """Return the view of everything that the scene shows, for a page of a ratio of width to height."""
-    low, high = scene.extent()
-    center = (low + high) / 2
+    points = scene.in_view()
+    target = (points.min(0) + points.max(0)) / 2
     away = ABOVE if scene.bodies.walks else BESIDE
     away = away / np.linalg.norm(away)
     right = np.cross(UP, away)
     right /= np.linalg.norm(right)
-    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
-    seen = (corners - center) @ np.stack([right, np.cross(away, right), away], axis=1)  # right, up, toward the camera
-    slope = math.tan(FOV / 2) / MARGIN
-    distance = float((np.abs(seen[:, :2]) / (slope * np.array([aspect, 1.0])) + seen[:, 2:]).max())
-    return View(center + distance * away, center)
+    ahead = np.cross(UP, right)
+    slope = math.tan(FOV / 2) / MARGIN * np.array([aspect, 1.0])
+    for _ in range(CENTERED):
+        seen = (points - target) @ np.stack([right, np.cross(away, right), away], axis=1)  # right, up, to the camera
+        distance = float(((np.abs(seen[:, :2]) + scene.reach) / slope + seen[:, 2:]).max())
+        flat = seen[:, :2] / (distance - seen[:, 2:])
+        aside, up = distance * (flat.min(0) + flat.max(0)) / 2
+        target = target + aside * right + up / away[2] * ahead
+    return View(target + distance * away, target)
 
 
 class Cameras:
@@ -92,7 +94,7 @@ class Cameras:
             return
         said = View(np.array(found.camera.position), np.array(found.camera.look_at))
         with self._lock:
-            self._views[client] = said if said.is_finite() else self._start
+            self._views[client] = said if np.isfinite(said.position + said.target).all() else self._start
             self._sent[client] = deque([self._views[client].position, self._start.position], maxlen=SENT)
 
     def _moved(self, camera: Any) -> None:
@@ -100,7 +102,7 @@ class Cameras:
         place, client = np.array(camera.position), camera.client.client_id
         with self._lock:
             known = self._sent.get(client)
-            if known and min(np.abs(place - each).max() for each in known) > 1e-3 * (1 + np.abs(place).max()):
+            if known and np.abs(np.array(known) - place).max(1).min() > 1e-3 * (1 + np.abs(place).max()):
                 del self._sent[client]
 
     def update(self) -> None:
@@ -117,11 +119,12 @@ class Cameras:
                     continue
                 view = self._views[number] = self._views[number].toward(there, part)
                 self._sent[number].append(view.position)
-            with client.atomic():
+            # viser refuses to move a camera of which a visitor has reported numbers that are not finite.
+            with client.atomic(), contextlib.suppress(ValueError):
                 view.place(client.camera)
 
 
 def aspect(camera: Any) -> float:
     """Return the ratio of width to height of the part of a page that no panel covers."""
-    width = camera.image_width - (PANELS if camera.image_width > 2 * PANELS else 0)
+    width = camera.image_width - (PANELS if camera.image_width > NARROW else 0)
     return float(np.clip(width / max(camera.image_height, 1), 0.2, 5.0))  # a page of no size is possible

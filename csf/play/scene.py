@@ -17,6 +17,7 @@ FAINT = 0.3  # opacity of the bodies that are not selected, in the layout "ghost
 FAR = 12.0  # largest distance from the start that is kept in view, in units of the scene's scale
 FLOOR, LINE, SECTION = (236, 239, 244), (218, 222, 230), (190, 196, 208)
 GOAL, RIM = (30, 150, 80), (110, 118, 132)
+SIDES = np.array([[math.cos(x), math.sin(x), 0.0] for x in np.arange(16) * math.pi / 8])  # directions [16, 3]
 UNIT = (1.0, 0.0, 0.0, 0.0)  # quaternion of no rotation
 
 
@@ -95,7 +96,7 @@ class Scene:
             self.api.add_batched_meshes_simple(
                 f"/world/bodies/{i}", part.vertices, part.faces,
                 rotation[:, part.geoms].reshape(-1, 4), position[:, part.geoms].reshape(-1, 3),
-                batched_colors=self._colors(part), batched_opacities=self._opacities(part), lod="off",
+                batched_colors=linear(self._colors(part)), batched_opacities=self._opacities(part), lod="off",
             )
             for i, part in enumerate(self.bodies.parts)
         ]  # fmt: skip
@@ -120,7 +121,7 @@ class Scene:
         )  # fmt: skip
         self.knobs = self.api.add_batched_meshes_simple(
             "/world/dial/knobs", knob.vertices, knob.faces, np.tile(UNIT, (self.session.count, 1)), self._knobs(),
-            batched_colors=self.session.colors(), lod="off", visible=self.layout != "side by side",
+            batched_colors=linear(self.session.colors()), lod="off", visible=self.layout != "side by side",
         )  # fmt: skip
 
     @property
@@ -132,25 +133,32 @@ class Scene:
         flat = self.dial_radius * self.session.used
         return np.pad(flat, ((0, 0), (0, 1)), constant_values=LIFT).astype(np.float32)
 
-    def extent(self) -> np.ndarray:
-        """Return the lowest and the highest point [2, 3] of what should be in view.
+    def in_view(self) -> np.ndarray:
+        """Return the points [n, 3] that should be in view, up to `reach`.
 
         Robots that stay in place: the robot and what is around it. With `follow`: the bodies that are followed.
-        Otherwise: the dial, the goals, and where the bodies have been since the last `forget`.
+        Otherwise: the start, the goals, and the outermost places of the bodies since the last `forget`.
         """
         if not self.bodies.walks:
-            around = self.bodies.surroundings() + self.lanes()[:, None]
-        elif self.follow:
-            around = self._followed() - self.center()
-        else:
-            around = np.concatenate([(self._been + self.lanes()).reshape(-1, 3), self._goal_places()[1]])
-        reach = 1.3 * self.bodies.radius if self.bodies.walks else 0.0
-        low, high = around.reshape(-1, 3).min(0) - reach, around.reshape(-1, 3).max(0) + reach
-        return np.stack([low, high])
+            return (self.bodies.surroundings() + self.lanes()[:, None]).reshape(-1, 3)
+        if self.follow:
+            return self._followed() - self.center()
+        return np.concatenate([self._outermost, self.lanes(), self._goal_places()[1]])
+
+    @property
+    def reach(self) -> float:
+        """Distance in meters from the points of `in_view` that should be in view as well."""
+        return max(1.3 * self.bodies.radius, 1.1 * self.dial_radius) if self.bodies.walks else 0.0
 
     def forget(self) -> None:
         """Forget where the bodies have been, such that only where they are now is kept in view."""
-        self._been = np.repeat(self.frame.tracked[None], 2, axis=0)  # [2, N, 3] lowest and highest place of each body
+        self._outermost = np.repeat(self.lanes()[:1], len(SIDES), axis=0)  # [directions, 3]
+
+    def _remember(self) -> None:
+        """Replace the outermost places by those of bodies that are farther out now."""
+        places = np.clip(self.frame.tracked, -FAR * self.scale, FAR * self.scale) + self.lanes()
+        places = np.concatenate([self._outermost, places])
+        self._outermost = places[(places @ SIDES.T).argmax(0)]
 
     def lanes(self) -> np.ndarray:
         """Return the place [N, 3] of each world in the scene."""
@@ -197,7 +205,7 @@ class Scene:
         """Record the paths of a step; `show` draws them."""
         place = self._tracked()
         start = np.where(self.session.joined[:, None], self._last, place)
-        self._steps.append((np.stack([start, place], axis=1), self.session.colors()))
+        self._steps.append((np.stack([start, place], axis=1), linear(self.session.colors())))
         self._last = place
         if len(self._steps) == CHUNK:
             self._draw_path()
@@ -234,9 +242,9 @@ class Scene:
             return
         self._shown_colors = now
         for part, handle in zip(self.bodies.parts, self.handles, strict=True):
-            handle.batched_colors = self._colors(part)
+            handle.batched_colors = linear(self._colors(part))
         if self.knobs is not None:
-            self.knobs.batched_positions, self.knobs.batched_colors = self._knobs(), colors
+            self.knobs.batched_positions, self.knobs.batched_colors = self._knobs(), linear(colors)
 
     def select(self, body: int | None) -> None:
         """Select a body; None: all."""
@@ -257,11 +265,6 @@ class Scene:
     def _followed(self) -> np.ndarray:
         """Return the places [n, 3] of the selected body, or of all."""
         return (self.frame.tracked + self.lanes())[slice(None) if self.selected is None else [self.selected]]
-
-    def _remember(self) -> None:
-        """Extend the range in which the bodies have been by where they are now."""
-        place = np.clip(self.frame.tracked, -FAR * self.scale, FAR * self.scale)
-        self._been = np.stack([np.minimum(self._been[0], place), np.maximum(self._been[1], place)])
 
     def _goal_places(self) -> tuple[np.ndarray, np.ndarray]:
         """Return bodies [n] with a goal on the floor, and the places [n, 3] of their goals."""
@@ -300,3 +303,10 @@ class Scene:
             "/world/goals", disk.vertices, disk.faces, np.tile(UNIT, (len(distinct), 1)), distinct,
             batched_colors=GOAL, opacity=0.45, lod="off", cast_shadow=False,
         )  # fmt: skip
+
+
+def linear(colors: np.ndarray) -> np.ndarray:
+    """Convert colors [N, 3] uint8 from sRGB to linear RGB, as which viser reads arrays of colors, but not single ones."""
+    unit = colors / 255
+    light = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
+    return (255 * light).round().astype(np.uint8)
