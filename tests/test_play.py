@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, make
-from runs import train
 
 from csf.errors import CheckpointError, ConfigError, SamplerError
-from csf.io import policy
+from csf.io import checkpoint, policy
+from csf.io.load import read
 from csf.play import MISSING
 from csf.play.goals import Goals
 from csf.play.session import KEPT, Session
@@ -36,11 +36,16 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with several checkpoints."""
-    folder = tmp_path_factory.mktemp("exp") / "run"
-    child = train(folder, "task.epochs=3", "task.save_every=1", "agent=csf")
-    assert child.wait() == 0, child.said
-    return folder
+    """The folder of a run with policies of three epochs."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    folder.mkdir()
+    about, agent = read(FORMATS / "csf/checkpoints/policy_000002.safetensors")
+    for epoch in (1, 2, 3):
+        policy.save(folder / checkpoint.POLICY.format(epoch), agent, {**about, "epoch": epoch})
+        with torch.no_grad():
+            for weights in agent.parameters():
+                weights.mul_(0.9)  # as if it had learned
+    return folder.parent
 
 
 def test_skills_of_the_circle_are_spread_evenly(session: Session) -> None:
@@ -216,6 +221,13 @@ def test_other_checkpoints_have_the_same_skills_and_initial_states(run: Path) ->
     assert session.source.epoch == epochs[0]
     np.testing.assert_array_equal(session.skill, skill)
     np.testing.assert_array_equal(session.obs, start)
+    moved = session.coord.copy()
+    session.step()
+    moved = session.coord - moved
+    session.open_epoch(epochs[1])
+    before = session.coord.copy()
+    session.step()
+    assert not np.allclose(session.coord - before, moved), "this is another policy"
 
 
 def test_a_checkpoint_that_its_run_has_deleted_is_refused(run: Path, tmp_path: Path) -> None:
