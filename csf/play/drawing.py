@@ -12,7 +12,7 @@ from csf.play.session import Session
 
 Plane = Literal["first two", "principal"]
 PLANES: tuple[Plane, ...] = ("first two", "principal")
-SIDE, EDGE = 300, 14  # side of the picture and its margin, in pixels
+SIDE, EDGE, BELOW = 300, 14, 16  # side of the plane, its margin, and height of the text below it, in pixels
 POINTS = 60  # largest number of points of a path in the picture
 KEPT = 400  # number of last steps whose representations are kept
 INK, AXIS = "#8a93a3", "#d4d9e2"
@@ -112,16 +112,16 @@ def _picture(
         goals: [n, 2].
         colors: colors of the bodies [N, 3].
         zero: place [2] where the axes cross, possibly outside of the picture.
-        names: labels of both axes, and a text in the corner.
+        names: labels of both axes, and a text below the plane.
     """
     x, y = zero.round(1)
     end, top = SIDE - 4, min(max(y - 4, 14), SIDE - 18)
     left = min(max(x + 4, 4), SIDE - 40)
     parts = [
-        f"<svg viewBox='0 0 {SIDE} {SIDE}' width='100%' role='img' aria-label='plane of phi'>",
+        f"<svg viewBox='0 0 {SIDE} {SIDE + BELOW}' width='100%' role='img' aria-label='plane of phi'>",
         f"<path d='M{x} 0V{SIDE}M0 {y}H{SIDE}' stroke='{AXIS}'/>",
         f"<g font-size='11' fill='{INK}'><text x='{end}' y='{top}' text-anchor='end'>{names[0]}</text>"
-        f"<text x='{left}' y='12'>{names[1]}</text><text x='4' y='{SIDE - 4}'>{names[2]}</text></g>",
+        f"<text x='{left}' y='12'>{names[1]}</text><text x='4' y='{SIDE + BELOW - 5}'>{names[2]}</text></g>",
     ]
     stride = -(-paths.shape[1] // POINTS)
     for path, broken, color in zip(paths, breaks, colors, strict=True):

@@ -306,7 +306,7 @@ class Scene:
 
 
 def linear(colors: np.ndarray) -> np.ndarray:
-    """Convert colors [N, 3] uint8 from sRGB to linear RGB, as which viser reads arrays of colors, but not single ones."""
+    """Convert colors [N, 3] uint8 from sRGB to linear RGB, as which viser reads arrays of colors, unlike single ones."""
     unit = colors / 255
     light = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
     return (255 * light).round().astype(np.uint8)

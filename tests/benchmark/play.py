@@ -7,7 +7,6 @@ messages and draw nothing, as the work of the browsers is not that of the server
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import subprocess
 import sys
@@ -22,15 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 import viser
-import websockets
 from training import processor
-from websockets import Subprotocol
 
 import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.config.compose import check
 from csf.core.device import use_threads
 from csf.io import checkpoint, policy
 from csf.play.panel import open_page
+from csf.play.player import Player
 from csf.play.server import serving
 from csf.play.session import Session
 from csf.play.source import Source
@@ -40,20 +38,23 @@ CPU = torch.device("cpu")
 WARM_UP = 2.0  # seconds before measuring
 
 
-async def receive(address: str) -> None:
-    """Receive everything that a server sends, after a line on stdout that says so."""
-    kind = [Subprotocol(f"viser-v{viser.__version__}")]
-    async with websockets.connect(address, subprotocols=kind, max_size=None, proxy=None) as server:
-        await server.recv()
-        print("connected", flush=True)
-        async for _ in server:
-            pass
+# A program, so that it does not import PyTorch: receives all messages, after a line on stdout when the first has come.
+VISITOR = """
+import sys
+from websockets.sync.client import connect
+
+with connect(sys.argv[1], subprotocols=[sys.argv[2]], max_size=None, proxy=None) as server:
+    server.recv()
+    print("connected", flush=True)
+    for _ in server:
+        pass
+"""
 
 
 @contextmanager
 def visiting(port: int) -> Iterator[None]:
     """Connect a visitor in a process of its own."""
-    command = [sys.executable, __file__, "--visit", f"ws://127.0.0.1:{port}"]
+    command = [sys.executable, "-c", VISITOR, f"ws://127.0.0.1:{port}", f"viser-v{viser.__version__}"]
     visitor = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert visitor.stdout is not None
@@ -88,18 +89,18 @@ def measure(source: Source, bodies: int, visitors: int, seconds: float) -> str:
         player.speed = 1e6
         for _ in range(visitors):
             stack.enter_context(visiting(server.get_port()))
-        play(player.run, WARM_UP)
+        play(player, WARM_UP)
         before, began, used = steps[0], time.monotonic(), time.process_time()
-        play(player.run, seconds)
+        play(player, seconds)
         count, wall, used = steps[0] - before, time.monotonic() - began, time.process_time() - used
     session.close()
     return f"| {bodies} | {1e3 * used / count:.1f} ms | {count / wall:.0f} |"
 
 
-def play(run: object, seconds: float) -> None:
-    """Call `Player.run` for some seconds."""
+def play(player: Player, seconds: float) -> None:
+    """Play for some seconds."""
     end = time.monotonic() + seconds
-    run(lambda: time.monotonic() > end)  # type: ignore[operator]
+    player.run(lambda: time.monotonic() > end)
 
 
 def main() -> None:
@@ -109,11 +110,7 @@ def main() -> None:
     arguments.add_argument("--bodies", type=int, nargs="+", default=[16, 32])
     arguments.add_argument("--visitors", type=int, default=2)
     arguments.add_argument("--seconds", type=float, default=15.0, help="measured time for each number of bodies")
-    arguments.add_argument("--visit", metavar="ADDRESS", help="only receive what the server at this address sends")
     given = arguments.parse_args()
-    if given.visit:
-        asyncio.run(receive(given.visit))
-        return
     load = os.getloadavg()[0]
     use_threads(1)
     with tempfile.TemporaryDirectory() as folder:
