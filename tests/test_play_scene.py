@@ -236,6 +236,20 @@ def test_the_bodies_the_start_and_the_goals_are_in_view() -> None:
     assert not np.ptp(scene.in_view())
 
 
+def test_of_robots_that_stay_the_scenery_is_in_view() -> None:
+    spec = mujoco.MjSpec()
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=(1.0, 2.0, 0.1))
+    arm = spec.worldbody.add_body(pos=(0, 0, 0.5))
+    arm.add_joint(type=mujoco.mjtJoint.mjJNT_HINGE, axis=(0, 1, 0))
+    arm.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=(0.2, 0, 0))
+    _, scene, _ = staged(1)
+    scene.bodies = Bodies(spec.compile())
+    assert not scene.bodies.walks
+    corners = {tuple(point) for point in scene.in_view().round(6)}
+    assert corners == {(x, y, z) for x in (-1.0, 1.0) for y in (-2.0, 2.0) for z in (-0.1, 0.7)}
+    assert scene.reach == 0.0
+
+
 def test_a_body_that_is_far_away_does_not_make_the_others_invisible() -> None:
     _, scene, _ = staged()
     scene.frame.tracked[1] = 1e6

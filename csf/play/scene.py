@@ -140,7 +140,8 @@ class Scene:
         Otherwise: the start, the goals, and the outermost places of the bodies since the last `forget`.
         """
         if not self.bodies.walks:
-            return (self.bodies.surroundings() + self.lanes()[:, None]).reshape(-1, 3)
+            corners = np.stack(np.meshgrid(*self.bodies.surroundings().T), axis=-1).reshape(-1, 3)
+            return (corners + self.lanes()[:, None]).reshape(-1, 3)
         if self.follow:
             return self._followed() - self.center()
         return np.concatenate([self._outermost, self.lanes(), self._goal_places()[1]])
@@ -306,7 +307,7 @@ class Scene:
 
 
 def linear(colors: np.ndarray) -> np.ndarray:
-    """Convert colors [N, 3] uint8 from sRGB to linear RGB, as which viser reads arrays of colors, unlike single ones."""
+    """Convert colors [N, 3] uint8 from sRGB to linear RGB, as which viser reads arrays of colors, not single ones."""
     unit = colors / 255
     light = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
     return (255 * light).round().astype(np.uint8)
