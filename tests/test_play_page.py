@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -344,6 +344,7 @@ class Client:
         self.camera = SimpleNamespace(
             position=np.array([0.0, -1.0, 1.0]), look_at=np.zeros(3), image_width=900, image_height=900, client=self
         )
+        self.told: Callable[[Any], None] = lambda camera: None
         self.camera.on_update = lambda told: setattr(self, "told", told)
 
     def atomic(self) -> AbstractContextManager[None]:
