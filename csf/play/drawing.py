@@ -65,7 +65,9 @@ class Phi:
             return np.asarray(SIDE / 2 + unit * (1, -1))
 
         breaks, zero = np.stack(self._breaks, axis=1), place(np.zeros(2))
-        return _picture(place(flat), breaks, place(marks), self.session.colors(), zero, self._labels(span))
+        return _picture(
+            place(flat), breaks, place(marks), self.session.colors(), zero, self._labels(float((high - low).max()))
+        )
 
     def _extend(self, points: np.ndarray) -> np.ndarray:
         """Return the lowest and the highest point [2, 2] of the picture, which contains points [n, 2]."""
