@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, make
-from runs import train
 
 from csf.errors import CheckpointError, ConfigError, SamplerError
-from csf.io import policy
+from csf.io import checkpoint, policy
+from csf.io.load import read
+from csf.play import MISSING
 from csf.play.goals import Goals
 from csf.play.session import KEPT, Session
 from csf.play.skills import Repertoire, angle, circle
@@ -34,11 +36,16 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with several checkpoints."""
-    folder = tmp_path_factory.mktemp("exp") / "run"
-    child = train(folder, "task.epochs=3", "task.save_every=1", "agent=csf")
-    assert child.wait() == 0, child.said
-    return folder
+    """The folder of a run with policies of three epochs."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    folder.mkdir()
+    about, agent = read(FORMATS / "csf/checkpoints/policy_000002.safetensors")
+    for epoch in (1, 2, 3):
+        policy.save(folder / checkpoint.POLICY.format(epoch), agent, {**about, "epoch": epoch})
+        with torch.no_grad():
+            for weights in agent.parameters():
+                weights.mul_(0.9)  # as if it had learned
+    return folder.parent
 
 
 def test_skills_of_the_circle_are_spread_evenly(session: Session) -> None:
@@ -117,6 +124,16 @@ def test_a_goal_is_followed_with_the_inferred_skill_until_it_is_removed(session:
     session.step()
     assert session.goals.active.tolist() == [False, False, False, True]
     np.testing.assert_array_equal(session.used[1], [1.0, 0.0])
+
+
+def test_skills_are_those_in_use_also_between_two_steps(session: Session) -> None:
+    session.aim([1], [0.5, -0.5])
+    inferred = session.used.copy()
+    assert not np.allclose(inferred[1], session.skill[1])
+    session.reset()
+    np.testing.assert_allclose(session.used, inferred, atol=1e-6)
+    session.remove_goals([1])
+    np.testing.assert_array_equal(session.used, session.skill)
 
 
 def test_measures_are_those_of_the_environment_since_the_goal_was_set() -> None:
@@ -204,6 +221,13 @@ def test_other_checkpoints_have_the_same_skills_and_initial_states(run: Path) ->
     assert session.source.epoch == epochs[0]
     np.testing.assert_array_equal(session.skill, skill)
     np.testing.assert_array_equal(session.obs, start)
+    moved = session.coord.copy()
+    session.step()
+    moved = session.coord - moved
+    session.open_epoch(epochs[1])
+    before = session.coord.copy()
+    session.step()
+    assert not np.allclose(session.coord - before, moved), "this is another policy"
 
 
 def test_a_checkpoint_that_its_run_has_deleted_is_refused(run: Path, tmp_path: Path) -> None:
@@ -289,6 +313,12 @@ def test_an_episode_ends_after_its_last_step(session: Session) -> None:
     session.reset()
     assert session.time == 0
     assert not session.ended
+
+
+def test_the_message_names_the_packages_of_the_extra() -> None:
+    found = re.search(r'"play": \[(.*)\]', (ROOT / "setup.py").read_text())
+    assert found
+    assert MISSING.endswith(": pip install " + found[1].replace('", "', "' '").replace('"', "'"))
 
 
 def test_angles_are_in_a_full_turn() -> None:

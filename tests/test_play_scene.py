@@ -20,7 +20,7 @@ pytest.importorskip("mjviser", reason="needs mjviser: pip install viser mjviser"
 
 from csf.play.bodies import Bodies, point_model, poses_of
 from csf.play.drawing import KEPT, Phi
-from csf.play.scene import CHUNK, Scene
+from csf.play.scene import CHUNK, FAR, Scene, linear
 
 FORMATS = ROOT / "tests/golden/formats"
 CPU = torch.device("cpu")
@@ -167,9 +167,14 @@ def test_bodies_have_the_colors_and_places_of_their_worlds() -> None:
     scene.show()
     (handle,) = scene.handles
     np.testing.assert_allclose(handle.batched_positions[:, :2], session.coord, atol=1e-6)
-    np.testing.assert_array_equal(handle.batched_colors, session.colors())
+    assert handle.batched_colors.tolist() == linear(session.colors()).tolist()
     assert len(np.unique(session.colors(), axis=0)) == 3
     np.testing.assert_allclose(scene.knobs.batched_positions[:, :2], scene.dial_radius * session.skill, atol=1e-6)
+
+
+def test_colors_are_converted_as_the_standard_says() -> None:
+    shown = np.array([[0, 10, 128], [188, 254, 255]], np.uint8)
+    assert linear(shown).tolist() == [[0, 1, 55], [128, 253, 255]]
 
 
 def test_ghosts_are_faint_and_lanes_apart() -> None:
@@ -211,6 +216,47 @@ def test_the_scene_follows_the_selected_body() -> None:
     np.testing.assert_allclose(scene.root.position[:2], -session.coord[2], atol=1e-6)
 
 
+def test_the_bodies_the_start_and_the_goals_are_in_view() -> None:
+    session, scene, _ = staged()
+    start = scene.in_view()
+    for _ in range(5):
+        session.step()
+        scene.add_step()
+        scene.show()
+    session.aim([0], [3.0, -3.0])
+    scene.show()
+    points = scene.in_view()[:, :2]
+    for place in (*session.coord, [0.0, 0.0], [3.0, -3.0]):
+        assert (np.abs(points - place).max(1) < 1e-6).any(), place
+    session.remove_goals([0])
+    session.reset()
+    scene.restart()
+    assert np.ptp(scene.in_view()) > 2 * np.ptp(start), "where the bodies have been stays in view"
+    scene.forget()
+    assert not np.ptp(scene.in_view())
+
+
+def test_of_robots_that_stay_the_scenery_is_in_view() -> None:
+    spec = mujoco.MjSpec()
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=(1.0, 2.0, 0.1))
+    arm = spec.worldbody.add_body(pos=(0, 0, 0.5))
+    arm.add_joint(type=mujoco.mjtJoint.mjJNT_HINGE, axis=(0, 1, 0))
+    arm.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=(0.2, 0, 0))
+    _, scene, _ = staged(1)
+    scene.bodies = Bodies(spec.compile())
+    assert not scene.bodies.walks
+    corners = {tuple(point) for point in scene.in_view().round(6)}
+    assert corners == {(x, y, z) for x in (-1.0, 1.0) for y in (-2.0, 2.0) for z in (-0.1, 0.7)}
+    assert scene.reach == 0.0
+
+
+def test_a_body_that_is_far_away_does_not_make_the_others_invisible() -> None:
+    _, scene, _ = staged()
+    scene.frame.tracked[1] = 1e6
+    scene._remember()
+    assert np.abs(scene.in_view()).max() == FAR * scene.scale
+
+
 def circles(svg: str) -> np.ndarray:
     return np.array(re.findall(r"<circle cx='([-\d.]+)' cy='([-\d.]+)'", svg), float)
 
@@ -240,6 +286,23 @@ def test_principal_axes_show_the_plane_in_which_phi_varies() -> None:
     assert abs(np.corrcoef(flat[..., 0].ravel(), paths[..., 3].ravel())[0, 1]) > 0.99
     again, _ = phi._project(paths * 1.01, None)
     assert (flat * again).sum() > 0, "the axes keep their sign"
+
+
+def test_the_plane_is_the_same_for_the_next_episode() -> None:
+    """Otherwise the noise at the start of an episode, or a collapsed phi, fills the picture."""
+    session = Session(Source(str(FORMATS / "csf"), CPU, 1), 3, 0)
+    phi = Phi(session)
+    phi.restart()
+    for _ in range(5):
+        session.step()
+        phi.add()
+    width = re.findall(r"width [-.\de]+", phi.svg())
+    session.reset()
+    phi.restart()
+    assert re.findall(r"width [-.\de]+", phi.svg()) == width
+    assert np.ptp(circles(phi.svg()), axis=0).max() < 1, "all bodies are where they start"
+    phi.plane = "principal"
+    assert re.findall(r"width [-.\de]+", phi.svg()) != width
 
 
 def test_the_plane_keeps_a_bounded_number_of_steps() -> None:

@@ -16,12 +16,8 @@ from csf.core.device import pick_device, use_threads
 from csf.errors import ConfigError
 from csf.io import files
 from csf.io.load import accepted
-from csf.play.camera import place_camera
-from csf.play.drawing import Phi
-from csf.play.panel import Panel
-from csf.play.player import Player
+from csf.play.panel import open_page
 from csf.play.replay import check_place, save
-from csf.play.scene import Scene
 from csf.play.server import import_viser, serving
 from csf.play.session import MOST, Session
 from csf.play.source import Source
@@ -33,8 +29,8 @@ usage: csf play RUN_OR_FILE [KEY=VALUE ...]   (or python -m csf.play)
 
 Opens a page on which skills are picked while the bodies move, goals are set by a click on the floor, and the
 representation and the checkpoints of the run are shown. save=FILE.html writes a page with a recorded episode instead,
-which needs no server and no network. RUN_OR_FILE is the value of cp_path. Needs the packages viser
-and mjviser: pip install viser mjviser
+which needs no server and no network. RUN_OR_FILE is the value of cp_path. Needs the packages viser and mjviser, which
+requirements.txt contains: pip install 'viser>=1.1,<2' 'mjviser>=0.0.14,<0.1'
 
 Keys, with their values:
 """
@@ -90,10 +86,7 @@ def serve(session: Session, settings: Settings) -> None:
     """
     try:
         with serving(settings.host, settings.port) as server:
-            scene = Scene(server.scene, session)
-            place_camera(server.initial_camera, scene)
-            player = Player(session, scene, Phi(session))
-            Panel(server, player)
+            player = open_page(server, session).player
             shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host
             address = f"http://{shown}:{server.get_port()}"
             sys.stderr.write(f"{session.source.title}, {session.source.path}\nopen {address} (Ctrl-C ends)\n")

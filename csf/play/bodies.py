@@ -66,7 +66,7 @@ class Bodies:
         still = self.model.body_weldid[self.model.geom_bodyid] == 0
         plane = self.model.geom_type == int(mujoco.mjtGeom.mjGEOM_PLANE)
         self.fixed = np.flatnonzero(shown & still & ~plane)
-        moving = np.flatnonzero(shown & ~still)
+        moving = self._moving = np.flatnonzero(shown & ~still)
         self._robot = self._first_moving_body()
         self.walks = self._is_free(self._robot)
         self._tracked = self._robot if self.walks else self._end_of(self._robot)
@@ -104,6 +104,16 @@ class Bodies:
             mesh.apply_transform(pose)
             meshes.append(mesh)
         return trimesh.util.concatenate(meshes)
+
+    def surroundings(self) -> np.ndarray:
+        """Return the lowest and the highest point [2, 3] of the robot and of what is fixed around it."""
+        mujoco.mj_resetData(self.model, self._data)
+        mujoco.mj_kinematics(self.model, self._data)
+        place, reach = self._data.geom_xpos[self._moving], self.model.geom_rbound[self._moving, None]
+        points = [place - reach, place + reach]
+        if self.scenery is not None:
+            points.append(self.scenery.bounds)
+        return np.stack([np.concatenate(points).min(0), np.concatenate(points).max(0)])
 
     def _parts(self, moving: np.ndarray, robot: np.ndarray) -> list[Part]:
         groups: dict[tuple[Any, ...], list[int]] = {}

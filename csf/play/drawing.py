@@ -12,7 +12,7 @@ from csf.play.session import Session
 
 Plane = Literal["first two", "principal"]
 PLANES: tuple[Plane, ...] = ("first two", "principal")
-SIDE, EDGE = 300, 14  # side of the picture and its margin, in pixels
+SIDE, EDGE, BELOW = 300, 14, 16  # side of the plane, its margin, and height of the text below it, in pixels
 POINTS = 60  # largest number of points of a path in the picture
 KEPT = 400  # number of last steps whose representations are kept
 INK, AXIS = "#8a93a3", "#d4d9e2"
@@ -23,6 +23,9 @@ class Phi:
 
     Attributes:
         plane: "first two": the first two dimensions; "principal": the first two principal components of what is kept.
+
+    The limits of the picture only grow, such that it is the same for one episode after another; those of another
+    checkpoint or plane are new.
     """
 
     def __init__(self, session: Session) -> None:
@@ -31,6 +34,8 @@ class Phi:
         self._rows: deque[np.ndarray] = deque(maxlen=KEPT)  # [N, P]
         self._breaks: deque[np.ndarray] = deque(maxlen=KEPT)  # [N] bool, where a path does not continue
         self._axes: np.ndarray | None = None
+        self._shown: tuple[object, ...] = ()  # checkpoint and plane to which the limits belong
+        self._limits = np.zeros((2, 2))  # lowest and highest point
 
     def restart(self) -> None:
         """Delete the paths, after a reset of the worlds."""
@@ -52,17 +57,25 @@ class Phi:
         paths = np.stack(self._rows, axis=1)  # [N, T, P]
         goals = self.session.goals.represented(self.session.source.actor)
         flat, marks = self._project(paths, goals)
-        everything = np.concatenate([flat.reshape(-1, 2), marks])
-        low, high = everything.min(0), everything.max(0)
+        low, high = self._extend(np.concatenate([flat.reshape(-1, 2), marks]))
         middle, span = (low + high) / 2, max(float((high - low).max()), 1e-6)
 
         def place(points: np.ndarray) -> np.ndarray:
             unit = (points - middle) / span * (SIDE - 2 * EDGE)
             return np.asarray(SIDE / 2 + unit * (1, -1))
 
+        breaks, zero = np.stack(self._breaks, axis=1), place(np.zeros(2))
         return _picture(
-            place(flat), np.stack(self._breaks, axis=1), place(marks), self.session.colors(), self._labels(span)
+            place(flat), breaks, place(marks), self.session.colors(), zero, self._labels(float((high - low).max()))
         )
+
+    def _extend(self, points: np.ndarray) -> np.ndarray:
+        """Return the lowest and the highest point [2, 2] of the picture, which contains points [n, 2]."""
+        limits = np.stack([points.min(0), points.max(0)])
+        if self._shown == (now := (self.session.source.path, self.session.count, self.plane)):
+            limits = np.stack([np.minimum(limits[0], self._limits[0]), np.maximum(limits[1], self._limits[1])])
+        self._shown, self._limits = now, limits
+        return limits
 
     def _method(self) -> str:
         return str(self.session.source.actor.objective.cfg.name)
@@ -91,15 +104,26 @@ class Phi:
 
 
 def _picture(
-    paths: np.ndarray, breaks: np.ndarray, goals: np.ndarray, colors: np.ndarray, labels: Sequence[str]
+    paths: np.ndarray, breaks: np.ndarray, goals: np.ndarray, colors: np.ndarray, zero: np.ndarray, names: Sequence[str]
 ) -> str:
-    """Return an SVG of paths [N, T, 2] in pixels, interrupted at breaks [N, T], and goals [n, 2]."""
-    half = SIDE / 2
+    """Return an SVG.
+
+    Args:
+        paths: paths of the bodies [N, T, 2], in pixels.
+        breaks: where a path does not continue [N, T].
+        goals: [n, 2].
+        colors: colors of the bodies [N, 3].
+        zero: place [2] where the axes cross, possibly outside of the picture.
+        names: labels of both axes, and a text below the plane.
+    """
+    x, y = zero.round(1)
+    end, top = SIDE - 4, min(max(y - 4, 14), SIDE - 18)
+    left = min(max(x + 4, 4), SIDE - 40)
     parts = [
-        f"<svg viewBox='0 0 {SIDE} {SIDE}' width='100%' role='img' aria-label='plane of phi'>",
-        f"<path d='M{half} 0V{SIDE}M0 {half}H{SIDE}' stroke='{AXIS}'/>",
-        f"<g font-size='11' fill='{INK}'><text x='{SIDE - 4}' y='{half - 4}' text-anchor='end'>{labels[0]}</text>"
-        f"<text x='{half + 4}' y='12'>{labels[1]}</text><text x='4' y='{SIDE - 4}'>{labels[2]}</text></g>",
+        f"<svg viewBox='0 0 {SIDE} {SIDE + BELOW}' width='100%' role='img' aria-label='plane of phi'>",
+        f"<path d='M{x} 0V{SIDE}M0 {y}H{SIDE}' stroke='{AXIS}'/>",
+        f"<g font-size='11' fill='{INK}'><text x='{end}' y='{top}' text-anchor='end'>{names[0]}</text>"
+        f"<text x='{left}' y='12'>{names[1]}</text><text x='4' y='{SIDE + BELOW - 5}'>{names[2]}</text></g>",
     ]
     stride = -(-paths.shape[1] // POINTS)
     for path, broken, color in zip(paths, breaks, colors, strict=True):

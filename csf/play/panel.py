@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from csf.errors import ConfigError
+from csf.errors import ConfigError, CsfError
 from csf.play import pointer
-from csf.play.drawing import PLANES
+from csf.play.camera import Cameras
+from csf.play.drawing import PLANES, Phi
 from csf.play.player import Player
-from csf.play.scene import LAYOUTS
-from csf.play.session import MOST
+from csf.play.scene import LAYOUTS, Scene
+from csf.play.session import MOST, Session
 from csf.play.skills import REACH, angle, circle
 
 SPEEDS = {"1/4 x": 0.25, "1/2 x": 0.5, "1 x": 1.0, "2 x": 2.0, "4 x": 4.0, "as fast as possible": 1e6}
@@ -23,16 +24,22 @@ SLIDERS = 16  # largest number of dimensions with a slider
 ALL = "all"
 
 
+def open_page(server: Any, session: Session) -> Panel:
+    """Add the scene and the controls of a session to a viser server; `player.run` of the panel then plays it."""
+    scene = Scene(server.scene, session)
+    return Panel(server, Player(session, scene, Phi(session)), Cameras(server, scene))
+
+
 class Panel:
     """The controls of a player in a viser server, shared by all visitors."""
 
-    def __init__(self, server: Any, player: Player) -> None:
+    def __init__(self, server: Any, player: Player, cameras: Cameras) -> None:
         """Add the controls, and the handlers of clicks in the scene."""
-        self.gui, self.player = server.gui, player
+        self.gui, self.player, self.cameras = server.gui, player, cameras
         self.session, self.scene = player.session, player.scene
         self.message = ""
         server.gui.configure_theme(show_logo=False, show_share_button=False)
-        server.gui.set_panel_label(f"csf: {self.session.source.title}")
+        server.gui.set_panel_label(self.session.source.title)
         self.status = self.gui.add_html("")
         self._add_time()
         self._add_skills()
@@ -41,7 +48,7 @@ class Panel:
         self._add_view()
         self._add_phi()
         self.pointer = pointer.connect(self.scene, self)
-        player.errors, player.drawn = self.refuse, self.draw
+        player.errors, player.shown, player.drawn = self.refuse, cameras.update, self.draw
         self.show_skill()
 
     def ask(self, request: Callable[[], None]) -> None:
@@ -54,20 +61,36 @@ class Panel:
         self.player.ask(execute)
 
     def on(self, handle: Any, request: Callable[[Any], None]) -> None:
-        """Execute a request with the value of an input when a visitor changes it."""
+        """Execute a request with the value of an input when a visitor changes it; one that is refused is restored."""
+        last = [handle.value]
 
         def changed(event: Any) -> None:
-            if event.client_id is not None:  # otherwise this program has set the value
-                value = handle.value
-                self.ask(lambda: request(value))
+            value = handle.value
+
+            def execute() -> None:
+                try:
+                    request(_checked(handle, value))
+                except CsfError:
+                    handle.value = last[0]
+                    raise
+                last[0] = value
+
+            if event.client_id is None:  # this program has set the value
+                last[0] = value
+            else:
+                self.ask(execute)
 
         handle.on_update(changed)
 
-    def button(self, label: str, request: Callable[[], None], hint: str | None = None) -> Any:
-        """Add a button that executes a request."""
-        handle = self.gui.add_button(label, hint=hint)
-        handle.on_click(lambda _: self.ask(request))
-        return handle
+    def buttons(self, requests: dict[str, Callable[[], None]]) -> None:
+        """Add a row of buttons that execute requests."""
+        row = self.gui.add_button_group("", tuple(requests))
+
+        def clicked(event: Any) -> None:
+            name = event.target.value
+            self.ask(lambda: requests[_checked(row, name)]())
+
+        row.on_click(clicked)
 
     def refuse(self, message: str) -> None:
         """Show why a request was refused."""
@@ -82,16 +105,13 @@ class Panel:
 
     def _add_time(self) -> None:
         with self.gui.add_folder("Time"):
-            ways = self.gui.add_button_group("", tuple(self._ways()))
-            ways.on_click(lambda event: self.ask(self._ways()[str(event.target.value)]))
+            self.buttons({"play/pause": self._toggle, "step": self._step, "reset": self._reset})
             self.on(self.gui.add_dropdown("speed", tuple(SPEEDS), initial_value="1 x"), self._set_speed)
-            restarts = self.gui.add_checkbox("new episode at the end", True)
+            hint = "Start new episodes after the last step; otherwise continue beyond what training has seen"
+            restarts = self.gui.add_checkbox("new episodes", True, hint=hint)
             self.on(restarts, lambda value: setattr(self.session, "restarts", bool(value)))
-            sampled = self.gui.add_checkbox("sampled actions", False, hint="Sample actions instead of taking the mode")
+            sampled = self.gui.add_checkbox("sample actions", False, hint="Sample actions instead of taking the mode")
             self.on(sampled, lambda value: setattr(self.session, "deterministic", not value))
-
-    def _ways(self) -> dict[str, Callable[[], None]]:
-        return {"play/pause": self._toggle, "step": self._step, "reset": self._reset}
 
     def _toggle(self) -> None:
         self.player.playing = not self.player.playing
@@ -105,8 +125,6 @@ class Panel:
         self.player.restarted()
 
     def _set_speed(self, name: str) -> None:
-        if name not in SPEEDS:
-            raise ConfigError(f"speed is {name!r}; accepted: {', '.join(SPEEDS)}")
         self.player.speed = SPEEDS[name]
 
     def _add_skills(self) -> None:
@@ -121,8 +139,7 @@ class Panel:
                 self.gui.add_html(_note(f"Skills cannot be picked: {session.skills_off}."))
                 return
             self._add_inputs()
-            ways = self.gui.add_button_group("", ("spread", "sample", "next"))
-            ways.on_click(lambda event: self.ask(lambda: self._change(str(event.target.value))))
+            self.buttons({way: partial(self._change, way) for way in ("spread", "sample", "next")})
 
     def _add_inputs(self) -> None:
         repertoire = self.session.repertoire
@@ -159,21 +176,26 @@ class Panel:
         self.player.restarted()
 
     def _set_layout(self, layout: Any) -> None:
-        if layout not in LAYOUTS:
-            raise ConfigError(f"layout is {layout!r}; accepted: {', '.join(LAYOUTS)}")
         self.scene.layout = layout
         self._build()
 
     def _select(self, name: str) -> None:
-        if name not in self._names():
-            raise ConfigError(f"body is {name!r}; accepted: {ALL}, or 1 to {self.session.count}")
         self.select(None if name == ALL else int(name) - 1)
 
     def select(self, body: int | None) -> None:
-        """Select a body; None: all."""
+        """Select a body; None: all.
+
+        Raises:
+            ConfigError: there is no such body, possibly because another visitor has reduced their number.
+        """
+        self._check_body(body)
         self.scene.select(body)
         self.body.value = ALL if body is None else str(body + 1)
         self.show_skill()
+
+    def _check_body(self, body: int | None) -> None:
+        if body is not None and not 0 <= body < self.session.count:
+            raise ConfigError(f"body is {body + 1}; accepted: {ALL}, or 1 to {self.session.count}")
 
     def pick(self, values: Any) -> None:
         """Set the skill of the selected bodies."""
@@ -187,6 +209,7 @@ class Panel:
             to: the angle.
             body: whose skill; None: that of the first selected body, and the others by the same difference.
         """
+        self._check_body(body)
         ids = self.ids if body is None else [body]
         by = to - angle(self.session.used[ids[0]])
         for i in ids:
@@ -228,23 +251,22 @@ class Panel:
                 self.gui.add_html(_note(f"Goals are off: {session.goals_off}."))
                 self._reached = None
                 return
+            requests: dict[str, Callable[[], None]] = {}
             if worlds.goal_names:
                 named = self.gui.add_dropdown("goal", tuple(worlds.goal_names))
-                self.button("Reach it", lambda: self.aim(named.value))
+                requests["reach it"] = lambda: self.aim(named.value)
             if worlds.coord_dim in (1, 2):
-                self._add_position(worlds.coord_dim)
-            self.button("Remove goals", lambda: session.goals.clear(self.ids))
+                place = self._add_position(worlds.coord_dim)
+                requests["go there"] = lambda: self.aim(np.ravel(place.value).tolist())
+            self.buttons(requests | {"remove goals": lambda: session.remove_goals(self.ids)})
             self._reached = self.gui.add_html("")
 
-    def _add_position(self, dim: int) -> None:
+    def _add_position(self, dim: int) -> Any:
         self.gui.add_html(_note("Click on the floor: the selected bodies go there."))
-        start = round(2 * self.scene.scale, 1)
+        start = round(float(2 * self.scene.scale), 1)
         if dim == 1:
-            number = self.gui.add_number("x", start)
-            self.button("Go there", lambda: self.aim([number.value]))
-        else:
-            place = self.gui.add_vector2("x, y", (start, 0.0))
-            self.button("Go there", lambda: self.aim(list(place.value)))
+            return self.gui.add_number("x", start, step=0.1)
+        return self.gui.add_vector2("x, y", (start, 0.0), step=0.1)
 
     def aim(self, goal: str | Sequence[float]) -> None:
         """Set the goal of the selected bodies."""
@@ -278,6 +300,12 @@ class Panel:
             if self.session.phi is not None and self.session.phi.shape[1] > 2:
                 plane = self.gui.add_dropdown("plane of phi", PLANES)
                 self.on(plane, lambda value: setattr(self.player.phi, "plane", value))
+            fit = self.gui.add_button_group("", ("fit view",), hint="Show all bodies, until you move the camera")
+            fit.on_click(lambda event: self.ask(partial(self._fit, event.client_id)))
+
+    def _fit(self, client: int) -> None:
+        self.scene.forget()
+        self.cameras.fit(client)
 
     def _add_phi(self) -> None:
         panel = self.gui.add_panel()
@@ -288,9 +316,10 @@ class Panel:
     def draw(self) -> None:
         """Update texts and pictures."""
         session, player = self.session, self.player
-        facts = f"step {session.time} of {session.worlds.max_steps}, {player.rate:.0f} steps/s"
-        epoch = "" if session.source.epoch is None else f"epoch {session.source.epoch}, "
-        lines = [_note(f"{epoch}{facts}" if player.playing else f"{epoch}{facts}, paused")]
+        facts = [] if session.source.epoch is None else [f"epoch {session.source.epoch}"]
+        facts += [f"step {session.time} of {session.worlds.max_steps}"]
+        facts += [f"{player.rate:.0f} steps/s" if player.playing else "paused"]
+        lines = [_note(", ".join(facts))]
         lines += [
             _note(text, color) for text, color in ((self.message, "#c92a2a"), (session.notice, "#b35900")) if text
         ]
@@ -298,6 +327,20 @@ class Panel:
         self._plane.content = player.phi.svg()
         if self._reached is not None:
             self._reached.content = _table(session.goals.measures(), int(session.goals.active.sum()))
+
+
+def _checked(handle: Any, value: Any) -> Any:
+    """Return the value that a visitor has sent for an input.
+
+    Raises:
+        ConfigError: it is none of the options, or out of range.
+    """
+    options, low = getattr(handle, "options", None), getattr(handle, "min", None)
+    if options is not None and value not in options:
+        raise ConfigError(f"{handle.label or 'button'} is {value!r}; accepted: {', '.join(options)}")
+    if low is not None and not low <= value <= handle.max:
+        raise ConfigError(f"{handle.label} is {value}; accepted: {low} to {handle.max}")
+    return value
 
 
 def _note(text: str, color: str = "inherit") -> str:

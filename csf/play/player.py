@@ -28,6 +28,7 @@ class Player:
         speed: 1 for the environment's own speed.
         rate: measured number of steps per second.
         errors: called with the message of a refused request.
+        shown: called after a state was sent.
         drawn: called `DRAWN` times per second, to update texts and pictures.
     """
 
@@ -35,6 +36,7 @@ class Player:
         self.session, self.scene, self.phi = session, scene, phi
         self.playing, self.speed, self.rate = True, 1.0, 0.0
         self.errors: Callable[[str], None] = lambda message: None
+        self.shown: Callable[[], None] = lambda: None
         self.drawn: Callable[[], None] = lambda: None
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._due = self._shown = self._drawn = 0.0  # times of the next step and of the last state and picture sent
@@ -61,6 +63,7 @@ class Player:
             if self._changed and now - self._shown >= 1 / SHOWN:
                 self._shown, self._changed = now, False
                 self.scene.show()
+                self.shown()
             if now - self._drawn >= 1 / DRAWN:
                 self._drawn = now
                 self.drawn()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from pathlib import Path
 
 from csf.errors import ConfigError, RunDirError
 from csf.io import files
-from csf.play.camera import place_camera
+from csf.play.camera import FOV, view_of
 from csf.play.scene import Scene
 from csf.play.server import serving
 from csf.play.session import Session
 
+ASPECT = 1.4  # assumed ratio of width to height of the page
 AFTER = 1.5  # seconds for which the last state is shown before the replay starts again
 
 
@@ -19,20 +21,30 @@ def page_of(session: Session) -> str:
     """Record one episode from the start and return it as a self-contained HTML page."""
     with serving("127.0.0.1", 0) as server:
         server.gui.configure_theme(show_logo=False, show_share_button=False)
-        session.reset(session.seed)
         scene = Scene(server.scene, session)
-        place_camera(server.initial_camera, scene)
+        for _ in episode(session, scene):  # shows how far the bodies go, before the camera is placed
+            pass
+        view_of(scene, ASPECT).place(server.initial_camera)
+        server.initial_camera.fov = FOV
         recorded = server.get_scene_serializer()
-        while not session.ended:
-            session.step()
-            scene.add_step()
-            scene.show()
+        for _ in episode(session, scene):
             recorded.insert_sleep(session.seconds_per_step)
         recorded.insert_sleep(AFTER)
         text = recorded.as_html()
     title = html.escape(f"Skills of {session.source.title}")
     before, _, rest = text.partition("<title>")
     return f"{before}<title>{title}{rest[rest.index('</title>') :]}" if rest else text
+
+
+def episode(session: Session, scene: Scene) -> Iterator[None]:
+    """Show one episode from the start, and yield after each step."""
+    session.reset(session.seed)
+    scene.restart()
+    while not session.ended:
+        session.step()
+        scene.add_step()
+        scene.show()
+        yield
 
 
 def save(path: Path, session: Session) -> None:

@@ -14,8 +14,10 @@ Layout = Literal["together", "ghosts", "side by side"]
 LAYOUTS: tuple[Layout, ...] = ("together", "ghosts", "side by side")
 CHUNK = 10  # steps of a path in one node; only the node of the newest steps is sent again
 FAINT = 0.3  # opacity of the bodies that are not selected, in the layout "ghosts"
+FAR = 12.0  # largest distance from the start that is kept in view, in units of the scene's scale
 FLOOR, LINE, SECTION = (236, 239, 244), (218, 222, 230), (190, 196, 208)
 GOAL, RIM = (30, 150, 80), (110, 118, 132)
+SIDES = np.array([[math.cos(x), math.sin(x), 0.0] for x in np.arange(16) * math.pi / 8])  # directions [16, 3]
 UNIT = (1.0, 0.0, 0.0, 0.0)  # quaternion of no rotation
 
 
@@ -88,12 +90,13 @@ class Scene:
     def build(self) -> None:
         """Add the nodes that depend on the number of worlds or on the layout."""
         position, rotation = self._poses()
+        self.forget()
         self._shown_colors = b""
         self.handles = [
             self.api.add_batched_meshes_simple(
                 f"/world/bodies/{i}", part.vertices, part.faces,
                 rotation[:, part.geoms].reshape(-1, 4), position[:, part.geoms].reshape(-1, 3),
-                batched_colors=self._colors(part), batched_opacities=self._opacities(part), lod="off",
+                batched_colors=linear(self._colors(part)), batched_opacities=self._opacities(part), lod="off",
             )
             for i, part in enumerate(self.bodies.parts)
         ]  # fmt: skip
@@ -118,7 +121,7 @@ class Scene:
         )  # fmt: skip
         self.knobs = self.api.add_batched_meshes_simple(
             "/world/dial/knobs", knob.vertices, knob.faces, np.tile(UNIT, (self.session.count, 1)), self._knobs(),
-            batched_colors=self.session.colors(), lod="off", visible=self.layout != "side by side",
+            batched_colors=linear(self.session.colors()), lod="off", visible=self.layout != "side by side",
         )  # fmt: skip
 
     @property
@@ -129,6 +132,34 @@ class Scene:
     def _knobs(self) -> np.ndarray:
         flat = self.dial_radius * self.session.used
         return np.pad(flat, ((0, 0), (0, 1)), constant_values=LIFT).astype(np.float32)
+
+    def in_view(self) -> np.ndarray:
+        """Return the points [n, 3] that should be in view, up to `reach`.
+
+        Robots that stay in place: the robot and what is around it. With `follow`: the bodies that are followed.
+        Otherwise: the start, the goals, and the outermost places of the bodies since the last `forget`.
+        """
+        if not self.bodies.walks:
+            corners = np.stack(np.meshgrid(*self.bodies.surroundings().T), axis=-1).reshape(-1, 3)
+            return (corners + self.lanes()[:, None]).reshape(-1, 3)
+        if self.follow:
+            return self._followed() - self.center()
+        return np.concatenate([self._outermost, self.lanes(), self._goal_places()[1]])
+
+    @property
+    def reach(self) -> float:
+        """Distance in meters from the points of `in_view` that should be in view as well."""
+        return max(1.3 * self.bodies.radius, 1.1 * self.dial_radius) if self.bodies.walks else 0.0
+
+    def forget(self) -> None:
+        """Forget where the bodies have been, such that only where they are now is kept in view."""
+        self._outermost = np.repeat(self.lanes()[:1], len(SIDES), axis=0)  # [directions, 3]
+
+    def _remember(self) -> None:
+        """Replace the outermost places by those of bodies that are farther out now."""
+        places = np.clip(self.frame.tracked, -FAR * self.scale, FAR * self.scale) + self.lanes()
+        places = np.concatenate([self._outermost, places])
+        self._outermost = places[(places @ SIDES.T).argmax(0)]
 
     def lanes(self) -> np.ndarray:
         """Return the place [N, 3] of each world in the scene."""
@@ -175,7 +206,7 @@ class Scene:
         """Record the paths of a step; `show` draws them."""
         place = self._tracked()
         start = np.where(self.session.joined[:, None], self._last, place)
-        self._steps.append((np.stack([start, place], axis=1), self.session.colors()))
+        self._steps.append((np.stack([start, place], axis=1), linear(self.session.colors())))
         self._last = place
         if len(self._steps) == CHUNK:
             self._draw_path()
@@ -195,6 +226,7 @@ class Scene:
     def show(self) -> None:
         """Send the current state."""
         position, rotation = self._poses()
+        self._remember()
         for part, handle in zip(self.bodies.parts, self.handles, strict=True):
             handle.batched_positions = position[:, part.geoms].reshape(-1, 3)
             handle.batched_wxyzs = rotation[:, part.geoms].reshape(-1, 4)
@@ -211,9 +243,9 @@ class Scene:
             return
         self._shown_colors = now
         for part, handle in zip(self.bodies.parts, self.handles, strict=True):
-            handle.batched_colors = self._colors(part)
+            handle.batched_colors = linear(self._colors(part))
         if self.knobs is not None:
-            self.knobs.batched_positions, self.knobs.batched_colors = self._knobs(), colors
+            self.knobs.batched_positions, self.knobs.batched_colors = self._knobs(), linear(colors)
 
     def select(self, body: int | None) -> None:
         """Select a body; None: all."""
@@ -229,8 +261,11 @@ class Scene:
 
     def center(self) -> np.ndarray:
         """Return the position [3] on the floor of the selected body, or the mean position of all."""
-        place = (self.frame.tracked + self.lanes())[slice(None) if self.selected is None else [self.selected]]
-        return np.asarray(place.mean(0) * (1.0, 1.0, 0.0))
+        return np.asarray(self._followed().mean(0) * (1.0, 1.0, 0.0))
+
+    def _followed(self) -> np.ndarray:
+        """Return the places [n, 3] of the selected body, or of all."""
+        return (self.frame.tracked + self.lanes())[slice(None) if self.selected is None else [self.selected]]
 
     def _goal_places(self) -> tuple[np.ndarray, np.ndarray]:
         """Return bodies [n] with a goal on the floor, and the places [n, 3] of their goals."""
@@ -269,3 +304,10 @@ class Scene:
             "/world/goals", disk.vertices, disk.faces, np.tile(UNIT, (len(distinct), 1)), distinct,
             batched_colors=GOAL, opacity=0.45, lod="off", cast_shadow=False,
         )  # fmt: skip
+
+
+def linear(colors: np.ndarray) -> np.ndarray:
+    """Convert colors [N, 3] uint8 from sRGB to linear RGB, as which viser reads arrays of colors, not single ones."""
+    unit = colors / 255
+    light = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
+    return (255 * light).round().astype(np.uint8)

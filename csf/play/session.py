@@ -40,7 +40,7 @@ class Session:
         target: [N, C] goals of a task, from its infos; None if there are none.
         joined: [N] bool, whether the last step continued the path of a world.
         time: number of steps since the last reset of all worlds.
-        notice: the last event that the user should see; empty if there is none.
+        notice: the last event of the episode that the user should see; empty if there is none.
     """
 
     def __init__(self, source: Source, count: int, seed: int) -> None:
@@ -148,9 +148,7 @@ class Session:
 
     def _set(self, ids: Sequence[int], rows: np.ndarray) -> None:
         self.skill[list(ids)] = rows
-        self.goals.clear(ids)
-        if self.source.controller is None:
-            self.used = self.skill.copy()
+        self.remove_goals(ids)
 
     def aim(self, ids: Sequence[int], goal: str | Sequence[float]) -> None:
         """Set the goal of some worlds: at every step they follow the skill that is inferred for it.
@@ -161,19 +159,30 @@ class Session:
         if self.goals_off:
             raise ConfigError(f"goals cannot be set: {self.goals_off}")
         self.goals.set(ids, goal, self.coord)
-        self.used = self.goals.skills(self.source.actor, self.obs, self.skill)
+        self._infer()
+
+    def remove_goals(self, ids: Sequence[int]) -> None:
+        """Remove the goals of some worlds, which follow the skills that were picked for them again."""
+        self.goals.clear(ids)
+        self._infer()
+
+    def _infer(self) -> None:
+        """Use the picked skills, and in worlds with a goal those inferred from the current observations."""
+        if self.source.controller is None:
+            self.used = self.goals.skills(self.source.actor, self.obs, self.skill)
 
     def reset(self, seed: int | None = None) -> None:
         """Start new episodes in all worlds; goals are kept."""
         first = not hasattr(self, "obs")
         self.obs, infos = self.worlds.reset(seed=self.seed if first and seed is None else seed)
-        self.time = 0
+        self.time, self.notice = 0, ""
         self._age = np.zeros(self.count, np.int64)
         self._over = np.zeros(self.count, bool)
         self.used = self.skill.copy()
         self._observe(infos)
         self.joined = np.zeros(self.count, bool)
         self.goals.begin(range(self.count), self.coord)
+        self._infer()
 
     def step(self) -> None:
         """Step all worlds once. A world that diverges starts a new episode, which `notice` reports.
@@ -211,7 +220,7 @@ class Session:
         """Update the skills in use."""
         controller, source = self.source.controller, self.source
         if controller is None:
-            self.used = self.goals.skills(source.actor, self.obs, self.skill)
+            self._infer()
             return
         due = self._age % source.hold == 0
         if due.any():
