@@ -64,7 +64,7 @@ class Slope(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 if ID not in gymnasium.registry:
-    gymnasium.register(ID, Slope, max_episode_steps=STEPS)
+    gymnasium.register(ID, lambda: Slope(), max_episode_steps=STEPS)
 
 ENV = ("env=gym", f"env.id={ID}")
 
@@ -294,7 +294,7 @@ def compass(best: int) -> Agent:
         raise AssertionError("the intrinsic reward is not the task's")
 
     agent.act = act  # type: ignore[method-assign, assignment]
-    agent.objective.reward = reward  # type: ignore[method-assign]
+    agent.objective.reward = reward  # type: ignore[method-assign, assignment]
     return agent
 
 

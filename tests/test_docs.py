@@ -25,7 +25,9 @@ TOOLS = {
     "report": (report.Settings, report.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
-INLINE = r"`((?:sh scripts/|csf (?:train|adapt|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+INLINE = (
+    r"`((?:sh scripts/|csf (?:train|adapt|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+)
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
 PLACEHOLDERS |= {"agent=vic": "agent=csf", "agent/backbone=reinforce": "agent/backbone=sac", "env=swimmer": "env=point"}
