@@ -64,7 +64,7 @@ class Slope(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 if ID not in gymnasium.registry:
-    gymnasium.register(ID, lambda: Slope(), max_episode_steps=STEPS)
+    gymnasium.register(ID, lambda **_: Slope(), max_episode_steps=STEPS)
 
 ENV = ("env=gym", f"env.id={ID}")
 

@@ -98,7 +98,7 @@ def test_script_composes_from_anywhere(script: str) -> None:
 
 def method_for(script: str) -> list[str]:
     """The words that must stand first."""
-    return ["csf"] if script in CONTROLLERS + ZERO_SHOT else []
+    return ["csf"] if script in CONTROLLERS + ZERO_SHOT + ADAPTATION else []
 
 
 @pytest.mark.parametrize("script", ZERO_SHOT)
