@@ -123,7 +123,7 @@ def _source(cfg: AdaptConfig) -> Source | None:
     """Return the pretrained agent of a run, from its own copy if there is one; None for a run without skills."""
     if cfg.method in compose.REFERENCES:
         return None
-    folder, env = cfg.exp_dir / cfg.run_name, str(cfg.env["name"])
+    folder, env = cfg.exp_dir / cfg.run_name, base_of(cfg.env)
     began = (read_config(folder) or {}).get("cp_path")
     named = began and (cfg.cp_path is None or cfg.cp_path == began or names(cfg.cp_path, began))
     if named and (kept := sources.kept_source(folder)) is not None and kept.cp_path == began:
@@ -132,7 +132,7 @@ def _source(cfg: AdaptConfig) -> Source | None:
     if cfg.cp_path is not None:
         return sources.open_source(cfg.cp_path, critics, env)
     assert cfg.method is not None  # otherwise there are no skills
-    return sources.newest_source(cfg.exp_dir, cfg.method, base_of(cfg.env), cfg.seed, critics)
+    return sources.newest_source(cfg.exp_dir, cfg.method, env, cfg.seed, critics)
 
 
 def _rehearse(cfg: AdaptConfig, source: Source, device: torch.device) -> None:

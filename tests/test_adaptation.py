@@ -573,12 +573,28 @@ def test_critics_are_copied_from_the_full_checkpoint_of_the_same_epoch(skills: P
 
 
 def test_a_task_that_appends_columns_takes_the_skills_of_its_base(tmp_path: Path) -> None:
-    pretrained = pretrain(tmp_path, "csf", "task.epochs=1", "env=point", "agent.num_negatives=8", "~env.id")
-    words = words_of(tmp_path / "run", f"cp_path={pretrained}", "task.steps=80")
+    """The packaged ones; films are made of all skills and of the adapted agent."""
+    words = words_of(tmp_path / "run", "cp_path=packaged", "task.steps=80", "task.video=true")
     words = ["env=point_two_goals", *words[len(ENV) :]]
     result = entry.adapt(entry.configure(words))
+    assert (result["cp_path"], result["method"]) == ("packaged:point", "csf")
     assert len(result["returns_per_skill"]) == 4
     assert rows(tmp_path / "run")[0]["eval/return"] == pytest.approx(result["return_before"])
+    films = {path.name: path.stat().st_size for path in (tmp_path / "run").glob("*.webm")}
+    assert films.keys() == {"adapted.webm", "skills.webm"}
+    assert min(films.values()) > 1000
+
+
+def test_what_other_commands_say_of_an_adapted_agent(skills: Path, tmp_path: Path) -> None:
+    from csf.export import introduction
+    from csf.report.load import read
+
+    folder = tmp_path / "run"
+    adapt(folder, f"cp_path={skills}", "task.steps=20")
+    assert read(folder).learned == "adapted skill of diayn"
+    config = policy.describe(folder / "checkpoints/policy_000001.safetensors")["config"]
+    assert introduction(config)[0] == "Adapted skill of diayn"
+    assert introduction({**config, "method": "scratch"})[0] == "Policy from scratch"
 
 
 # ---- messages
