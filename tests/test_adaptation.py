@@ -24,7 +24,7 @@ from csf import adapt as entry
 from csf.adaptation import source as sources
 from csf.adaptation.imitation import imitate
 from csf.adaptation.references import expert_return, normalized, reference
-from csf.adaptation.select import choose_skill, collect_skill, random_return, with_skill
+from csf.adaptation.select import Choice, choose_skill, collect_skill, random_return, with_skill
 from csf.adaptation.transfer import copy_policy, initialize_critics
 from csf.agents import Agent
 from csf.backbones.sac import SAC
@@ -453,6 +453,19 @@ def test_a_run_writes_its_results(skills: Path, tmp_path: Path) -> None:
     assert found[-1]["gradient_steps"] == (400 - 60) / 2
     loaded = policy.load(max((folder / "checkpoints").glob("*.safetensors")))[1]
     assert loaded.objective.cfg.name == "task"
+
+
+@pytest.mark.parametrize("best", [0, 2])
+def test_the_chosen_skill_is_the_one_that_is_transferred(
+    best: int, skills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "choose_skill", lambda *_: Choice(np.eye(3).tolist(), [0.0] * 3, best))
+    adapt(tmp_path / "run", f"cp_path={skills}", "task.steps=20", "task.warmup_steps=500")  # no update
+    _, agent = policy.load(tmp_path / "run/checkpoints/policy_000001.safetensors")
+    source = sources.open_source(str(skills), critics=False).agent
+    obs = torch.randn(9, 2)
+    wanted = source.act(obs, torch.eye(3)[[best] * 9], True)
+    torch.testing.assert_close(agent.act(obs, torch.zeros(9, 0), True), wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
