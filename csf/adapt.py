@@ -286,7 +286,10 @@ def main() -> None:
     try:
         if {"-h", "--help"} & set(words):
             settings = [word for word in words if word not in ("-h", "--help")]
-            sys.stdout.write(usage.adaptation(compose.check_adaptation(settings)) + "\n")
+            cfg = compose.check_adaptation(settings)
+            if cfg.method is None and cfg.cp_path is None:
+                cfg = compose.check_adaptation([*settings, "method=scratch"])
+            sys.stdout.write(usage.adaptation(cfg) + "\n")
             return
         if flags := [word for word in words if word.startswith("-")]:
             raise ConfigError(f"{flags[0]} is not understood; accepted: key=value, --help")
