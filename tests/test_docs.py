@@ -25,7 +25,9 @@ TOOLS = {
     "report": (report.Settings, report.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
-INLINE = r"`((?:sh scripts/|csf (?:train|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+INLINE = (
+    r"`((?:sh scripts/|csf (?:train|adapt|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+)
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
 PLACEHOLDERS |= {"agent=vic": "agent=csf", "agent/backbone=reinforce": "agent/backbone=sac", "env=swimmer": "env=point"}
@@ -92,6 +94,8 @@ def check_entry(module: str, words: list[str]) -> None:
     if name == "train":
         settings = [word for word in words if not word.startswith("-")]
         assert list(compose.points(settings)) if "-m" in words else compose.check(settings)
+    elif name == "adapt":
+        compose.check_adaptation([word for word in words if word != "--help"])
     else:
         cls, places = TOOLS[name]
         compose.settings(cls, name, [word for word in words if word != "--help"], places)
@@ -124,6 +128,8 @@ def test_commands_are_found() -> None:
         "sh scripts/zero_shot/ant.sh csf && sh scripts/zero_shot/ant.sh",
         "csf train env=moon",
         "csf train -m agent=csf,metro",
+        "csf adapt env=ant task.epochs=3",
+        "sh scripts/adaptation/ant.sh csf task.step=3",
         "csf evaluate RUN goals=x",
         ".venv/bin/csf report --title X",
         "python -m csf.export RUN DIR FILE",
@@ -148,13 +154,13 @@ def test_the_readme_has_one_picture() -> None:
     assert len(re.findall(r"!\[", (ROOT / "README.md").read_text())) == 1
 
 
-@pytest.mark.parametrize("name", ["train", *TOOLS])
+@pytest.mark.parametrize("name", ["train", "adapt", *TOOLS])
 def test_help_names_the_command_and_the_module_once(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from csf import train
+    from csf import adapt, train
 
-    modules = {"train": train, "evaluate": evaluate, "play": play, "export": export, "report": report}
+    modules = {"train": train, "adapt": adapt, "evaluate": evaluate, "play": play, "export": export, "report": report}
     main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()

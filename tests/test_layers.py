@@ -25,6 +25,9 @@ BELOW: dict[str, set[str]] = {
     "csf.learners": LEAVES | {"csf.agents", "csf.core", "csf.replay"},
     "csf.evaluation": LEAVES | {"csf.agents", "csf.mi", "csf.sampler"},
     "csf.hierarchy": LEAVES | {"csf.agents"},
+    "csf.adaptation": LEAVES
+    | {f"csf.{name}" for name in ("agents", "backbones", "core", "evaluation", "hierarchy", "io", "nets")}
+    | {"csf.config.names", "csf.config.schema"},
     "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones", "csf.core.precision"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones", "csf.config.schema"},  # files have settings of all three
     "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
@@ -35,8 +38,8 @@ BELOW: dict[str, set[str]] = {
     "csf.__main__": set(),  # it runs the entry points by name
 }
 # For entry points, and not by each other.
-MIDDLE = {"csf.config", "csf.worlds", "csf.pretrained"}
-ENTRIES = {"csf.train", "csf.evaluate", "csf.export", "csf.report.__main__", "csf.play.__main__"}
+MIDDLE = {"csf.config", "csf.worlds", "csf.pretrained", "csf.run"}
+ENTRIES = {"csf.train", "csf.adapt", "csf.evaluate", "csf.export", "csf.report.__main__", "csf.play.__main__"}
 TOP = MIDDLE | ENTRIES
 EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 

@@ -57,6 +57,10 @@ class CSF(Objective):
         self.whitening = make_whitening(self.cfg.whiten, self.linear(), self.cfg.skill_dim)
         return self.phi.parameters()
 
+    def body(self) -> nn.Module | None:
+        """The network phi, unless it is one of pairs of observations."""
+        return self.phi if self.cfg.features == "difference" else None
+
     def cumulant(self, batch: Batch) -> Tensor:
         """The features d of the step, whitened if `whiten` is set, [B, Z]."""
         return self.whitening(self.phi.step(batch.obs, batch.next_obs))
