@@ -73,7 +73,8 @@ def test_it_scores_within_the_range_of_its_card(name: str, tmp_path: Path, monke
     assert (card["seed"], card["seeds"]) == (0, 5)
     assert [found[key] == card[key] for key in ("skills", "goals", "checkpoint")] == [True, True, False]
     for key, (low, high) in card["ranges"].items():
-        assert low - SHARE * abs(low) <= found["results"][key] <= high + SHARE * abs(high), key
+        margin = high - low + SHARE * max(abs(low), abs(high))  # other CPUs round differently: episodes are then others
+        assert low - margin <= found["results"][key] <= high + margin, key
 
 
 def test_the_environment_completes_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
