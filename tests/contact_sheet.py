@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cv2
 import numpy as np
+from PIL import Image
 
 import envs
 from envs.observations import Array
@@ -30,8 +31,7 @@ Cell = tuple[str, Array]
 def main(path: Path) -> None:
     """Write the picture."""
     rows = [row for name in ENVIRONMENTS for row in rows_of(name)]
-    if not cv2.imwrite(str(path), np.concatenate([strip(row) for row in rows])[..., ::-1]):
-        raise SystemExit(f"cannot write {path}")
+    Image.fromarray(np.concatenate([strip(row) for row in rows])).save(path, optimize=True)
 
 
 def rows_of(name: str) -> list[list[Cell]]:
