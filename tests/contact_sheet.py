@@ -51,7 +51,7 @@ OTHERS = {"quality=fast": {"quality": "fast"}, "renderer=warp": {"renderer": "wa
 
 def other(name: str, setting: dict[str, str]) -> Array:
     """The first image with another setting."""
-    worlds = envs.make_vec(name, 1, threads=1, **setting)
+    worlds: Any = envs.make_vec(name, 1, threads=1, **setting)
     image = newest(worlds.reset(seed=0)[0])[0]
     worlds.close()
     return image

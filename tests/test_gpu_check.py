@@ -23,11 +23,13 @@ from csf.replay.stacks import check_stacks, frames_of
 sys.path.insert(0, str(ROOT / "tests/benchmark"))
 import frames
 import gpu_check
+import gpu_job
 import gpu_pixels
 from images import SPEC, config, fill, make_agent, random_episodes
 
 SECONDS = 120.0
 IMAGES = ("agent.hidden=[8,8]", "agent.backbone.hidden=[8,8]", "encoder.channels=[2,2,4,4]", "task.batch_size=8")
+IMAGES += ("task.replay_size=2000", "task.min_replay_size=100")
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +89,8 @@ def test_a_run_is_resumed_and_trained(found: tuple[Path, dict[str, Any], float])
     assert {"loss/representation", "eval/coverage", "time/learn, median seconds"} <= rows.keys()
 
 
-def job_in(folder: Path) -> gpu_check.Check:
-    return gpu_check.Check(folder, "cpu", 60.0, (), 0.01)
+def job_in(folder: Path) -> gpu_job.Check:
+    return gpu_job.Check(folder, "cpu", 60.0, (), 0.01)
 
 
 def test_parts_that_run_alone_keep_each_others_rows(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_a_mode_that_fails_is_told_and_the_others_are_measured(tmp_path: Path, m
 
     monkeypatch.setattr(gpu_check, "CELLS", [("float32", "compiled"), ("TF32", "eager")])
     monkeypatch.setitem(gpu_check.MODES, "compiled", (fails,))
-    job = gpu_check.Check(tmp_path, "cpu", 60.0, (*TINY,), 0.01)
+    job = gpu_job.Check(tmp_path, "cpu", 60.0, (*TINY,), 0.01)
     gpu_check.speed(job, 60.0)
     rows = job.table["speed"]
     assert rows["gradient steps/s, float32, compiled"] == "failed: RuntimeError: no such kernel"
@@ -119,7 +121,7 @@ def test_a_mode_that_fails_is_told_and_the_others_are_measured(tmp_path: Path, m
 def test_a_mode_that_takes_too_long_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "CELLS", [("float32", "compiled"), ("TF32", "eager")])
     monkeypatch.setitem(gpu_check.MODES, "compiled", (lambda *_: time.sleep(60),))
-    job = gpu_check.Check(tmp_path, "cpu", 60.0, (*TINY,), 0.01)
+    job = gpu_job.Check(tmp_path, "cpu", 60.0, (*TINY,), 0.01)
     gpu_check.speed(job, 3.0)
     rows = job.table["speed"]
     assert rows["gradient steps/s, float32, compiled"] == "left out: out of time"
@@ -150,11 +152,9 @@ def test_images_are_rehearsed(tmp_path: Path) -> None:
     for name in frames.ENVIRONMENTS:
         need(name)
     line = [sys.executable, "tests/benchmark/gpu_check.py", "--out", str(tmp_path), "--device", "cpu"]
-    line += ["--part", "pixels", "--least", "0.02", *IMAGES, "task.replay_size=2000"]
-    start = time.monotonic()
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=2 * SECONDS)
+    line += ["--part", "pixels", "--least", "0.02", "--seconds", str(4 * SECONDS), *IMAGES]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=5 * SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - start < gpu_check.ALONE["pixels"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.json", "table.md"]
     rows = json.loads((tmp_path / "table.json").read_text())["pixels"]
     for kind in gpu_pixels.PRECISIONS:

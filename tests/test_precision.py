@@ -156,6 +156,7 @@ def test_pixels_reach_the_first_convolution_exactly(mode: Precision) -> None:
     assert isinstance(encoder, ImageEncoder)
     image = observe(IMAGE, 2)
     first = encoder.layers[0]
+    assert isinstance(first, torch.nn.Conv2d)
     seen: list[torch.Tensor] = []
     with mock.patch.object(
         torch.nn.functional, "conv2d", side_effect=lambda x, *rest: seen.append(x) or conv2d(x, *rest)
@@ -165,7 +166,7 @@ def test_pixels_reach_the_first_convolution_exactly(mode: Precision) -> None:
     assert seen[0].is_contiguous(memory_format=torch.channels_last), "no copy in another order"
     assert {x.dtype for x in seen} == {torch.float32 if mode == "float32" else torch.bfloat16}
     assert found.dtype == torch.float32
-    scaled = conv2d(image.permute(0, 3, 1, 2) / 255, first.weight, first.bias, first.stride)
+    scaled = conv2d(image.permute(0, 3, 1, 2) / 255, first.weight, first.bias, 2)
     torch.testing.assert_close(first(image.permute(0, 3, 1, 2)).float(), scaled, rtol=4 * UNIT, atol=4 * UNIT)
 
 

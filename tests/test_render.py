@@ -383,7 +383,7 @@ class Library:
     """An EGL library with devices of these CUDA numbers; None: not a CUDA device."""
 
     def __init__(self, numbers: list[int | None], functions: tuple[str, ...] = ("Devices", "DeviceAttrib")) -> None:
-        self.numbers, self.kept = numbers, []
+        self.numbers = numbers
         kinds = {
             "Devices": ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self.devices),
             "DeviceAttrib": ctypes.CFUNCTYPE(

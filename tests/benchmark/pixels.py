@@ -100,7 +100,8 @@ def frame_table(one: dict[str, Rates], every: dict[str, Rates], cores: int) -> T
 def update(words: tuple[str, ...], kind: str, repeat: int) -> float:
     """Seconds of CPU time of an update of CSF on a batch of the paper's size."""
     cfg = config(*words)
-    agent = make_agent(cfg, PRECISIONS[-1] if kind == PLAIN else kind)
+    precision = next((each for each in PRECISIONS if each == kind), PRECISIONS[-1])  # PLAIN: the last one
+    agent = make_agent(cfg, precision)
     if kind == PLAIN:
         plain_order(agent)
     batch = random_batch(agent, cfg.task.batch_size)
