@@ -28,8 +28,14 @@ import gpu_pixels
 from images import SPEC, config, fill, make_agent, random_episodes
 
 SECONDS = 120.0
-IMAGES = ("agent.hidden=[8,8]", "agent.backbone.hidden=[8,8]", "encoder.channels=[2,2,4,4]", "task.batch_size=8")
-IMAGES += ("task.replay_size=2000", "task.min_replay_size=100")
+IMAGES = [
+    "agent.hidden=[8,8]",
+    "agent.backbone.hidden=[8,8]",
+    "encoder.channels=[2,2,4,4]",
+    "task.batch_size=8",
+    "task.replay_size=2000",
+    "task.min_replay_size=100",
+]
 
 
 @pytest.fixture(scope="module")

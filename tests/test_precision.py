@@ -158,9 +158,12 @@ def test_pixels_reach_the_first_convolution_exactly(mode: Precision) -> None:
     first = encoder.layers[0]
     assert isinstance(first, torch.nn.Conv2d)
     seen: list[torch.Tensor] = []
-    with mock.patch.object(
-        torch.nn.functional, "conv2d", side_effect=lambda x, *rest: seen.append(x) or conv2d(x, *rest)
-    ):
+
+    def watched(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(x)
+        return conv2d(x, *rest)
+
+    with mock.patch.object(torch.nn.functional, "conv2d", side_effect=watched):
         found = encoder(image)
     assert torch.equal(seen[0].float(), image.permute(0, 3, 1, 2).float())
     assert seen[0].is_contiguous(memory_format=torch.channels_last), "no copy in another order"
