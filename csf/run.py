@@ -27,7 +27,7 @@ from csf.io.logger import Logger
 from csf.io.progress import Progress
 from csf.io.run_dir import RunDir, differences
 from csf.learners import EpochBudget, Learner, Overlapped, ReplayLearner, RunEpoch, in_turn, learners
-from csf.learners.cost import update_cost
+from csf.learners.cost import Rendering, describe_cost, describe_rendering, image_seconds, update_cost
 from csf.pretrained import Skills, worlds_of
 from csf.sampler import RolloutSampler
 from csf.trainer import Counters, Schedule, Trainer
@@ -36,6 +36,7 @@ from csf.worlds import describe
 
 EVAL_SEED = 1_000_003  # offset to the seed: evaluation and training use different random numbers
 MAX_EVAL_WORLDS = 64
+SLOW = 60.0  # seconds of an epoch's rendering above which a run on a GPU says what it costs
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,6 @@ class Run:
         if cfg.precision != "float32" and not has_instructions(device):
             say(f"precision={cfg.precision}: slower than float32 on this CPU, which has no bfloat16 instructions")
         self._check_batch_size()
-        if spec.has_image and device.type == "cpu":
-            say(self._cost(spec))
         learner = plan.make_learner(self.agent, device)
         capture(cfg, device, learner, [self.agent, *([skills.agent] if skills else [])])
         self.parts: dict[str, Stateful] = {"agent": self.agent, **learner.parts()}
@@ -143,6 +142,8 @@ class Run:
             plan.schedule,
             self.save,
         )
+        if spec.has_image and (cost := self._cost(spec)):
+            say(cost)
 
     def _epochs(self, learner: Learner) -> tuple[RunEpoch, torch.device]:
         """Return the function that runs an epoch, and the device of the policy that collects."""
@@ -154,21 +155,24 @@ class Run:
         return overlapped, torch.device("cpu")
 
     def _cost(self, spec: EnvSpec) -> str:
-        """What the updates of an epoch cost on this CPU, and the settings that make an epoch faster."""
-        cfg = self.cfg
+        """What learning from images costs on this machine, and settings that reduce it; empty if it costs little."""
+        cfg, task = self.cfg, self.cfg.task
+        count = self.eval_worlds.num_envs
+        rounds = sum(-(-evaluator.episodes // count) for evaluator in self.trainer.evaluators)
+        steps = spec.max_steps * spec.hold + 1
+        images = (task.episodes_per_epoch * steps, rounds * count * steps)
+        rendering = Rendering(*images, image_seconds(self.worlds))
+        faster = ["env.quality=fast for rendering"] if spec.quality == "paper" else []
+        faster += ["env.renderer=warp"] if spec.renderer == "gl" else []
+        if self.device.type != "cpu":
+            slow = faster and rendering.epoch * rendering.seconds > SLOW
+            return f"an epoch {describe_rendering(rendering)}; faster: {', '.join(faster)}" if slow else ""
         with torch.random.fork_rng([]):
             agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
         agent.use_precision(cfg.precision)
-        cost = update_cost(agent, cfg.task.batch_size)
-        updates = self.plan.updates(spec)
-        seconds = updates * cost.seconds
-        took = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
-        faster = ["device=cuda", *(["encoder=shared"] if cfg.encoder.name == "own" else []), "fewer encoder.channels"]
-        faster += ["env.quality=fast for rendering"] if spec.quality == "paper" else []
-        return (
-            f"learning from images on the CPU: an epoch makes {updates} updates of "
-            f"{cost.flops / 1e9:.3g} GFLOP, about {took}; faster: {', '.join(faster)}"
-        )
+        own = ["encoder=shared"] if cfg.encoder.name == "own" else []
+        faster = ["device=cuda", *own, "fewer encoder.channels", *faster]
+        return describe_cost(self.plan.updates(spec), update_cost(agent, task.batch_size), rendering, faster)
 
     def _check_batch_size(self) -> None:
         """Check that batches are large enough for the method and the backbone."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import DependencyNotInstalled
 
+from envs.egl import cuda_device
 from envs.errors import WorldError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def open_context(model: mujoco.MjModel, size: int) -> tuple[Any, mujoco.MjrConte
 
     name = backend()
     os.environ.setdefault("LP_NUM_THREADS", "0")  # makes Mesa's software renderer work in the calling thread
+    if name == "egl" and "MUJOCO_EGL_DEVICE_ID" not in os.environ and (device := cuda_device()) is not None:
+        os.environ["MUJOCO_EGL_DEVICE_ID"] = str(device)  # MuJoCo takes EGL's first device, maybe another GPU
     try:
         context = importlib.import_module(f"mujoco.{name}").GLContext(size, size)
         context.make_current()

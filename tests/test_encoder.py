@@ -20,7 +20,7 @@ SMALL = (2, 3, 4, 5)
 
 
 def close(found: torch.Tensor, want: np.ndarray) -> None:
-    torch.testing.assert_close(found.detach(), torch.from_numpy(want), rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(found.detach(), torch.from_numpy(want), rtol=1e-5, atol=4e-6)
 
 
 # ---- the released program's numbers

@@ -318,6 +318,16 @@ def test_films_are_of_another_size_and_leave_observations_alone() -> None:
     plain.close()
 
 
+def test_films_have_the_quality_of_the_observations() -> None:
+    pictures = []
+    for quality in ("fast", "paper"):
+        worlds = make("quadruped", 1, quality=quality, render_mode="rgb_array", render_size=48)
+        worlds.reset(seed=0)
+        pictures.append(worlds.render()[0].astype(float))
+        worlds.close()
+    assert 0.2 < np.abs(pictures[0] - pictures[1]).mean() < 5
+
+
 # Threads and contexts
 
 

@@ -6,6 +6,7 @@ import io
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import golden_map
 import numpy as np
@@ -13,16 +14,24 @@ import pytest
 import test_agents
 import test_golden
 import torch
-from conftest import NAMES, SPEC, batch, configure
+from conftest import IMAGE, NAMES, SPEC, batch, configure, make, observe
 from runs import TINY, different
+from torch.nn.functional import conv2d
 
 from csf.agents import Agent
 from csf.config.compose import check
 from csf.core import precision
 from csf.core.precision import Precision
+from csf.nets.encoder import ImageEncoder
 from csf.run import Run
 
 WIDE = ("agent.hidden=[256,256]", "agent.backbone.hidden=[256,256]")
+HALF: tuple[Precision, ...] = ("bf16", "bf16_all")
+MODES: tuple[Precision, ...] = ("float32", *HALF)
+UNIT = 2.0**-8  # largest relative error of rounding to bfloat16, whose significand has 8 bits
+
+every_mode = pytest.mark.parametrize("mode", MODES)
+every_half = pytest.mark.parametrize("mode", HALF)
 
 
 def wide(name: str, mode: Precision) -> Agent:
@@ -104,14 +113,83 @@ def test_a_gradient_points_where_that_of_float32_does() -> None:
             assert torch.cosine_similarity(param.grad.flatten(), other.grad.flatten(), dim=0) > 0.99, name
 
 
+# ---- images
+
+
+def seeing(mode: Precision, *words: str) -> Agent:
+    torch.manual_seed(0)
+    agent = make("csf", "encoder.channels=[6,8,8,16]", *words, spec=IMAGE)
+    agent.use_precision(mode)
+    return agent
+
+
+def convolved(agent: Agent) -> set[str]:
+    """The networks whose convolutions have copies."""
+    return {key.partition(".encoder")[0] for key, copy in copies(agent).items() if copy.dim() == 4}
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "expected"),
+    [
+        ("bf16", (), {"backbone.actor", "backbone.critic", "backbone.target"}),
+        ("bf16_all", (), {"backbone.actor", "backbone.critic", "backbone.target", "objective.phi"}),
+        ("bf16", ("encoder=shared",), set()),
+        ("bf16_all", ("encoder=shared",), {"encoder"}),
+        ("bf16", ("encoder=shared", "agent.features=pair"), {"encoder"}),
+        ("float32", (), set()),
+    ],
+)
+def test_convolutions_run_in_bfloat16_but_not_where_outputs_are_subtracted(
+    mode: Precision, words: tuple[str, ...], expected: set[str]
+) -> None:
+    agent = seeing(mode, *words)
+    found = {key.removesuffix(".layers.0.weight") if key.startswith("encoder") else key for key in convolved(agent)}
+    assert {key.partition(".layers")[0] for key in found} == expected
+    counts = [sum(copy.dim() == 4 for key, copy in copies(agent).items() if key.startswith(name)) for name in expected]
+    assert all(count in (4, 8) for count in counts), "every convolution, of two critics in two networks"
+
+
+@every_mode
+def test_pixels_reach_the_first_convolution_exactly(mode: Precision) -> None:
+    """Integers up to 256 are exact in bfloat16, their fractions of 255 are not."""
+    encoder = seeing(mode, "encoder=shared", "agent.features=pair").encoder
+    assert isinstance(encoder, ImageEncoder)
+    image = observe(IMAGE, 2)
+    first = encoder.layers[0]
+    assert isinstance(first, torch.nn.Conv2d)
+    seen: list[torch.Tensor] = []
+
+    def watched(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(x)
+        return conv2d(x, *rest)
+
+    with mock.patch.object(torch.nn.functional, "conv2d", side_effect=watched):
+        found = encoder(image)
+    assert torch.equal(seen[0].float(), image.permute(0, 3, 1, 2).float())
+    assert seen[0].is_contiguous(memory_format=torch.channels_last), "no copy in another order"
+    assert {x.dtype for x in seen} == {torch.float32 if mode == "float32" else torch.bfloat16}
+    assert found.dtype == torch.float32
+    scaled = conv2d(image.permute(0, 3, 1, 2) / 255, first.weight, first.bias, 2)
+    torch.testing.assert_close(first(image.permute(0, 3, 1, 2)).float(), scaled, rtol=4 * UNIT, atol=4 * UNIT)
+
+
+def test_an_update_on_images_is_that_of_float32_up_to_rounding() -> None:
+    exact, rounded = seeing("float32"), seeing("bf16_all")
+    rows = batch(exact, 32)
+    for agent in (exact, rounded):
+        torch.manual_seed(1)
+        agent.update(rows)
+    compared = 0
+    for name, param in exact.named_parameters():
+        other = rounded.get_parameter(name)
+        if param.dim() == 4 and param.grad is not None and other.grad is not None:
+            assert other.grad.dtype == torch.float32
+            assert torch.cosine_similarity(param.grad.flatten(), other.grad.flatten(), dim=0) > 0.97, name
+            compared += 1
+    assert compared == 16, "of the policy, phi and two critics"
+
+
 # ---- golden, contract and resuming in every mode
-
-HALF: tuple[Precision, ...] = ("bf16", "bf16_all")
-MODES: tuple[Precision, ...] = ("float32", *HALF)
-UNIT = 2.0**-8  # largest relative error of rounding to bfloat16, whose significand has 8 bits
-
-every_mode = pytest.mark.parametrize("mode", MODES)
-every_half = pytest.mark.parametrize("mode", HALF)
 
 
 def golden(name: str, mode: Precision, monkeypatch: pytest.MonkeyPatch) -> tuple[Agent, golden_map.Arrays, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from conftest import ROOT
 from gymnasium.error import ClosedEnvironmentError, DependencyNotInstalled, ResetNeeded
 
 import envs
-from envs import gl, plane
+from envs import egl, gl, plane
 from envs.observations import Array
 from envs.plane import BODY, FLOOR, GOAL
 
@@ -373,3 +374,93 @@ def test_worlds_left_open_end_in_silence(drawn: None) -> None:
     )
     done = python(code)
     assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+
+
+# The GPU that renders
+
+
+class Library:
+    """An EGL library with devices of these CUDA numbers; None: not a CUDA device."""
+
+    def __init__(self, numbers: list[int | None], functions: tuple[str, ...] = ("Devices", "DeviceAttrib")) -> None:
+        self.numbers = numbers
+        kinds = {
+            "Devices": ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self.devices),
+            "DeviceAttrib": ctypes.CFUNCTYPE(
+                ctypes.c_uint, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_ssize_t)
+            )(self.attribute),
+        }
+        self.addresses = {f"eglQuery{name}EXT".encode(): kinds[name] for name in functions}
+
+    class Address:
+        restype: Any = None
+
+        def __init__(self, addresses: dict[bytes, Any]) -> None:
+            self.addresses = addresses
+
+        def __call__(self, name: bytes) -> int | None:
+            found = self.addresses.get(name)
+            return found and ctypes.cast(found, ctypes.c_void_p).value
+
+    @property
+    def eglGetProcAddress(self) -> Any:
+        return self.Address(self.addresses)
+
+    def devices(self, most: int, handles: int, count: int) -> int:
+        for i in range(len(self.numbers)):
+            ctypes.c_void_p.from_address(handles + i * ctypes.sizeof(ctypes.c_void_p)).value = i + 1
+        ctypes.c_int.from_address(count).value = len(self.numbers)
+        return int(most >= len(self.numbers))
+
+    def attribute(self, handle: int, name: int, value: Any) -> int:
+        assert name == 0x323A  # EGL_CUDA_DEVICE_NV
+        number = self.numbers[handle - 1]
+        value[0] = 0 if number is None else number
+        return int(number is not None)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [([0], 0), ([2, 1, 0, None], 2), ([None, 0], 1), ([None], None), ([], None), ([0, 0], None), ([1, 2], None)],
+)
+def test_egl_renders_on_the_first_visible_cuda_device(
+    numbers: list[int | None], expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EGL's numbers of GPUs are not CUDA's. Where no device or several have the number, the choice is left to EGL."""
+    monkeypatch.setattr(egl, "_library", lambda: Library(numbers))
+    assert egl.cuda_device() == expected
+
+
+@pytest.mark.parametrize("functions", [(), ("Devices",), ("DeviceAttrib",)])
+def test_an_egl_that_does_not_know_cuda_is_left_alone(
+    functions: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egl, "_library", lambda: Library([0], functions))
+    assert egl.cuda_device() is None
+    monkeypatch.setattr(egl, "_library", lambda: None)
+    assert egl.cuda_device() is None
+
+
+@pytest.mark.parametrize(
+    ("backend", "named", "expected"), [("egl", None, "3"), ("egl", "1", "1"), ("osmesa", None, None)]
+)
+def test_mujoco_is_told_which_device_renders(
+    backend: str, named: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "")  # restored after the test
+    monkeypatch.delenv("MUJOCO_EGL_DEVICE_ID")
+    if named is not None:
+        monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", named)
+    monkeypatch.setattr(gl, "backend", lambda: backend)
+    monkeypatch.setattr(gl, "cuda_device", lambda: 3)
+    seen: list[str | None] = []
+
+    def no_context(*_: int) -> None:
+        seen.append(os.environ.get("MUJOCO_EGL_DEVICE_ID"))
+        raise ImportError("no driver")
+
+    module = SimpleNamespace(GLContext=no_context)
+    monkeypatch.setattr("importlib.import_module", lambda name: module)
+    with pytest.raises(DependencyNotInstalled, match="no driver"):
+        gl.open_context(mujoco.MjSpec().compile(), 16)
+    assert seen == [expected]

@@ -64,6 +64,9 @@ class Agent(nn.Module):
         self._check(cfg.name, backbone_cfg.name)
         if self.encoder is not None:
             self._encoder_minimizer().include(self.encoder.parameters())
+            # Networks that subtract outputs do so with those of the encoder.
+            exact = any(getattr(part, "small_differences", False) for part in self.objective.modules())
+            self.encoder.small_differences = exact
 
     def _check(self, method: str, backbone: str) -> None:
         """Check that the objective has the kind of reward that the backbone needs."""
@@ -181,11 +184,11 @@ class Agent(nn.Module):
         return {**self.objective.update(batch), **self.backbone.update(batch, self.objective)}
 
     def use_precision(self, precision: Precision) -> None:
-        """Compute products of wide layers in bfloat16; call it once, after the agent is on its device.
+        """Compute products of wide layers and convolutions in bfloat16; call it once, after the agent is on its device.
 
         Args:
             precision: "float32" changes nothing; "bf16" leaves out networks whose outputs are subtracted from each
-                other, such as phi; "bf16_all" leaves out none.
+                other, such as phi, with their encoder; "bf16_all" leaves out none.
         """
         if precision != "float32":
             make_copies(self, differences=precision == "bf16_all")

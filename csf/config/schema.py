@@ -87,7 +87,7 @@ class Common:
     run_name: str  # folder of the run, relative to exp_dir
     variant: str  # part of run_name that lists the settings that differ from the chosen groups
     device: Literal["auto", "cpu", "cuda"]  # device of the networks; auto: cuda if available
-    precision: Annotated[Precision, Before("float32")]  # products of wide layers; bf16: all but phi, bf16_all: all
+    precision: Annotated[Precision, Before("float32")]  # wide layers, convolutions; bf16: all but phi, bf16_all: all
     graphs: Annotated[bool, Before(True)]  # whether gradient steps and acting are CUDA graphs; no effect on the CPU
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
     wandb: Literal["disabled", "offline", "online"]  # logging to Weights & Biases

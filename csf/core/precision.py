@@ -1,9 +1,9 @@
-"""Matrix products of wide layers in bfloat16, beside float32 parameters.
+"""Matrix products of wide layers, and convolutions, in bfloat16, beside float32 parameters.
 
 A wide weight keeps a bfloat16 working copy that every product reads; gradients are taken with respect to the copy, the
 optimizer follows them in the float32 parameter, and the copy is refreshed after each step. Weights are not cast again
 for every product, which would cost as much as the products save. Biases, activations, narrow layers (inputs and
-heads), losses and the optimizer stay in float32.
+heads), losses and the optimizer stay in float32; only activations between convolutions are in bfloat16.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from csf.core.products import multiply, use_onednn
 Precision = Literal["float32", "bf16", "bf16_all"]
 
 WIDE = 256  # inputs and outputs that a layer has at least for bfloat16 to pay
+CONVOLUTION = 4  # axes of a convolution's weight; for convolutions over images, bfloat16 pays at any width
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -46,6 +47,24 @@ def ensemble_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.bmm(x.to(copy.dtype), copy).to(x.dtype) + bias
 
 
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], scale: float | None = None
+) -> Tensor:
+    """[B, I, H, W] -> [B, O, H', W'] by weight [O, I, K, K], in the dtype of its working copy where it has one.
+
+    Args:
+        x: inputs of any dtype.
+        weight: weight.
+        bias: [O], or None.
+        stride: step of the kernel along H and W.
+        scale: factor of the inputs; None: 1. The weight is multiplied by it, which has far fewer entries.
+    """
+    copy = _copy(weight)
+    factor = weight if copy is None else copy
+    offset = None if bias is None else bias.to(factor.dtype)
+    return F.conv2d(x.to(factor.dtype), factor if scale is None else factor * scale, offset, stride)
+
+
 class Multiplies(Protocol):
     """A module that multiplies by its weights with the functions above."""
 
@@ -55,7 +74,7 @@ class Multiplies(Protocol):
 
 
 def make_copies(module: nn.Module, differences: bool) -> None:
-    """Give a working copy to every wide weight in a module; call it after the module is on its device.
+    """Give a working copy to every wide weight and every convolution in a module, after it is on its device.
 
     Args:
         module: an agent, or a part of one.
@@ -68,7 +87,7 @@ def make_copies(module: nn.Module, differences: bool) -> None:
     layers: list[Any] = [layer for layer in module.modules() if hasattr(layer, "factors")]
     kept = [layer for layer in layers if differences or layer not in exact]
     for weight in (weight for layer in kept for weight in layer.factors()):
-        if min(weight.shape[-2:]) >= WIDE:
+        if weight.dim() == CONVOLUTION or min(weight.shape[-2:]) >= WIDE:
             copy = weight.detach().to(torch.bfloat16)
             weight.working_copy = copy.requires_grad_(weight.requires_grad)
 

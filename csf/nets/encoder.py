@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from csf.config.ranges import Before, Count
+from csf.core import precision
 from csf.errors import ConfigError
 from csf.types import EnvSpec, Obs
 
@@ -48,6 +49,7 @@ class Encoder(nn.Module):
     """Maps observations [..., *O] to features [..., F], and concatenates additional inputs to them."""
 
     out_dim: int  # F
+    small_differences = False  # whether outputs of two observations are subtracted: see csf.core.precision
 
     def encode(self, obs: Obs) -> Tensor:
         """[..., *O] -> [..., F]."""
@@ -77,6 +79,23 @@ class VectorEncoder(Encoder):
         return obs
 
 
+class Convolution(nn.Conv2d):
+    """A convolution that may run in bfloat16: see `csf.core.precision`."""
+
+    def __init__(self, inputs: int, outputs: int, scale: float | None = None) -> None:
+        """Create the kernels; inputs are multiplied by `scale`."""
+        super().__init__(inputs, outputs, KERNEL, STRIDE)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, I, H, W] -> [B, O, H', W']."""
+        return precision.convolve(x, self.weight, self.bias, self.stride, self.scale)
+
+    def factors(self) -> list[Tensor]:
+        """What it multiplies by."""
+        return [self.weight]
+
+
 class ImageEncoder(Encoder):
     """Convolutions over an image; an additional vector is appended to their features unchanged."""
 
@@ -102,7 +121,7 @@ class ImageEncoder(Encoder):
             )
         layers: list[nn.Module] = []
         for outputs in channels:
-            layers += [nn.Conv2d(inputs, outputs, KERNEL, STRIDE), nn.ELU()]
+            layers += [Convolution(inputs, outputs, None if layers else 1 / 255), nn.ELU()]
             inputs = outputs
         self.layers = nn.Sequential(*layers)
         self.out_dim = inputs * sides[0] * sides[1] + vector_dim
@@ -111,8 +130,9 @@ class ImageEncoder(Encoder):
         """[..., H, W, C] uint8, or a dict of it and a vector [..., V] -> [..., F]."""
         image = obs["image"] if isinstance(obs, dict) else obs
         lead = image.shape[:-3]
+        # The memory order stays that of images (channels-last), in which convolutions are faster.
         pixels = image.reshape(-1, *image.shape[-3:]).permute(0, 3, 1, 2)
-        features: Tensor = self.layers(pixels.float() / 255).reshape(*lead, -1)  # order: channel, row, column
+        features: Tensor = self.layers(pixels).float().reshape(*lead, -1)  # order: channel, row, column
         return torch.cat([features, obs["vector"]], -1) if isinstance(obs, dict) else features
 
 

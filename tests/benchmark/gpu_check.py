@@ -11,16 +11,14 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import date
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
+from gpu_job import Check, at_most, per_second
+from gpu_pixels import pixels
 
-import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.agents import Agent
 from csf.config.compose import check
 from csf.errors import ConfigError
@@ -49,66 +48,6 @@ STOP = 20.0  # seconds that a run is given to end its epoch, evaluate and save
 KINDS = ("float32", "TF32", "bf16")
 ANT = ("agent=csf", "env=ant", "task=pretrain")
 SMALL = ("agent=csf", "env=point", "agent.hidden=[16,16]", "agent.backbone.hidden=[16,16]", "task.updates_per_epoch=4")
-
-
-class Check:
-    """One call: where it writes, on which device, and until when."""
-
-    def __init__(self, out: Path, device: str, seconds: float, words: tuple[str, ...], least: float) -> None:
-        self.out, self.device, self.words, self.least = out, torch.device(device), words, least
-        self.end = time.monotonic() + seconds
-        file = out / "table.json"
-        self.table: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        self.table["machine"] = machine(self.device)
-        self.failed = False
-
-    def left(self) -> float:
-        return self.end - time.monotonic()
-
-    def note(self, part: str, rows: dict[str, Any]) -> None:
-        """Keep a part's rows, and write both tables."""
-        self.table[part] = rows
-        (self.out / "table.json").write_text(json.dumps(self.table, indent=1) + "\n")
-        (self.out / "table.md").write_text(markdown(self.table))
-
-    def settle(self) -> None:
-        """Wait until the device has done all it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-
-def machine(device: torch.device) -> dict[str, str]:
-    """What the figures were measured on."""
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
-    return {
-        "date": str(date.today()),
-        "csf": f"{csf.__version__} {checkpoint.provenance().get('commit', '')}".strip(),
-        "device": device.type,
-        "card": card,
-        "cuda": str(torch.version.cuda),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "cores": str(len(os.sched_getaffinity(0))),
-    }
-
-
-def markdown(table: dict[str, Any]) -> str:
-    """The same as a page: facts of the machine, then a table of each part."""
-    facts = ", ".join(f"{name} {value}" for name, value in table["machine"].items())
-    lines = ["# GPU check", "", facts]
-    for part, rows in table.items():
-        if part == "machine":
-            continue
-        lines += ["", f"## {part}", "", "| what | found |", "|---|---|"]
-        lines += [f"| {name} | {shown(value)} |" for name, value in rows.items()]
-    return "\n".join(lines) + "\n"
-
-
-def shown(value: Any) -> str:
-    """Numbers with four digits."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 # ---- tests
@@ -203,18 +142,6 @@ CELLS = [(kind, mode) for mode in ("captured", "eager") for kind in KINDS]
 CELLS += [("float32", "compiled and captured"), ("float32", "compiled"), ("bf16", "compiled and captured")]
 
 
-def per_second(job: Check, work: Callable[[], object], amount: int) -> float:
-    """How much of `amount` per call is done in a second, over at least `job.least` seconds after one call."""
-    work()
-    job.settle()
-    start, calls = time.perf_counter(), 0
-    while calls < 2 or time.perf_counter() - start < job.least:
-        work()
-        job.settle()
-        calls += 1
-    return amount * calls / (time.perf_counter() - start)
-
-
 def speed(job: Check, seconds: float) -> None:
     """Gradient steps per second in every mode and precision; collecting and whole epochs with and without graphs."""
     end = time.monotonic() + seconds
@@ -263,22 +190,6 @@ def cell(job: Check, setting: Setting, kind: str, mode: str, rows: dict[str, Any
     if kind == "float32" and mode == "captured":
         rows["seconds of an epoch, float32, captured, task.overlap=true"] = overlapping(job, setting)
     return found
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError inside when so many seconds have passed: a compiler may take any time."""
-
-    def ring(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def collecting(job: Check, setting: Setting, mode: str) -> dict[str, float]:
@@ -403,7 +314,8 @@ def kept(job: Check, run: Path) -> dict[str, Any]:
     return found | {name: last[name] for name in names if name in last}
 
 
-PARTS: dict[str, Callable[[Check, float], None]] = {"tests": tests, "speed": speed, "train": train}
+PARTS: dict[str, Callable[[Check, float], None]] = {"tests": tests, "speed": speed, "train": train, "pixels": pixels}
+ALONE = {"pixels": 120.0}  # parts that run only if they are named, and their seconds
 
 
 def main() -> int:
@@ -412,7 +324,7 @@ def main() -> int:
     arguments.add_argument("--out", type=Path, required=True, help="folder for what is found")
     arguments.add_argument("--part", choices=[*PARTS, "all"], default="all")
     arguments.add_argument("--device", default="cuda", help="cpu is for rehearsals")
-    arguments.add_argument("--seconds", type=float, default=TOTAL, help="for everything")
+    arguments.add_argument("--seconds", type=float, help="for everything")
     arguments.add_argument("--least", type=float, default=1.5, help="seconds that a speed is measured for")
     arguments.add_argument("words", nargs="*", help="key=value, as for csf.train, for speed and training")
     given = arguments.parse_args()
@@ -420,11 +332,12 @@ def main() -> int:
         sys.stderr.write("csf: PyTorch finds no CUDA device here, so that there is nothing to check\n")
         return 1
     given.out.mkdir(parents=True, exist_ok=True)
-    job = Check(given.out, given.device, given.seconds, tuple(given.words), given.least)
+    seconds = given.seconds or ALONE.get(given.part, TOTAL)
+    job = Check(given.out, given.device, seconds, tuple(given.words), given.least)
     for name, part in PARTS.items():
-        if given.part in (name, "all"):
+        if given.part == name or (given.part == "all" and name not in ALONE):
             whole = given.part != "all" or name not in SHARE
-            part(job, job.left() if whole else min(job.left(), SHARE[name] * given.seconds / TOTAL))
+            part(job, job.left() if whole else min(job.left(), SHARE[name] * seconds / TOTAL))
     sys.stdout.write((given.out / "table.md").read_text())
     return int(job.failed)
 
