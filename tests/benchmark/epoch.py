@@ -21,10 +21,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import csf  # first: how threads wait is decided before PyTorch is loaded
+
+# isort: split
 import torch
 from training import processor
 
-import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.config.compose import check
 from csf.core.device import use_threads
 from csf.io import checkpoint

@@ -23,6 +23,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+import csf  # noqa: F401  # first: how threads wait is decided before PyTorch is loaded
+
+# isort: split
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch

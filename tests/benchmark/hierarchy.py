@@ -20,10 +20,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import csf  # first: how threads wait is decided before PyTorch is loaded
+
+# isort: split
 import numpy as np
 import torch
 
-import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.agents import Agent
 from csf.config.compose import check
 from csf.core.device import one_thread

@@ -19,9 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import csf  # first: how threads wait is decided before PyTorch is loaded
+
+# isort: split
 import torch
 
-import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.config.compose import check
 from csf.core.device import pick_device, use_threads
 from csf.io import checkpoint

@@ -20,12 +20,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import csf  # first: how threads wait is decided before PyTorch is loaded
+
+# isort: split
 import torch
 from frames import ENVIRONMENTS, WORLDS, in_process
 from images import SPEC, config, fill, make_agent, random_batch, random_episodes
 from training import processor
 
-import csf
 from csf.agents import Agent
 from csf.config.compose import check
 from csf.core.precision import Precision

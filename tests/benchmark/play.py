@@ -19,11 +19,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import csf  # first: how threads wait is decided before PyTorch is loaded
+
+# isort: split
 import torch
 import viser
 from training import processor
 
-import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.config.compose import check
 from csf.core.device import use_threads
 from csf.io import checkpoint, policy
@@ -32,7 +34,7 @@ from csf.play.player import Player
 from csf.play.server import serving
 from csf.play.session import Session
 from csf.play.source import Source
-from csf.train import Run
+from csf.run import Run
 
 CPU = torch.device("cpu")
 WARM_UP = 2.0  # seconds before measuring
