@@ -40,7 +40,7 @@ from csf.play import camera as cameras  # noqa: E402
 from csf.play import replay, server  # noqa: E402
 from csf.play.panel import open_page  # noqa: E402
 
-PACKAGED = "packaged:point"  # skills that have learned to go where they point
+PACKAGED = "packaged:ant"
 FORMATS = ROOT / "tests/golden/formats"
 CPU = torch.device("cpu")
 
@@ -291,8 +291,8 @@ def test_every_number_of_bodies_and_layout_is_drawn(stage: Stage) -> None:
     for count, layout in ((1, "ghosts"), (32, "side by side"), (7, "together")):
         stage.ask(lambda count=count: stage.panel._resize(count))
         stage.ask(lambda layout=layout: stage.panel._set_layout(layout))
-        (handle,) = stage.player.scene.handles
-        assert handle.batched_positions.shape == (count, 3)
+        shapes = {handle.batched_positions.shape for handle in stage.player.scene.handles}  # one for each part
+        assert shapes == {(count, 3)}
         assert not stage.panel.message
 
 
@@ -448,17 +448,31 @@ def errors(page: browser.Page) -> list[str]:
     return [line for line in page.complaints() if '"type": "error"' in line or '"level": "error"' in line]
 
 
-def test_a_skill_turned_changes_the_direction_of_walk() -> None:
-    session = Session(Source(PACKAGED, CPU, 1), 8, 0)
+def directions(address: str) -> np.ndarray:
+    """Directions [8] in degrees in which bodies with skills at every 45 degrees of the circle go."""
+    session = Session(Source(address, CPU, 1), 8, 0)
     for i, radians in enumerate(np.arange(8) * np.pi / 4):
         session.pick([i], [np.cos(radians), np.sin(radians)])
     while not session.ended:
         session.step()
-    found = [angle(place) for place in session.coord]
-    turns = np.degrees(np.diff([*found, found[0]]))
-    turns = (turns + 180) % 360 - 180
+    return np.degrees([angle(place) for place in session.coord])
+
+
+def wrapped(degrees: np.ndarray) -> np.ndarray:
+    """The same angles between -180 and 180 degrees."""
+    return (degrees + 180) % 360 - 180
+
+
+def test_a_skill_that_turns_around_turns_the_direction_of_a_point_around() -> None:
+    found = directions("packaged:point")
+    turns = wrapped(np.diff([*found, found[0]]))
     assert abs(abs(turns.sum()) - 360) < 1, turns  # once around, in either sense
     assert (np.sign(turns) == np.sign(turns[0])).all(), turns
+
+
+def test_ants_with_opposite_skills_walk_apart() -> None:
+    found = directions(PACKAGED)
+    assert np.abs(wrapped(found[:4] - found[4:])).mean() > 90, found
 
 
 @pytest.fixture(scope="module")
