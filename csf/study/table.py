@@ -1,0 +1,128 @@
+"""The table of a study: its rows as CSV, and interquartile means over seeds with intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from csf.io import files
+from csf.report.statistics import Estimate, Score, improvement, summarize
+from csf.study.plan import Row, Study
+
+KEYS = ("study", "profile", "env", "arm", "task", "seed", "epoch", "env_steps", "gradient_steps")
+
+
+class Line(NamedTuple):
+    """A row of the study with its results."""
+
+    row: Row
+    values: dict[str, float]  # metrics, env_steps and gradient_steps
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The seeds of an arm with one metric, at one task and epoch."""
+
+    arm: str
+    score: Score
+    difference: Score | None  # arm minus control for each seed that both have; None for the control
+    chance: Estimate | None  # probability that a seed of the arm exceeds one of the control; None for one seed
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric on one environment and task, for all arms."""
+
+    env: str
+    task: str
+    metric: str
+    cells: tuple[Cell, ...]
+
+
+def lines(study: Study) -> list[Line]:
+    """The rows that have all results."""
+    return [found for row in study.rows if (found := _line(row)) is not None]
+
+
+def _line(row: Row) -> Line | None:
+    values: dict[str, float] = {}
+    for part in row.parts:
+        if not part.file.is_file():
+            return None
+        content = json.loads(part.file.read_text())
+        counts = {key: content[key] for key in ("env_steps", "gradient_steps") if content.get(key) is not None}
+        values |= {**counts, **content["results"]}
+    return Line(row, values)
+
+
+def write(study: Study, found: Sequence[Line]) -> None:
+    """Write the rows to results.csv in the study's folder; metrics that a row lacks are empty."""
+    names = list(dict.fromkeys(name for line in found for name in line.values if name not in KEYS))
+    text = io.StringIO(newline="")
+    out = csv.DictWriter(text, [*KEYS, *names], lineterminator="\n")
+    out.writeheader()
+    out.writerows(_record(study, line) for line in found)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    files.write(study.folder / "results.csv", lambda file: file.write(text.getvalue().encode()))
+
+
+def _record(study: Study, line: Line) -> dict[str, Any]:
+    row = line.row
+    about = {"study": study.name, "profile": study.profile, "env": row.env, "arm": row.arm, "task": row.task}
+    return {**about, "seed": row.seed, "epoch": row.epoch, **line.values}
+
+
+def panels(study: Study, found: Iterable[Line]) -> list[Panel]:
+    """Statistics of every metric of the study's figures, of the last policies of the runs."""
+    last = [line for line in found if line.row.epoch == line.row.run.epochs]
+    places: dict[tuple[str, str], list[Line]] = {}
+    for line in last:
+        places.setdefault((line.row.env, line.row.task), []).append(line)
+    every = (
+        Panel(env, task, metric, tuple(_cells(study, metric, here)))
+        for metric in study.metrics
+        for (env, task), here in places.items()
+    )
+    return [panel for panel in every if panel.cells]
+
+
+def _cells(study: Study, metric: str, found: Sequence[Line]) -> Iterable[Cell]:
+    """The arms that have the metric, in the order of the study."""
+    by_arm: dict[str, dict[int, float]] = {}
+    for line in found:
+        if metric in line.values:
+            by_arm.setdefault(line.row.arm, {})[line.row.seed] = line.values[metric]
+    control = by_arm.get(study.control, {})
+    for arm, seeds in by_arm.items():
+        difference, chance = None, None
+        both = [seed for seed in seeds if seed in control]
+        if arm != study.control and both:
+            difference = score([seeds[seed] - control[seed] for seed in both])
+            chance = _chance(list(seeds.values()), list(control.values()))
+        yield Cell(arm, score(list(seeds.values())), difference, chance)
+
+
+def score(values: Sequence[float]) -> Score:
+    """The interquartile mean of some seeds, with its stratified bootstrap interval."""
+    return summarize(np.array(values, dtype=float)[:, None])[0]
+
+
+def _chance(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    return improvement(np.array(ours), np.array(theirs))
+
+
+def budget(found: Sequence[Line]) -> str:
+    """The environment steps, gradient steps and seeds of some rows in one line, for figures."""
+    steps = [line.values.get("env_steps", 0.0) for line in found]
+    updates = [line.values.get("gradient_steps", 0.0) for line in found]
+    seeds = {line.row.seed for line in found}
+    spent = f"{max(steps):,.0f} environment steps and {max(updates):,.0f} updates per run"
+    return f"at most {spent}; seeds: {', '.join(map(str, sorted(seeds)))}"
