@@ -22,12 +22,14 @@ FOLDER = compose.CONFIGS / "study"
 DIGEST = 10  # hexadecimal digits
 # An agent that is never updated: its policy after one epoch is its initial one.
 UNTRAINED = ("agent/backbone=sac", "task.epochs=1", "task.min_replay_size=${task.replay_size}")
+ADAPTATION = "adaptation"  # kind of the measurements that csf adapt makes
+BODY_TASK = "envs.body_tasks:csf/BodyTask-v0"
 EXOGENOUS = "envs.exogenous:csf/Exogenous-v0"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of csf train, which studies share."""
+    """A run of csf train, which studies share; with 0 epochs, the place of runs without pretraining."""
 
     folder: Path
     words: tuple[str, ...]  # arguments of the command
@@ -38,8 +40,8 @@ class Run:
         return self.folder / "checkpoints" / checkpoint.POLICY.format(epoch)
 
     def finished(self) -> bool:
-        """Whether the run has its last policy."""
-        return self.policy(self.epochs).is_file()
+        """Whether the run has its last policy, if it has one."""
+        return not self.epochs or self.policy(self.epochs).is_file()
 
     @property
     def lock(self) -> Path:
@@ -53,13 +55,27 @@ class Part:
 
     run: Run
     epoch: int
-    kind: str  # a function of `csf.study.measures`
+    kind: str  # ADAPTATION, or a function of `csf.study.measures`
     words: tuple[str, ...]  # its settings
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the result; that of an adaptation is a run of its own."""
+        return self.run.folder / "study" / (self._name if self.kind == ADAPTATION else "")
 
     @property
     def file(self) -> Path:
         """The file with the result."""
-        return self.run.folder / "study" / f"{self.kind}_{self.epoch:06d}-{digest(self.words)}.json"
+        return self.folder / ("adaptation.json" if self.kind == ADAPTATION else f"{self._name}.json")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that measures."""
+        return self.run.folder / "study" / f"{self._name}.lock"
+
+    @property
+    def _name(self) -> str:
+        return f"{self.kind}_{self.epoch:06d}-{digest(self.words)}"
 
 
 @dataclass(frozen=True)
@@ -152,7 +168,7 @@ def make(choice: Choice) -> Study:
     profile = yaml.safe_load((FOLDER / "profile" / f"{choice.profile}.yaml").read_text())
     if about["control"] not in about["arms"]:
         raise ConfigError(f"the control of {choice.name} is {about['control']!r}; accepted: {', '.join(about['arms'])}")
-    envs = [env for env in profile["envs"] if env in about.get("tasks", profile["envs"])]
+    envs = [env for env in profile["envs"] if env in about.get("tasks", profile.get("main", profile["envs"]))]
     for env in choice.envs:
         one_of("envs", env, envs)
     seeds = profile["seeds"] if choice.seeds is None else choice.seeds
@@ -184,15 +200,33 @@ class Expansion:
 
     def rows(self, env: str, arm: str, seed: int) -> Iterator[Row]:
         """The rows of one run: one, or one for each task or checkpoint."""
-        run, cfg = self._run(env, arm, seed)
-        self.configs[run.folder] = cfg
-        for epoch in self._epochs(cfg):
-            for task in self.about.get("tasks", {env: {"": []}})[env]:
-                kinds = self.about["measures"]
-                parts = tuple(Part(run, epoch, kind, tuple(self.profile["measures"][kind])) for kind in kinds)
+        own = self.about["arms"][arm]
+        reference = [word for word in own if word.startswith("method=")]
+        run = self._reference(env, seed) if reference else self._run(env, arm, seed)
+        kinds = [ADAPTATION] if reference else self.about["measures"]
+        for epoch in self._epochs(run):
+            for task, words in self.about.get("tasks", {env: {"": []}})[env].items():
+                settings = {kind: tuple(self.profile["measures"].get(kind, [])) for kind in kinds}
+                if ADAPTATION in kinds:
+                    settings[ADAPTATION] = self._adaptation(env, words, own if reference else [], seed)
+                parts = tuple(Part(run, epoch, kind, settings[kind]) for kind in kinds)
                 yield Row(env, arm, seed, task, epoch, run, parts)
 
-    def _run(self, env: str, arm: str, seed: int) -> tuple[Run, Config]:
+    def _reference(self, env: str, seed: int) -> Run:
+        """The place of adaptations without pretraining."""
+        return Run(self.choice.exp_dir / "study/runs" / env / f"references/sd{seed:03d}", (), 0)
+
+    def _adaptation(self, env: str, task: Sequence[str], own: Sequence[str], seed: int) -> tuple[str, ...]:
+        """The arguments of csf adapt, except those that name its pretrained run and its folder."""
+        world = self._world(env)
+        if task:
+            world = distinct([*world, f"env.id={BODY_TASK}", f"env.of={_value(world, 'env.id')}", *task])
+        adapting = self.profile[ADAPTATION]
+        words = [*world, *adapting["all"], *adapting.get(env, []), *own]
+        words += adapting["expert"] if "method=expert" in own else []
+        return tuple(distinct([*words, f"seed={seed}"]))
+
+    def _run(self, env: str, arm: str, seed: int) -> Run:
         own = [each for word in self.about["arms"][arm] for each in (UNTRAINED if word == "untrained" else (word,))]
         chosen = [*self._world(env), *self.profile["words"], *self._budget(env, own), *self.about["words"], *own]
         chosen += [*self.choice.words, *(word for word in own if word in UNTRAINED)]  # which stays untrained
@@ -200,15 +234,16 @@ class Expansion:
         cfg = compose.check(words)
         world, method = names.folder(cfg.env["name"]), f"{cfg.agent.name}-{identity(cfg)}"
         name = f"study/runs/{world}/{method}/sd{seed:03d}"
-        return Run(cfg.exp_dir / name, (*words, f"run_name={name}"), cfg.task.epochs), cfg
+        self.configs[cfg.exp_dir / name] = cfg
+        return Run(cfg.exp_dir / name, (*words, f"run_name={name}"), cfg.task.epochs)
 
     def _world(self, env: str) -> list[str]:
         """The words that choose an environment, with exogenous entries if the study has them."""
         words = list(self.profile["envs"][env])
         if not self.about.get("exogenous"):
             return words
-        base = dict(word.split("=", 1) for word in words)["env.id"]
-        return distinct([*words, f"env.id={EXOGENOUS}", f"env.of={base}", f"env.exogenous={self.about['exogenous']}"])
+        other = [f"env.id={EXOGENOUS}", f"env.of={_value(words, 'env.id')}"]
+        return distinct([*words, *other, f"env.exogenous={self.about['exogenous']}"])
 
     def _budget(self, env: str, arm: Sequence[str]) -> list[str]:
         """The words of the profile for an environment and for the backbone of an arm."""
@@ -216,14 +251,20 @@ class Expansion:
         sections = (self.profile["skills"], self.profile["backbones"].get(backbone, {}))
         return [word for each in sections for key in ("all", env) for word in each.get(key, [])]
 
-    def _epochs(self, cfg: Config) -> list[int]:
+    def _epochs(self, run: Run) -> list[int]:
         """The epochs whose policies are measured: the last, or some that are spaced about evenly in their logarithm."""
-        last, count = cfg.task.epochs, self.profile["points"]
-        if not self.about.get("over_training"):
+        last, count = run.epochs, self.profile["points"]
+        if not self.about.get("over_training") or not last:
             return [last]
-        saved = {*range(cfg.task.save_every, last, cfg.task.save_every), last}
+        every = self.configs[run.folder].task.save_every
+        saved = {*range(every, last, every), last}
         kept = sorted(checkpoint.milestones(saved) | {last})  # those that a run does not delete
         return sorted({kept[round(i * (len(kept) - 1) / (count - 1))] for i in range(count)})
+
+
+def _value(words: Sequence[str], key: str) -> str:
+    """The value of a key among words."""
+    return next(word.partition("=")[2] for word in words if word.startswith(f"{key}="))
 
 
 def distinct(words: Sequence[str]) -> list[str]:

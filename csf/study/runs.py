@@ -58,7 +58,7 @@ def measure(parts: Sequence[Part], number: int) -> int:
     """Take one measurement of a list unless its result exists; returns the exit code."""
     part = parts[number]
     label = f"{part.kind} of {part.run.folder}, epoch {part.epoch}"
-    with _locked(part.file.with_suffix(".lock"), f"{label}: waiting for another process, which measures it") as held:
+    with _locked(part.lock, f"{label}: waiting for another process, which measures it") as held:
         if not held or part.file.is_file():
             return 0
         say(f"measurement {number + 1} of {len(parts)}: {label}")
