@@ -1,4 +1,4 @@
-"""The command csf (or python -m csf): runs csf.train, csf.evaluate, csf.play, csf.report, csf.export or csf.study."""
+"""The command csf (or python -m csf): runs csf.train, csf.adapt, csf.evaluate, csf.play and the others in COMMANDS."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from csf import __version__
 
 COMMANDS = {
     "train": "train an agent on an environment",
+    "adapt": "fine-tune the best skill of a checkpoint on a task's reward",
     "evaluate": "measure the skills of a checkpoint",
     "play": "show the skills of a checkpoint in a browser",
     "report": "write an HTML page about one run, or comparing several",

@@ -162,7 +162,7 @@ def _source(folder: Path, cfg: Config, method: str, env: str) -> tuple[str, list
     began, given = (read_config(folder) or {}).get("cp_path"), cfg.cp_path
     if given and packaged.is_address(given):
         return packaged.complete(given, env), []  # the address, since the package may be installed elsewhere later
-    if began and (given is None or _names(given, began)):
+    if began and (given is None or names(given, began)):
         return str(began), []
     if given:
         return str(find(given)), []
@@ -194,7 +194,7 @@ def _kept(folder: Path, cp_path: str) -> tuple[dict[str, Any], Agent, bool] | No
     return (about, agent, True) if about.get("cp_path") == cp_path else None
 
 
-def _names(cp_path: str, file: str) -> bool:
+def names(cp_path: str, file: str) -> bool:
     """Whether a path or a pattern matches a file or a folder that contains it."""
     named, whole = Path(cp_path).expanduser().resolve(), Path(file).resolve()
     literally = named in (whole, *whole.parents)  # a run name may contain [8,8], which is not a pattern

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,9 +26,16 @@ class Counters:
 
     epoch: int = 0
     env_steps: int = 0
+    taken: int = 0  # environment steps of the latest epoch
+
+    def count(self, env_steps: int) -> None:
+        """Count an epoch."""
+        self.epoch += 1
+        self.env_steps += env_steps
+        self.taken = env_steps
 
     def full_state(self) -> dict[str, Any]:
-        """The epoch and the number of environment steps."""
+        """All counters."""
         return vars(self).copy()
 
     def load_full_state(self, state: dict[str, Any]) -> None:
@@ -40,18 +47,44 @@ class Counters:
 class Schedule:
     """Length of a run and intervals of evaluation and saving, in epochs."""
 
-    epochs: int
+    length: int
     episodes: int  # per epoch
     eval_every: int
     save_every: int
+    unit: ClassVar[str] = "epoch"
 
-    def evaluates(self, epoch: int) -> bool:
-        """Whether to evaluate: before the first epoch, then every `eval_every` epochs, and after the last."""
-        return epoch % self.eval_every == 0 or epoch == self.epochs
+    def done(self, counters: Counters) -> int:
+        """How much of the length is done."""
+        return counters.epoch
 
-    def saves(self, epoch: int) -> bool:
-        """Whether to save: every `save_every` epochs, and after the last."""
-        return epoch % self.save_every == 0 or epoch == self.epochs
+    def over(self, counters: Counters) -> bool:
+        """Whether the run has ended."""
+        return self.done(counters) >= self.length
+
+    def evaluates(self, counters: Counters) -> bool:
+        """Whether to evaluate: before the first epoch, then at every interval, and at the end."""
+        return self._due(counters, self.eval_every) or self.over(counters)
+
+    def saves(self, counters: Counters) -> bool:
+        """Whether to save: at every interval, and at the end."""
+        return self._due(counters, self.save_every) or self.over(counters)
+
+    def _due(self, counters: Counters, every: int) -> bool:
+        return counters.epoch % every == 0
+
+
+class StepSchedule(Schedule):
+    """Length and intervals in environment steps, each rounded up to the end of an epoch."""
+
+    unit = "environment step"
+
+    def done(self, counters: Counters) -> int:
+        """How many environment steps are done."""
+        return counters.env_steps
+
+    def _due(self, counters: Counters, every: int) -> bool:
+        before = counters.env_steps - counters.taken
+        return not counters.env_steps or counters.env_steps // every > before // every
 
 
 @dataclass
@@ -71,7 +104,7 @@ class Trainer:
     results: dict[str, float] = field(default_factory=dict)
 
     def run(self, progress: Progress, stop: Stop) -> None:
-        """Train to the last epoch, or to the end of the epoch in which a signal arrives, and save.
+        """Train to the end, or to the end of the epoch in which a signal arrives, and save.
 
         Raises:
             NonFiniteError: a metric is not finite; the epoch is neither logged nor saved.
@@ -79,13 +112,13 @@ class Trainer:
         saved = self.counters.epoch or None  # the epoch of the latest checkpoint
         if saved is None:
             self._finish({}, progress)
-        while self.counters.epoch < self.schedule.epochs and not stop.asked():
+        while not self.schedule.over(self.counters) and not stop.asked():
             epoch = self.counters.epoch + 1
             try:
                 self._finish(self._train(), progress)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{error} in epoch {epoch}", error.evidence) from error
-            if self.schedule.saves(self.counters.epoch):
+            if self.schedule.saves(self.counters):
                 self.save(self.results)
                 saved = self.counters.epoch
         if saved != self.counters.epoch:  # stopped by a signal
@@ -96,8 +129,7 @@ class Trainer:
         skills = self.agent.objective.sample_skills(self.schedule.episodes)
         found = self.run_epoch(self.sampler, skills)
         episodes = found.episodes
-        self.counters.epoch += 1
-        self.counters.env_steps += episodes.env_steps()
+        self.counters.count(episodes.env_steps())
         kept = episodes.length > 0
         final = episodes.coord[torch.arange(len(kept)), episodes.length]
         displacement = (final - episodes.coord[:, 0]).norm(dim=-1)
@@ -114,7 +146,7 @@ class Trainer:
     def _finish(self, row: dict[str, float], progress: Progress) -> None:
         """Evaluate if due, and log the epoch."""
         images: dict[str, np.ndarray] = {}
-        if self.schedule.evaluates(self.counters.epoch):
+        if self.schedule.evaluates(self.counters):
             start = time.perf_counter()
             for evaluator in self.evaluators:
                 found = evaluator.run(self.agent, self.eval_sampler)

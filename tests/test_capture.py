@@ -21,7 +21,7 @@ from test_hierarchy import child, choose
 from torch import Tensor
 
 from csf import replay
-from csf import train as entry
+from csf import run as entry
 from csf.core import precision
 from csf.core.compile import Captured, CapturedPolicy, unchanged
 from csf.hierarchy import SkillVectorEnv

@@ -30,7 +30,7 @@ from csf.hierarchy import SkillVectorEnv
 from csf.io import checkpoint, policy
 from csf.io.load import find, read
 from csf.pretrained import Skills, filmed, prepared, skills_of, with_skills, worlds_of
-from csf.train import Run
+from csf.run import Run
 from csf.types import Worlds
 from csf.worlds import describe
 from envs import base_of, make_vec

@@ -15,7 +15,7 @@ from test_images import Pictures
 
 from csf.config.compose import check
 from csf.learners.cost import Cost, update_cost
-from csf.train import run
+from csf.run import run
 
 PASS = 2 * 256 * (31**2 * 48 * 9 + 14**2 * 96 * 48 + 6**2 * 192 * 96 + 2**2 * 384 * 192) * 4 * 4  # of a batch, in flop
 
@@ -69,9 +69,9 @@ def test_a_run_on_the_cpu_says_what_an_epoch_costs(
     small = ["agent.hidden=[8]", "agent.backbone.hidden=[8]", "encoder.channels=[2,2]", f"exp_dir={tmp_path}"]
     cfg = check(["env=quadruped", *small, *words, "device=cpu", "threads=1", "task.epochs=1", "task.replay_size=10000"])
     with (
-        mock.patch("csf.train.update_cost", return_value=Cost(426e9, seconds)) as cost,
-        mock.patch("csf.train.worlds_of", side_effect=lambda *_: Few("image")),
-        mock.patch("csf.train.Run.train", return_value=0),
+        mock.patch("csf.run.update_cost", return_value=Cost(426e9, seconds)) as cost,
+        mock.patch("csf.run.worlds_of", side_effect=lambda *_: Few("image")),
+        mock.patch("csf.run.Run.train", return_value=0),
     ):
         assert run(cfg) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "GFLOP" in line]
@@ -84,6 +84,6 @@ def test_a_run_on_the_cpu_says_what_an_epoch_costs(
 
 def test_a_run_on_vectors_says_nothing_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["device=cpu", "threads=1", f"exp_dir={tmp_path}"]
-    with mock.patch("csf.train.Run.train", return_value=0):
+    with mock.patch("csf.run.Run.train", return_value=0):
         assert run(configure("agent=csf", *words)) == 0
     assert "GFLOP" not in capsys.readouterr().err

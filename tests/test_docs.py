@@ -28,8 +28,12 @@ TOOLS = {
     "study": (study.Settings, study.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
+<<<<<<< HEAD
 PROGRAMS = r"sh scripts/|csf (?:train|evaluate|play|report|export|study) |python (?:-m csf|tests/)|pip install "
 INLINE = rf"`((?:{PROGRAMS})[^`]*)`"
+=======
+INLINE = r"`((?:sh scripts/|csf (?:train|adapt|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
+>>>>>>> adapt
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
 PLACEHOLDERS |= {"agent=vic": "agent=csf", "agent/backbone=reinforce": "agent/backbone=sac", "env=swimmer": "env=point"}
@@ -96,6 +100,8 @@ def check_entry(module: str, words: list[str]) -> None:
     if name == "train":
         settings = [word for word in words if not word.startswith("-")]
         assert list(compose.points(settings)) if "-m" in words else compose.check(settings)
+    elif name == "adapt":
+        compose.check_adaptation([word for word in words if word != "--help"])
     else:
         cls, places = TOOLS[name]
         if name == "study":
@@ -132,6 +138,8 @@ def test_commands_are_found() -> None:
         "sh scripts/zero_shot/ant.sh csf && sh scripts/zero_shot/ant.sh",
         "csf train env=moon",
         "csf train -m agent=csf,metro",
+        "csf adapt env=ant task.epochs=3",
+        "sh scripts/adaptation/ant.sh csf task.step=3",
         "csf evaluate RUN goals=x",
         ".venv/bin/csf report --title X",
         "python -m csf.export RUN DIR FILE",
@@ -158,13 +166,17 @@ def test_the_readme_has_one_picture() -> None:
     assert len(re.findall(r"!\[", (ROOT / "README.md").read_text())) == 1
 
 
-@pytest.mark.parametrize("name", ["train", *TOOLS])
+@pytest.mark.parametrize("name", ["train", "adapt", *TOOLS])
 def test_help_names_the_command_and_the_module_once(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from csf import train
+    from csf import adapt, train
 
+<<<<<<< HEAD
     modules = {"train": train, "evaluate": evaluate, "play": play, "export": export, "report": report, "study": study}
+=======
+    modules = {"train": train, "adapt": adapt, "evaluate": evaluate, "play": play, "export": export, "report": report}
+>>>>>>> adapt
     main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()

@@ -23,6 +23,7 @@ from runs import TINY, error_of, reached, rows, train, wait_for_epoch
 from torch import Tensor
 
 from csf import pretrained
+from csf import run as running
 from csf import train as entry
 from csf.config.compose import check
 from csf.core.signals import Stop
@@ -30,6 +31,7 @@ from csf.errors import CheckpointError, NonFiniteError, RunDirError, SamplerErro
 from csf.io import checkpoint, files
 from csf.io.progress import Progress
 from csf.learners import in_turn
+from csf.run import Run
 from csf.trainer import Counters, Schedule, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
 from envs import WorldError
@@ -177,13 +179,13 @@ def test_a_run_that_cannot_be_made_leaves_neither_lock_nor_worlds(
         assert len(made) == 2
         raise CheckpointError("cannot write the skills")
 
-    monkeypatch.setattr(entry, "worlds_of", remember)
+    monkeypatch.setattr(running, "worlds_of", remember)
     with monkeypatch.context() as patch:
         patch.setattr(pretrained, "keep", fail)
         with pytest.raises(CheckpointError, match="cannot write the skills"):
-            entry.Run(cfg, torch.device("cpu"))
+            Run(cfg, torch.device("cpu"))
     assert made == []
-    with entry.Run(cfg, torch.device("cpu")):
+    with Run(cfg, torch.device("cpu")):
         assert len(made) == 2
     assert made == []
 
@@ -247,15 +249,15 @@ def test_a_loss_that_explodes_is_named_and_its_evidence_kept(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Iterator[entry.Run]:
+def whole(tmp_path: Path) -> Iterator[Run]:
     """A run of four epochs within this process, saved after each and, to be quick, never evaluated."""
     words = [*TINY, "task.epochs=4", "task.save_every=1", f"exp_dir={tmp_path}", "run_name=run"]
-    with entry.Run(check(words), torch.device("cpu")) as made:
+    with Run(check(words), torch.device("cpu")) as made:
         made.trainer.evaluators = []
         yield made
 
 
-def spoil(whole: entry.Run, monkeypatch: pytest.MonkeyPatch, name: str, value: float, after: int) -> None:
+def spoil(whole: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: float, after: int) -> None:
     """Have a metric of the agent's update take a value after so many gradient steps."""
     update, count = whole.trainer.learner.update, [0]
 
@@ -268,7 +270,7 @@ def spoil(whole: entry.Run, monkeypatch: pytest.MonkeyPatch, name: str, value: f
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["loss/critic", "policy/entropy"])
-def test_every_metric_is_watched(name: str, value: float, whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_metric_is_watched(name: str, value: float, whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(whole, monkeypatch, name, value, after=4)  # epochs 2 and 3 take three steps each
     with pytest.raises(
         NonFiniteError, match=rf"^{name} is {value} at update 1 in epoch 3; saved for debugging: .*/run/"
@@ -279,7 +281,7 @@ def test_every_metric_is_watched(name: str, value: float, whole: entry.Run, monk
     assert checkpoint.load(newest)["epoch"] == 2
 
 
-def test_the_evidence_is_the_batch_of_the_bad_update(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_evidence_is_the_batch_of_the_bad_update(whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     update, seen = whole.trainer.learner.update, []
 
     def remember(batch: Batch) -> Metrics:
@@ -306,16 +308,14 @@ class Evaluator:
         return Evaluation({"eval/coverage": math.nan if self.counters.epoch else 1.0}, {})
 
 
-def test_an_evaluation_that_is_not_finite_is_named(whole: entry.Run) -> None:
+def test_an_evaluation_that_is_not_finite_is_named(whole: Run) -> None:
     whole.trainer.evaluators = [Evaluator(whole.counters)]
     with pytest.raises(NonFiniteError, match=r"^eval/coverage is nan in epoch 4; saved for debugging: "):
         whole.train()
     assert (whole.dir.path / "failure.pt").exists()
 
 
-def test_if_the_evidence_does_not_fit_the_number_is_still_named(
-    whole: entry.Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_if_the_evidence_does_not_fit_the_number_is_still_named(whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(whole, monkeypatch, "loss/critic", math.nan, after=4)
     write = files.write
 
@@ -356,13 +356,13 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_it_can_go_on(epoch: i
     assert [row["epoch"] for row in rows(folder)] == list(range(last + 1))
 
 
-def test_logs_that_cannot_be_opened_are_told_in_one_line(whole: entry.Run) -> None:
+def test_logs_that_cannot_be_opened_are_told_in_one_line(whole: Run) -> None:
     (whole.dir.path / "metrics.jsonl").mkdir()
     with pytest.raises(RunDirError, match=rf"^cannot write to {whole.dir.path}: "):
         whole.train()
 
 
-def test_a_policy_is_there_for_every_full_state(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_is_there_for_every_full_state(whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is killed in between, so the policy is written first, and the list of transitions after them."""
     written, write = [], files.write
 
@@ -465,10 +465,10 @@ class LateSignal(Schedule):
 
     stop = Stop()
 
-    def saves(self, epoch: int) -> bool:
-        if epoch == 2:
+    def saves(self, counters: Counters) -> bool:
+        if counters.epoch == 2:
             self.stop.signal = 15
-        return super().saves(epoch)
+        return super().saves(counters)
 
 
 def test_no_moment_is_wrong_for_a_signal() -> None:
@@ -487,7 +487,7 @@ def test_a_run_that_is_stopped_at_once_after_resuming_has_nothing_to_save() -> N
 # ---- worlds that fail
 
 
-def test_an_environment_that_fails_is_named(whole: entry.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_fails_is_named(whole: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise WorldError("out of arena memory")
 

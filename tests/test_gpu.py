@@ -28,8 +28,8 @@ from csf.io import checkpoint
 from csf.learners import captured
 from csf.learners.updates import make_steps
 from csf.pretrained import Skills
+from csf.run import Run
 from csf.sampler import RolloutSampler
-from csf.train import Run
 from csf.types import map_obs
 from csf.worlds import describe
 from envs import make_vec

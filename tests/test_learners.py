@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import csf
-from csf import train as entry
+from csf import run as entry
 from csf.agents import Agent, Objective, objectives
 from csf.backbones import Backbone, BackboneConfig, backbones
 from csf.config import compose
@@ -30,7 +30,7 @@ from csf.io import checkpoint, policy
 from csf.learners import Learner, learners
 from csf.nets.mlp import mlp
 from csf.pretrained import worlds_of
-from csf.train import Run
+from csf.run import Run
 from csf.types import Batch, EnvSpec, Episodes, Metrics, Rewarder, Sampler, SomeObs, Worlds
 
 CPU = torch.device("cpu")

@@ -21,7 +21,7 @@ from test_learners import CPU, EPOCHS, FourWays, check_resumed, final, timeless
 from test_learners import run as run_all
 from torch import Tensor, nn
 
-from csf import train as entry
+from csf import run as entry
 from csf.config.compose import check
 from csf.core.compile import Captured
 from csf.core.random import DrawFrom
@@ -29,7 +29,7 @@ from csf.errors import ConfigError, NonFiniteError, SamplerError
 from csf.learners import Epoch, Overlapped, ReplayLearner
 from csf.learners.epoch import ActingCopy
 from csf.pretrained import Skills, worlds_of
-from csf.train import Run
+from csf.run import Run
 from csf.types import Sampler
 
 ON = "task.overlap=true"

@@ -20,7 +20,7 @@ from csf.agents import Agent
 from csf.config.compose import check
 from csf.core import precision
 from csf.core.precision import Precision
-from csf.train import Run
+from csf.run import Run
 
 WIDE = ("agent.hidden=[256,256]", "agent.backbone.hidden=[256,256]")
 

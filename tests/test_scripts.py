@@ -21,7 +21,7 @@ import yaml
 from image_rules import MODELS, need
 from packaging.utils import canonicalize_name
 
-from csf.config.compose import check
+from csf.config.compose import check, check_adaptation
 from csf.io import packaged
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,7 @@ LAUNCHERS = sorted(
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
 PRETRAINING = [script for script in LAUNCHERS if "/pretrain/" in script]
 STUDIES = [script for script in LAUNCHERS if "/study/" in script]
+ADAPTATION = [script for script in LAUNCHERS if "/adaptation/" in script]
 CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
 METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "slusd", "visr"]
 
@@ -61,7 +62,8 @@ def methods_of(script: str) -> list[str]:
     """The methods that a script accepts, in the order in which it lists them."""
     methods = ["csf", "metra", "diayn", *(["dads"] if env_of(script) not in MODELS else []), "cic", "visr"]
     methods += ["slusd"] if env_of(script) not in MODELS else []
-    return [*methods, *(["scratch"] if script in CONTROLLERS else [])]
+    references = ["scratch", "expert"] if script in ADAPTATION else ["scratch"] if script in CONTROLLERS else []
+    return [*methods, *references]
 
 
 def need_models(script: str) -> None:
@@ -82,7 +84,7 @@ def test_every_method_of_the_paper_has_a_script_on_its_environments(env: str) ->
     assert f"scripts/zero_shot/{env}.sh" in ZERO_SHOT
 
 
-@pytest.mark.parametrize("script", [script for script in LAUNCHERS if script not in ZERO_SHOT + STUDIES])
+@pytest.mark.parametrize("script", [each for each in LAUNCHERS if each not in ZERO_SHOT + ADAPTATION + STUDIES])
 def test_script_composes_from_anywhere(script: str) -> None:
     need_models(script)
     done = sh(ROOT / script, *method_for(script), "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
@@ -159,8 +161,22 @@ def test_a_controllers_script_takes_a_method(script: str, method: str, tmp_path:
     assert task.terminal_at_limit
 
 
+@pytest.mark.parametrize("script", ADAPTATION)
+def test_an_adaptations_script_takes_a_method(script: str, tmp_path: Path) -> None:
+    python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\n" "$@"')
+    for method in methods_of(script):
+        done = sh(ROOT / script, method, "seed=3", PYTHON=str(python))
+        module, *settings = done.stdout.splitlines()[1:]
+        cfg = check_adaptation(settings)
+        assert (module, cfg.method, cfg.seed) == ("csf.adapt", method, 3)
+        assert cfg.env["name"] == Path(script).stem
+        assert cfg.task.steps == (1_000_000 if method == "expert" else 100_000)
+    done = sh(ROOT / script, "expert", "task.steps=7", PYTHON=str(python))
+    assert check_adaptation(done.stdout.splitlines()[2:]).task.steps == 7
+
+
 @pytest.mark.parametrize("words", [[], ["cfs"], ["seed=1"], ["--help"], ["csf metra"]])
-@pytest.mark.parametrize("script", CONTROLLERS + ZERO_SHOT)
+@pytest.mark.parametrize("script", CONTROLLERS + ZERO_SHOT + ADAPTATION)
 def test_a_script_names_the_methods_that_it_takes(script: str, words: list[str]) -> None:
     done = sh(ROOT / script, *words, PYTHON=sys.executable)
     assert (done.returncode, done.stdout) == (1, "")

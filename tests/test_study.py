@@ -185,7 +185,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
         finish(Run(cfg.exp_dir / cfg.run_name, (), cfg.task.epochs))
         return 0
 
-    monkeypatch.setattr("csf.study.runs.train.run", run)
+    monkeypatch.setattr("csf.study.runs.train", run)
     return found
 
 
@@ -265,7 +265,7 @@ def test_a_failing_run_is_reported_and_others_go_on(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = choose(tmp_path, "coverage")
-    fake = runs.train.run
+    fake = runs.train
 
     def run(cfg: Any) -> int:
         if cfg.backbone.name == "ppo":
@@ -278,7 +278,7 @@ def test_a_failing_run_is_reported_and_others_go_on(
         part.file.write_text(json.dumps(content))
         return 0
 
-    monkeypatch.setattr("csf.study.runs.train.run", run)
+    monkeypatch.setattr("csf.study.runs.train", run)
     monkeypatch.setattr("csf.study.runs.measures.take", take)
     missing = runs.complete(whole, [])
     assert [row.arm for row in missing] == ["ppo"]
@@ -286,7 +286,7 @@ def test_a_failing_run_is_reported_and_others_go_on(
     page.write(whole, table.lines(whole), missing)
     assert "No result: ppo, mountain_car, seed 0, epoch 4." in (whole.folder / "report.html").read_text()
     trained.clear()
-    monkeypatch.setattr("csf.study.runs.train.run", fake)
+    monkeypatch.setattr("csf.study.runs.train", fake)
     assert runs.complete(whole, []) == []
     assert len(trained) == 1  # only what was missing
 

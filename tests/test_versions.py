@@ -25,7 +25,7 @@ from csf.config.values import typed
 from csf.errors import CheckpointError, CsfError
 from csf.io import checkpoint, load, policy
 from csf.io.run_dir import RunDir, read_config
-from csf.train import run
+from csf.run import run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,6 +118,10 @@ class Objective(nn.Module):
         """The learned representation [N, Z] of observations [N, *O]; None if the method has none."""
         return None
 
+    def body(self) -> nn.Module | None:
+        """The ReLU network of observations, or of observations and skills, whose layers can initialize critics."""
+        return None
+
     def goal_skill(self, obs: Obs, goal: Obs) -> Tensor | None:
         """The skill [N, Z] that leads from obs [N, *O] to goal [N, *O]; None if the method cannot infer one."""
         return None

@@ -54,6 +54,10 @@ class CIC(Objective):
         self.least_batch = max(2, self.cfg.neighbors)  # a single distance has no variance
         return chain(self.phi.parameters(), self.skill_net.parameters(), self.transition_net.parameters())
 
+    def body(self) -> nn.Module:
+        """The network phi."""
+        return self.phi
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Noise-contrastive loss [] of every skill against all transitions of the batch, and metrics."""
         both = torch.cat(self.phi(cat_obs([batch.obs, batch.next_obs])).chunk(2), -1)

@@ -47,6 +47,10 @@ class CSF(Objective):
         self.phi = TRANSITIONS[self.cfg.features](make_encoder(self.spec), self.cfg.hidden, self.cfg.skill_dim)
         return self.phi.parameters()
 
+    def body(self) -> nn.Module | None:
+        """The network phi, unless it is one of pairs of observations."""
+        return self.phi if self.cfg.features == "difference" else None
+
     def cumulant(self, batch: Batch) -> Tensor:
         """The features d of the step, [B, Z]."""
         return self.phi.step(batch.obs, batch.next_obs)

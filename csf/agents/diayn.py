@@ -30,6 +30,10 @@ class DIAYN(Objective):
         self.discriminator = ObsMLP(make_encoder(self.spec), [*self.cfg.hidden, self.cfg.skill_dim])
         return self.discriminator.parameters()
 
+    def body(self) -> nn.Module:
+        """The discriminator."""
+        return self.discriminator
+
     def loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Cross-entropy of the skill minus the constant log K, [], and metrics."""
         logits, own = self.discriminator(batch.next_obs), batch.skill.argmax(-1)

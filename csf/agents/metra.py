@@ -64,6 +64,10 @@ class METRA(Objective):
         self.minimizers["multiplier"] = Minimizer([self.log_multiplier], self.cfg.multiplier_lr)
         return self.phi.parameters()
 
+    def body(self) -> nn.Module | None:
+        """The network phi, unless it is one of pairs of observations."""
+        return self.phi if self.cfg.features == "difference" else None
+
     def cumulant(self, batch: Batch) -> Tensor:
         """The features d of the step [B, Z]; for one-hot skills, centered to give d.(z - 1/K) K/(K-1) as reward."""
         return self._centered(self.phi.step(batch.obs, batch.next_obs))

@@ -25,7 +25,7 @@ from csf.errors import ConfigError
 from csf.mi import candidates
 from csf.mi.bounds import accuracy, info_nce, interpolated, smoothed, tuba
 from csf.mi.candidates import Candidates
-from csf.mi.critics import CRITICS
+from csf.mi.critics import CRITICS, Separable
 from csf.mi.regularizers import Layers, Mixup, gradient_penalty, regularized_mlp, targets
 from csf.nets.encoder import make_encoder
 from csf.nets.mlp import ObsMLP
@@ -135,6 +135,10 @@ class SLUSD(Objective):
     def make_minimizer(self, params: list[nn.Parameter]) -> Minimizer:
         """Create the optimizer with weight decay and clipping."""
         return Minimizer(params, self.cfg.lr, self.cfg.weight_decay, self.cfg.gradient_clip)
+
+    def body(self) -> nn.Module:
+        """The critic's network of states, or of states and skills."""
+        return self.critic.phi if isinstance(self.critic, Separable) else self.critic.net
 
     def scores(self, x: Tensor) -> Tensor:
         """Features of states [B, F] -> scores of all K skills [B, K]."""

@@ -35,6 +35,10 @@ class VISR(Objective):
         self.phi = ObsMLP(make_encoder(self.spec), [*self.cfg.hidden, self.cfg.skill_dim])
         return self.phi.parameters()
 
+    def body(self) -> nn.Module:
+        """The network phi."""
+        return self.phi
+
     def cumulant(self, batch: Batch) -> Tensor:
         """phi(s) [B, Z], of unit length unless `released` is set."""
         return self.phi(batch.obs) if self.cfg.released else self.represent(batch.obs)

@@ -24,7 +24,17 @@ from csf.agents import EncoderConfig, objectives
 from csf.backbones import backbones
 from csf.config import names
 from csf.config.overrides import key_of, literal, not_understood, values
-from csf.config.schema import Budget, Config, Environment, General, GymEnvironment
+from csf.config.schema import (
+    ADAPT,
+    Adaptation,
+    AdaptConfig,
+    AdaptGeneral,
+    Budget,
+    Config,
+    Environment,
+    General,
+    GymEnvironment,
+)
 from csf.config.values import checked, not_accepted, one_of, typed
 from csf.errors import ConfigError
 from csf.io.run_dir import MAY_CHANGE, flat
@@ -61,15 +71,15 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
     """
     parsed = [*zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True)]
     chosen = {key_of(each): word for word, each in parsed if key_of(each) in (*GROUPS, *PRESETS)}
-    groups = tuple(chosen.values())
+    groups, primary = tuple(chosen.values()), _primary(tree)
     changed: dict[str, Any] = {
         key.replace("/", "."): word.partition("=")[2]
         for key, word in chosen.items()
         if key in ("agent/backbone", "encoder", *PRESETS)
-        and _plain(groups) != _plain(tuple(each for each in groups if each != word))
+        and _plain(groups, primary) != _plain(tuple(each for each in groups if each != word), primary)
     }
     for key in dict.fromkeys(key_of(each) for _, each in parsed if key_of(each) not in (*chosen, *NOT_NAMED)):
-        new, old = (_leaves(each, key) for each in (tree, _composed(groups)))
+        new, old = (_leaves(each, key) for each in (tree, _composed(groups, primary)))
         changed |= {
             leaf: new.get(leaf)
             for leaf in {**new, **old}
@@ -77,18 +87,24 @@ def _changed(words: Sequence[str], tree: DictConfig) -> dict[str, Any]:
         }
     paths = [each.value() for _, each in parsed if key_of(each) == "cp_path" and each.value()]
     if paths:
-        changed["cp_path"] = names.skills_run(str(paths[-1]), Path(tree.exp_dir), str(tree.skills))
+        method = str(tree.method if _primary(tree) == ADAPT else tree.skills)
+        changed["cp_path"] = names.skills_run(str(paths[-1]), Path(tree.exp_dir), method)
     return changed
 
 
 @lru_cache(maxsize=64)
-def _composed(groups: tuple[str, ...]) -> DictConfig:
+def _composed(groups: tuple[str, ...], primary: str) -> DictConfig:
     """Compose the tree of the given groups, without any other override."""
-    return recompose(groups, [])
+    return recompose(groups, [], primary)
 
 
-def _plain(groups: tuple[str, ...]) -> Any:
-    return OmegaConf.to_container(_composed(groups), resolve=False)
+def _plain(groups: tuple[str, ...], primary: str) -> Any:
+    return OmegaConf.to_container(_composed(groups, primary), resolve=False)
+
+
+def _primary(tree: DictConfig) -> str:
+    """Return the name of the yaml file that a tree was composed from: "train" or "adapt"."""
+    return ADAPT if OmegaConf.select(tree, "task.name") == ADAPT else "train"
 
 
 def _leaves(tree: DictConfig, key: str) -> dict[str, Any]:
@@ -122,23 +138,42 @@ def former_name(tree: DictConfig, words: Sequence[str]) -> str:
 
 
 def check(overrides: Sequence[str]) -> Config:
-    """Compose and validate a configuration without running it.
+    """Compose and validate a configuration of csf train without running it.
 
     Raises:
         ConfigError: if a key, type or value is not accepted; one line names the key and the accepted values.
+    """
+    return build(composed(overrides))
+
+
+def check_adaptation(overrides: Sequence[str]) -> AdaptConfig:
+    """Compose and validate a configuration of csf adapt, as `check` does."""
+    for word in overrides:
+        if word.partition("=")[0] == "task":
+            raise ConfigError(f"{word} is not understood; accepted by csf adapt: settings such as task.steps=100000")
+    return build_adaptation(composed(overrides, ADAPT))
+
+
+def composed(overrides: Sequence[str], primary: str = "train") -> dict[str, Any]:
+    """Compose the plain tree of a run from a primary yaml file and overrides.
+
+    Raises:
+        ConfigError: if a key or a choice is not accepted.
     """
     register_resolvers()
     overrides = literal(overrides)
     _check_choices(overrides)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            tree = compose("train", overrides, return_hydra_config=True)
+            tree = compose(primary, overrides, return_hydra_config=True)
             HydraConfig.instance().set_config(tree)  # run_name reads the overrides from it
-            return build(tree)
+            plain: Any = OmegaConf.to_container(tree, resolve=True)
     except OverrideParseException as error:
         raise ConfigError(not_understood(error.override)) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(str(error), overrides)) from error
+        raise ConfigError(_explain(str(error), overrides, primary)) from error
+    plain.pop("hydra")
+    return dict(plain)
 
 
 def points(words: Sequence[str]) -> Iterator[Config]:
@@ -155,23 +190,23 @@ def points(words: Sequence[str]) -> Iterator[Config]:
             yield check([*firsts[:i], value, *firsts[i + 1 :]])
 
 
-def recompose(overrides: Sequence[str], chosen: Sequence[str]) -> DictConfig:
+def recompose(overrides: Sequence[str], chosen: Sequence[str], primary: str = "train") -> DictConfig:
     """Compose the tree of the current job with additional groups, which do not change its folder."""
     running = GlobalHydra.instance().is_initialized()
     with nullcontext() if running else initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*literal(overrides), *chosen])
+        return compose(primary, [*literal(overrides), *chosen])
 
 
-def _explain(message: str, overrides: Sequence[str] = ()) -> str:
+def _explain(message: str, overrides: Sequence[str] = (), primary: str = "train") -> str:
     """Shorten a message of Hydra to one line, without its advice to add a misspelt key."""
     if (unknown := re.search(r"Could not find '(.+)/([^/']+)'", message)) and choices(unknown[1]):
         group, name = unknown.groups()
         return not_accepted(f"{group}={name}", name, choices(group))
     if misspelt := re.search(r"Could not override '([^']+)'", message):
         section, _, key = misspelt[1].rpartition(".")
-        if known := keys(section, overrides):
+        if known := keys(section, overrides, primary):
             return not_accepted(misspelt[1], key, known)
-        return not_accepted(misspelt[1], section, keys("", overrides))
+        return not_accepted(misspelt[1], section, keys("", overrides, primary))
     lines = (line.strip() for line in message.splitlines())
     advice = ("See http", "full_key", "object_type")
     return " ".join(line for line in lines if not line.startswith(advice))
@@ -192,27 +227,57 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-def keys(section: str, overrides: Sequence[str]) -> list[str]:
+def keys(section: str, overrides: Sequence[str], primary: str = "train") -> list[str]:
     """Return the keys of a section of the configuration, for the groups that the overrides choose."""
     groups = [word for word in overrides if word.partition("=")[0] in GROUPS]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        tree = compose("train", groups)
+        tree = compose(primary, groups)
     node = OmegaConf.select(tree, section) if section else tree
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
 
-def build(tree: DictConfig) -> Config:
-    """Convert a composed tree to frozen dataclasses.
+def build(tree: DictConfig | dict[str, Any]) -> Config:
+    """Convert a composed tree of csf train to frozen dataclasses.
 
     Raises:
         ConfigError: if a key, type or value is not accepted; the message has its full path.
     """
+    plain = _resolved(tree)
+    config = Config(
+        **vars(typed(General, _top(plain), "")), **_sections(plain), task=typed(Budget, dict(plain["task"]), "task")
+    )
+    _check_values(config)
+    return config
+
+
+def build_adaptation(tree: DictConfig | dict[str, Any]) -> AdaptConfig:
+    """Convert a composed tree of csf adapt to frozen dataclasses, as `build` does."""
+    plain = _resolved(tree)
+    general, task = typed(AdaptGeneral, _top(plain), ""), typed(Adaptation, dict(plain["task"]), "task")
+    config = AdaptConfig(**vars(general), **_sections(plain), task=task)
+    _check_adaptation(config)
+    return config
+
+
+def _resolved(tree: DictConfig | dict[str, Any]) -> dict[str, Any]:
+    """Return a composed tree as plain data."""
+    if isinstance(tree, dict):  # not resolved again: a path may contain ${
+        return dict(tree)
     try:
         plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(str(error))) from error
     plain.pop("hydra", None)
-    agent, task = (dict(plain[group]) for group in ("agent", "task"))
+    return plain
+
+
+def _top(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in SECTIONS}
+
+
+def _sections(plain: dict[str, Any]) -> dict[str, Any]:
+    """Validate the sections that every run has; the section "env" of the plain tree becomes the validated one."""
+    agent = dict(plain["agent"])
     backbone = agent.pop("backbone")
     if not isinstance(backbone, dict):
         raise ConfigError(f"agent.backbone is {backbone!r}; choose with agent/backbone={'|'.join(choices(GROUPS[1]))}")
@@ -222,18 +287,13 @@ def build(tree: DictConfig) -> Config:
     except UnknownName as error:
         raise ConfigError(str(error)) from error
     env = plain["env"] = _environment(plain["env"])
-    general = typed(General, {key: value for key, value in plain.items() if key not in SECTIONS}, "")
-    config = Config(
-        **vars(general),
-        agent=typed(objective_config, agent, "agent"),
-        backbone=typed(backbone_config, backbone, "agent.backbone"),
-        encoder=typed(EncoderConfig, plain["encoder"], "encoder"),
-        task=typed(Budget, task, "task"),
-        env=env,
-        tree=plain,
-    )
-    _check_values(config)
-    return config
+    return {
+        "agent": typed(objective_config, agent, "agent"),
+        "backbone": typed(backbone_config, backbone, "agent.backbone"),
+        "encoder": typed(EncoderConfig, plain["encoder"], "encoder"),
+        "env": env,
+        "tree": plain,
+    }
 
 
 def environment(name: str) -> type:
@@ -347,3 +407,21 @@ def _check_skills(config: Config) -> None:
     one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
     if config.hold is None:
         raise ConfigError("hold is null; accepted: an integer of at least 1, which task=hierarchical sets")
+
+
+REFERENCES = ("scratch", "expert")  # values of `method` for runs without skills
+
+
+def _check_adaptation(config: AdaptConfig) -> None:
+    """Check constraints between settings of csf adapt."""
+    task, method, name = config.task, config.method, config.backbone.name
+    if config.agent.name != "task":
+        raise ConfigError(f"agent is {config.agent.name}; accepted by csf adapt: task; the skills are set with method=")
+    if not issubclass(backbones[name], backbones["sac"]) or backbones[name].needs_cumulant:
+        raise ConfigError(f"agent/backbone is {name}; accepted by csf adapt: sac, discrete_sac")
+    if method is not None:
+        one_of("method", method, [*(known for known in objectives.names() if known != "task"), *REFERENCES])
+    if method in REFERENCES and config.cp_path is not None:
+        raise ConfigError(f"cp_path is {config.cp_path}; accepted with method={method}, which has no skills: null")
+    if task.warmup != "none" and 2 * task.warmup_steps > task.replay_size:
+        raise ConfigError(f"task.warmup_steps is {task.warmup_steps}; accepted: at most half of task.replay_size")

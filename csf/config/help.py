@@ -12,7 +12,7 @@ from typing import Any
 from csf import worlds
 from csf.config import compose
 from csf.config.compose import CONFIGS, GROUPS, choices
-from csf.config.schema import Config, General, GymEnvironment
+from csf.config.schema import AdaptConfig, AdaptGeneral, Config, General, GymEnvironment
 from csf.errors import CsfError
 
 HEAD = """\
@@ -37,14 +37,36 @@ Groups (choices are files in {folder}):
 Keys, with their values for the chosen groups:
 {keys}"""
 
+ADAPT_HEAD = """\
+Fine-tune the best skill of a checkpoint on an environment's reward.
+
+usage: csf adapt env=ENVIRONMENT cp_path=RUN_OR_FILE [KEY=VALUE ...]   (or python -m csf.adapt)
+
+Tries all skills on the task, chooses the one with the highest return, and trains its policy with SAC. The same command
+resumes a run that was stopped. Results are in adaptation.json in the run's folder. method=scratch trains the same
+without skills, and method=expert is scratch as the reference of normalized scores: give it more task.steps.
+docs/adaptation.md says what is transferred.
+
+Groups (choices are files in {folder}):
+{groups}
+
+Keys, with their values for the chosen groups:
+{keys}"""
+
 
 def text(cfg: Config) -> str:
     """Return the text of --help with the values of a configuration."""
     return HEAD.format(folder=CONFIGS, groups="\n".join(_groups()), keys="\n".join(_keys(cfg)))
 
 
-def _groups() -> Iterator[str]:
-    for group in GROUPS:
+def adaptation(cfg: AdaptConfig) -> str:
+    """Return the text of csf adapt --help with the values of a configuration."""
+    groups = [group for group in GROUPS if group != "task"]
+    return ADAPT_HEAD.format(folder=CONFIGS, groups="\n".join(_groups(groups)), keys="\n".join(_keys(cfg)))
+
+
+def _groups(groups: Sequence[str] = GROUPS) -> Iterator[str]:
+    for group in groups:
         yield f"  {group:<15} {', '.join(choices(group))}"
 
 
@@ -56,8 +78,9 @@ def lines(settings: Any, prefix: str = "") -> Iterator[str]:
             yield _line(prefix + field.name, getattr(settings, field.name), comments.get(field.name, ""))
 
 
-def _keys(cfg: Config) -> Iterator[str]:
-    yield from lines(General(**{field.name: getattr(cfg, field.name) for field in fields(General)}))
+def _keys(cfg: Config | AdaptConfig) -> Iterator[str]:
+    cls = General if isinstance(cfg, Config) else AdaptGeneral
+    yield from lines(cls(**{field.name: getattr(cfg, field.name) for field in fields(cls)}))
     sections: dict[str, Any] = {"agent.": cfg.agent, "agent.backbone.": cfg.backbone}
     sections |= {"encoder.": cfg.encoder, "task.": cfg.task}
     for prefix, part in sections.items():

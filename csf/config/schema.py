@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from csf.agents import EncoderConfig, ObjectiveConfig, objectives
 from csf.backbones import BackboneConfig, backbones
-from csf.config.ranges import Before, Count, Natural, Range, Seed
+from csf.config.ranges import Before, Count, Natural, Positive, Range, Seed
 from csf.core.precision import Precision
 from csf.errors import ConfigError
 
@@ -52,8 +52,35 @@ class GymEnvironment(Environment):
 
 
 @dataclass(frozen=True)
-class General:
-    """Settings that belong to no group."""
+class Adaptation:
+    """The section "task" of csf adapt: which skill is adapted, what is transferred, and for how long it is trained."""
+
+    name: str
+    steps: Count  # environment steps of training; the run ends with the first epoch that reaches them
+    episodes_per_epoch: Count  # number of episodes, simulated in as many worlds at once
+    updates_per_step: Positive  # gradient steps per environment step, taken after the episodes of an epoch
+    batch_size: Count  # transitions per gradient step
+    replay_size: Count  # capacity of the replay buffer, in transitions
+    terminal_at_limit: bool  # whether the last step of an episode counts as terminal
+    candidates: Count  # skills to choose from if they are continuous; one-hot skills are all tried
+    candidate_episodes: Count  # episodes per skill, from whose mean return on the task the best one is chosen
+    policy: Literal["skill", "fresh"]  # skill: that of the best skill, for a planner a network trained to imitate it
+    critics: Literal["fresh", "copy", "value_body", "discriminator_body"]  # what the critics start from
+    init_std: Positive  # standard deviation, before the tanh, of a policy that was trained without one (es, pets)
+    imitation_updates: Count  # gradient steps of the imitation of a planner
+    warmup: Literal["skill", "random", "none"]  # who acts before the first update; without a skill, the fresh policy
+    warmup_steps: Natural  # environment steps of the warm-up
+    eval_every: Count  # environment steps between evaluations; also before training and after it
+    eval_episodes: Count  # deterministic episodes per evaluation and reference
+    save_every: Count  # environment steps between checkpoints; also after training
+    keep_critics: bool  # whether policy files include the critics
+    expert: str | None  # return of an expert, or its run or adaptation.json; null: the runs of method=expert in exp_dir
+    video: bool  # whether to record videos of the skills and of the adapted agent at the end
+
+
+@dataclass(frozen=True)
+class Common:
+    """Settings that belong to no group, of every run."""
 
     seed: Seed  # random seed of networks, skills, actions and worlds
     exp_dir: Path  # folder of all runs
@@ -64,21 +91,51 @@ class General:
     graphs: Annotated[bool, Before(True)]  # whether gradient steps and acting are CUDA graphs; no effect on the CPU
     threads: Natural  # number of CPU threads; 0: OMP_NUM_THREADS if set, else one per usable core
     wandb: Literal["disabled", "offline", "online"]  # logging to Weights & Biases
+
+
+@dataclass(frozen=True)
+class General(Common):
+    """Settings of csf train that belong to no group."""
+
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions
     cp_path: str | None  # run, file, pattern or packaged:NAME with the skills; null: the newest run of their method
     hold: Annotated[int | None, Range(1)]  # number of environment steps per skill
 
 
 @dataclass(frozen=True)
-class Config(General):
-    """The full configuration of a run."""
+class AdaptGeneral(Common):
+    """Settings of csf adapt that belong to no group."""
+
+    method: str | None  # method of the skills; scratch or expert: no skills; null: that of cp_path, or scratch
+    cp_path: str | None  # run, file, pattern or packaged:NAME with the skills; null: the newest run of their method
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The groups that every run has, and its whole configuration as plain data."""
 
     agent: ObjectiveConfig
     backbone: BackboneConfig
     encoder: EncoderConfig
-    task: Budget
     env: dict[str, Any]  # fields of Environment and arguments of the environment's constructor
     tree: dict[str, Any]  # the same as plain data, for config.yaml and checkpoints
+
+
+@dataclass(frozen=True)
+class Config(General, Sections):
+    """The full configuration of a run of csf train."""
+
+    task: Budget
+
+
+@dataclass(frozen=True)
+class AdaptConfig(AdaptGeneral, Sections):
+    """The full configuration of a run of csf adapt."""
+
+    task: Adaptation
+
+
+ADAPT = "adapt"  # value of task.name in runs of csf adapt
 
 
 def completed(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -124,11 +181,13 @@ def _before(cls: type) -> dict[str, Any]:
 
 def _sections(config: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], type]]:
     """Yield the sections that a configuration has, with their dataclasses."""
+    task = _section(config, ("task",))
+    adapts = isinstance(task, Mapping) and task.get("name") == ADAPT
     if "seed" in config:  # not only a section
-        yield (), General
+        yield (), AdaptGeneral if adapts else General
         yield ("encoder",), EncoderConfig
-    if _section(config, ("task",)):
-        yield ("task",), Budget
+    if task:
+        yield ("task",), Adaptation if adapts else Budget
     registries: tuple[tuple[tuple[str, ...], Any], ...] = ((("agent",), objectives), (("agent", "backbone"), backbones))
     for path, registry in registries:
         node = _section(config, path)

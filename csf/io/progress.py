@@ -25,21 +25,23 @@ class Progress:
 
     def __init__(
         self,
-        epochs: int,
+        total: int,
         first: int,
         known: Mapping[str, float],
         file: TextIO | None = None,
         busy: Busy | None = None,
+        unit: str = "epoch",
     ) -> None:
-        """Start at epoch `first` of `epochs`, with the metrics `known` from earlier epochs."""
-        self.busy = busy
+        """Start at `first` of `total` epochs or environment steps, with the metrics `known` from earlier epochs."""
+        self.busy, self.total = busy, total
+        self.counted = "epoch" if unit == "epoch" else "env_steps"  # key of what is counted
         self.file = file or sys.stderr
         self.live = self.file.isatty()
         self.bar = tqdm(
-            total=epochs,
+            total=total,
             initial=first,
             file=self.file if self.live else _Lines(self.file),
-            bar_format="epoch {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
+            bar_format=unit + " {n_fmt}/{total_fmt} [{elapsed}, {remaining} left]{postfix}",
             mininterval=0.2 if self.live else LOG_EVERY,
             delay=1e-3,  # print the first line with the first row
             smoothing=0.1,
@@ -54,7 +56,7 @@ class Progress:
             self.bar.write(notice, file=self.file)
         self.known.update(row)
         self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(int(row["epoch"]) - self.bar.n)
+        self.bar.update(min(int(row[self.counted]), self.total) - self.bar.n)
 
     def _notice(self, row: Mapping[str, float]) -> str | None:
         """What is to be said of the machine, above the line."""

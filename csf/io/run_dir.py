@@ -25,6 +25,7 @@ MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "gr
 MAY_CHANGE |= {"env.threads", "wandb"}
 MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # the folder may be moved
 MAY_CHANGE |= {"task.keep_critics"}  # affects saved files only
+MAY_CHANGE |= {"task.steps", "task.expert", "task.video"}  # of csf adapt: budget, and what is made at the end
 CONFIG = "config.yaml"
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # errors of flock on Lustre and some NFS
 

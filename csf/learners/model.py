@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from csf.learners.base import learners
 from csf.learners.replay import ReplayLearner
-from csf.types import Episodes, Obs, Sampler
+from csf.learners.uniform import uniform_policy
+from csf.types import Episodes, Sampler
 
 
 @learners("model")
@@ -18,9 +18,4 @@ class ModelLearner(ReplayLearner):
         """Collect one episode per row of `skills` [n, Z], with the planner once there are `min_replay_size` steps."""
         if len(self.replay) >= self.budget.min_replay_size:
             return super().collect(sampler, skills)
-        actions = self.agent.spec.action_dim
-
-        def act(obs: Obs, skill: Tensor, mode: bool = False, /) -> Tensor:
-            return 2 * torch.rand(len(skill), actions, device=skill.device) - 1
-
-        return sampler.collect(act, skills)
+        return sampler.collect(uniform_policy(self.agent.spec), skills)

@@ -80,15 +80,18 @@ class ReplayLearner(Learner):
         """Add the episodes to the replay buffer."""
         self.replay.add(episodes)
 
-    def improve(self) -> dict[str, float]:
+    def improve(self, updates: int | None = None) -> dict[str, float]:
         """Update the agent on stored transitions, once there are at least `min_replay_size`; returns metrics.
+
+        Args:
+            updates: number of gradient steps; None: `updates_per_epoch`.
 
         Raises:
             NonFiniteError: a metric is not finite.
         """
         if len(self.replay) < self.budget.min_replay_size:
             return {}
-        count = self.budget.updates_per_epoch
+        count = self.budget.updates_per_epoch if updates is None else updates
         metrics = run_updates(self.update, self.replay, count, self.budget.batch_size, self.make_steps)
         self.gradient_steps += count
         return metrics

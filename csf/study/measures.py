@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csf.adapt import adapt, configure
 from csf.agents import Agent
 from csf.config.ranges import Count
 from csf.config.values import typed
@@ -27,7 +28,7 @@ from csf.pretrained import worlds_of
 from csf.sampler import RolloutSampler
 from csf.study import dimensions
 from csf.study.information import held_out
-from csf.study.plan import EXOGENOUS, Part
+from csf.study.plan import ADAPTATION, EXOGENOUS, Part
 from csf.types import EnvSpec, Episodes
 from csf.worlds import describe
 
@@ -84,6 +85,8 @@ class Scene:
 
 def take(part: Part) -> int:
     """Take a measurement and write its result; returns the exit code."""
+    if part.kind == ADAPTATION:
+        return _adapt(part)
     use_threads(1)
     with opened(part) as (scene, about):
         found = KINDS[part.kind](scene)
@@ -93,6 +96,18 @@ def take(part: Part) -> int:
         if arrays:
             files.write(part.file.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
         keep(part, results, about)
+    return 0
+
+
+def _adapt(part: Part) -> int:
+    """Adapt the best skill of the policy, or resume this; the program of adaptations writes the result itself."""
+    words = [*part.words, f"exp_dir={part.folder.parent}", f"run_name={part.folder.name}"]
+    if part.run.epochs:
+        words.append(f"cp_path={part.run.policy(part.epoch)}")
+    try:
+        adapt(configure(words))
+    except SystemExit as stopped:  # by a signal; the run has been saved
+        return int(stopped.code or 0)
     return 0
 
 

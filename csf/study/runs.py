@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from csf import sweep, train
+from csf import sweep
 from csf.config import compose
 from csf.core import signals
 from csf.errors import CsfError
 from csf.io import lock
+from csf.run import run as train
 from csf.study import measures
 from csf.study.plan import Part, Row, Run, Study
 
@@ -51,7 +52,7 @@ def pretrain(runs: Sequence[tuple[str, Run]], number: int) -> int:
         if not held or run.finished():
             return 0
         say(f"run {number + 1} of {len(runs)}: {label}")
-        return _reported(label, lambda: train.run(compose.check(run.words)))
+        return _reported(label, lambda: train(compose.check(run.words)))
 
 
 def measure(parts: Sequence[Part], number: int) -> int:

@@ -28,7 +28,7 @@ import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.config.compose import check
 from csf.core.device import use_threads
 from csf.io import checkpoint
-from csf.train import Run
+from csf.run import Run
 
 WARM_UP = 1  # epochs before measuring
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

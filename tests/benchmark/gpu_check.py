@@ -37,8 +37,8 @@ from csf.io import checkpoint
 from csf.learners import EpochBudget, Learner, Overlapped
 from csf.learners.captured import CapturedSteps
 from csf.learners.replay import ReplayLearner
+from csf.run import Run
 from csf.sampler import RolloutSampler
-from csf.train import Run
 from csf.types import Episodes
 from csf.worlds import describe, make_worlds
 

@@ -25,7 +25,7 @@ import csf  # first: how threads wait is decided before PyTorch is loaded
 from csf.config.compose import check
 from csf.core.device import pick_device, use_threads
 from csf.io import checkpoint
-from csf.train import Run
+from csf.run import Run
 
 TIMES = ("epoch", "collect", "learn", "learn_cpu")
 

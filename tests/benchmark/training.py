@@ -32,8 +32,8 @@ from csf.core.products import FASTER
 from csf.io import checkpoint
 from csf.learners import EpochBudget
 from csf.learners.replay import ReplayLearner
+from csf.run import Run
 from csf.sampler import RolloutSampler
-from csf.train import Run
 from csf.types import EnvSpec, Episodes
 from csf.worlds import describe, make_worlds
 
