@@ -28,12 +28,8 @@ TOOLS = {
     "study": (study.Settings, study.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
-<<<<<<< HEAD
-PROGRAMS = r"sh scripts/|csf (?:train|evaluate|play|report|export|study) |python (?:-m csf|tests/)|pip install "
+PROGRAMS = r"sh scripts/|csf (?:train|adapt|evaluate|play|report|export|study) |python (?:-m csf|tests/)|pip install "
 INLINE = rf"`((?:{PROGRAMS})[^`]*)`"
-=======
-INLINE = r"`((?:sh scripts/|csf (?:train|adapt|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
->>>>>>> adapt
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
 PLACEHOLDERS |= {"agent=vic": "agent=csf", "agent/backbone=reinforce": "agent/backbone=sac", "env=swimmer": "env=point"}
@@ -172,11 +168,8 @@ def test_help_names_the_command_and_the_module_once(
 ) -> None:
     from csf import adapt, train
 
-<<<<<<< HEAD
-    modules = {"train": train, "evaluate": evaluate, "play": play, "export": export, "report": report, "study": study}
-=======
     modules = {"train": train, "adapt": adapt, "evaluate": evaluate, "play": play, "export": export, "report": report}
->>>>>>> adapt
+    modules["study"] = study
     main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()
