@@ -145,7 +145,7 @@ def test_launchers_are_a_choice() -> None:
 def test_paper_says_what_it_would_take_and_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(estimate, "_rates", lambda cfg: (0.001, 0.002, 1000))
+    monkeypatch.setattr(estimate, "rates", lambda cfg: estimate.Rates(0.001, 0.002, 1000))
     command("coverage", "profile=paper", "envs=mountain_car", "seeds=2", "jobs=4", f"exp_dir={tmp_path}")
     said = capsys.readouterr().err
     profile = yaml.safe_load((plan.FOLDER / "profile/paper.yaml").read_text())
@@ -154,7 +154,7 @@ def test_paper_says_what_it_would_take_and_starts_nothing(
     steps = 2 * 1000 * (700 + 1563 * 64 + 20000 * 48 + 30 + 1)
     updates = 2 * (700 * 1000 + 1563 * 160 + 20000 * 50 + 30 * 1000 + 1000)
     hours = (steps * 0.001 + updates * 0.002) / 3600
-    assert f"10 runs to train, {steps:.3g} environment steps, {updates:.3g} updates: about {hours:,.0f} hours" in said
+    assert f"10 runs, {steps:.3g} environment steps, {updates:.3g} updates: about {hours:,.0f} hours" in said
     assert f"{hours / 4:,.0f} hours with 4 jobs" in said
     assert "start=true" in said
     assert not any(tmp_path.iterdir())
@@ -163,7 +163,7 @@ def test_paper_says_what_it_would_take_and_starts_nothing(
 def test_rates_are_measured(tmp_path: Path) -> None:
     study = choose(tmp_path, "coverage", envs=("mountain_car",))
     cfg = next(iter(study.configs.values()))
-    per_step, per_update, length = estimate._rates(cfg)
+    per_step, per_update, length = estimate.rates(cfg)
     assert length == 20
     assert 0 < per_step < 1
     assert 0 < per_update < 1
@@ -342,21 +342,28 @@ def test_two_at_once_train_every_run_once_and_agree(tmp_path: Path) -> None:
     assert list(csv.DictReader(results.open())) == found
 
 
+JOBS = {"representation": 2}  # in processes of joblib; the others run one job after another
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", STUDIES)
 def test_profile_ci_leaves_a_table_figures_and_a_page(name: str, tmp_path: Path) -> None:
-    child = fork(tmp_path / "log", study_in_process, [name, "profile=ci", "jobs=1", f"exp_dir={tmp_path}"])
+    words = [name, "profile=ci", f"jobs={JOBS.get(name, 1)}", f"exp_dir={tmp_path}"]
+    child = fork(tmp_path / "log", study_in_process, words, daemon=False)
     assert child.wait() == 0, child.said
     study = choose(tmp_path, name)
     found = list(csv.DictReader((study.folder / "results.csv").open()))
     assert [(row["arm"], int(row["epoch"])) for row in found] == [(row.arm, row.epoch) for row in study.rows]
     for metric in study.metrics:
+        if metric == "normalized":  # there is no expert
+            assert f"csf study {plan.EXPERTS} trains it" in (study.folder / "report.html").read_text()
+            continue
         assert any(math.isfinite(float(row[metric])) for row in found if row[metric]), metric
     figures = sorted(study.folder.glob("*.svg"))
-    assert len(figures) >= len(study.metrics)
+    assert len(figures) >= len(study.metrics) - 1
     for figure in figures:
         text = " ".join(ET.parse(figure).getroot().itertext())
-        assert re.search(r"profile ci: at most [\d,]+ environment steps and [\d,]+ updates per run; seeds: 0", text)
+        assert re.search(r"profile ci: at most [\d,]+ environment steps .*; seeds: 0", text)
     html = (study.folder / "report.html").read_text()
     assert html.count("<svg") == len(figures)
     assert f"arm &minus; {study.control}" in html
@@ -372,7 +379,7 @@ def line(arm: str, seed: int, value: float, epoch: int = 1) -> Line:
 
 def study_of(found: list[Line], folder: Path) -> Study:
     lines = tuple(each.row for each in found)
-    return Study("s", "S", "about", "ci", False, "none", ("score",), False, lines, folder, {})
+    return Study("s", "S", "about", "ci", False, "none", ("score",), False, lines, (), folder, {})
 
 
 VALUES = {"none": [1.0, 2.0, 3.0, 4.0, 50.0, 6.0, 7.0, 8.0], "dropout": [2.0, 3.5, 4.0, 5.5, 51.0, 7.5, 8.0, 9.5]}
@@ -415,6 +422,27 @@ def test_the_csv_has_every_row(tmp_path: Path) -> None:
     assert [float(row["score"]) for row in found] == [each.values["score"] for each in LINES]
     assert (found[9]["arm"], found[9]["seed"]) == ("dropout", "1")
     assert {row["study"] for row in found} == {"s"}
+
+
+def test_returns_are_normalized_by_the_mean_expert_of_the_environment(tmp_path: Path) -> None:
+    def part(name: str, results: dict[str, float]) -> Part:
+        found = Part(Run(tmp_path / name, (), 0), 0, plan.ADAPTATION, ())
+        found.file.parent.mkdir(parents=True)
+        found.file.write_text(json.dumps({"results": results}))
+        return found
+
+    def row(env: str, name: str, **results: float) -> Row:
+        made = part(name, results)
+        return Row(env, "sac", 0, "", 0, made.run, (made,))
+
+    ours = row("car", "a", return_before=-2.0, return_after=3.0, random=-1.0)
+    other = row("ant", "b", return_before=1.0, return_after=1.0, random=0.0)
+    experts = tuple(row("car", f"e{i}", return_after=value) for i, value in enumerate((5.0, 9.0)))
+    study = Study("s", "S", "", "ci", False, "sac", (), False, (ours, other), experts, tmp_path, {})
+    car, ant = table.lines(study)
+    assert car.values["normalized"] == (3 + 1) / (7 + 1)
+    assert car.values["normalized_before"] == (-2 + 1) / (7 + 1)
+    assert "normalized" not in ant.values
 
 
 def test_the_budget_stands_at_figures() -> None:

@@ -103,11 +103,11 @@ def run(settings: Settings, training: Sequence[str], launcher: Sequence[str]) ->
 def described(study: plan.Study, settings: Settings) -> str:
     """What a profile would take, with rates that are measured now."""
     found, jobs = estimate.cost(study), settings.jobs or usable_cores()
-    return (
-        f"{study.name}, profile {study.profile}: {found.runs} runs to train, {found.steps:.3g} environment steps, "
-        f"{found.updates:.3g} updates: about {found.hours:,.0f} hours of one core, {found.hours / jobs:,.0f} hours "
-        f"with {jobs} jobs, at the rates of this machine. To start it: start=true"
-    )
+    steps, updates, hours = (sum(each) for each in zip(*found, strict=True)) if found else (0.0, 0.0, 0.0)
+    needed = f"{len(found)} runs, {steps:.3g} environment steps, {updates:.3g} updates"
+    took = f"about {hours:,.0f} hours of one core, {hours / jobs:,.0f} hours with {jobs} jobs"
+    rates = "at the rates of this machine and without evaluations"
+    return f"{study.name}, profile {study.profile}: {needed}: {took}, {rates}. To start it: start=true"
 
 
 def launcher_words(settings: Settings, given: Sequence[str]) -> list[str]:

@@ -3,76 +3,92 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from csf.agents import Agent
-from csf.config.schema import Config
+from csf.config import compose
+from csf.config.schema import AdaptConfig, Config
 from csf.core.device import use_threads
 from csf.learners import EpochBudget, learners
 from csf.pretrained import worlds_of
 from csf.sampler import RolloutSampler
-from csf.study.plan import Study
+from csf.study.plan import ADAPTATION, Study, digest
 from csf.worlds import describe
 
 STEPS, UPDATES = 50, 20  # of an episode and of an epoch that are timed
 
 
-class Cost(NamedTuple):
-    """Cost of a study's runs that are not finished; measurements are not counted."""
+class Rates(NamedTuple):
+    """How fast this machine is with one configuration."""
 
-    runs: int
+    per_step: float  # seconds per environment step
+    per_update: float  # seconds per gradient step
+    length: int  # environment steps of an episode
+
+
+class Cost(NamedTuple):
+    """Cost of runs."""
+
     steps: float  # environment steps
     updates: float
     hours: float  # of one core
 
 
-def cost(study: Study) -> Cost:
-    """Estimate the cost of the pretraining runs that a study still needs; rates are measured once per configuration.
+def cost(study: Study) -> list[Cost]:
+    """Estimate the cost of each run and adaptation that a study still needs, without other measurements.
 
-    Steps are counted as if no episode ended early.
+    Rates are measured once per configuration. Steps are counted as if no episode ended early.
     """
     use_threads(1)
-    rates: dict[str, tuple[float, float, int]] = {}
-    total = Cost(0, 0.0, 0.0, 0.0)
+    measured: dict[str, Rates] = {}
+    found = []
+    for cfg, epochs in _needed(study):
+        key = digest([str({**cfg.tree, "seed": 0, "run_name": "", "variant": ""})])
+        if key not in measured:
+            measured[key] = rates(cfg)
+        per_step, per_update, length = measured[key]
+        if isinstance(cfg, AdaptConfig):
+            steps, updates = float(cfg.task.steps), cfg.task.steps * cfg.task.updates_per_step
+        else:
+            steps = float(epochs * cfg.task.episodes_per_epoch * length)
+            updates = float(epochs * cfg.task.updates_per_epoch)
+        found.append(Cost(steps, updates, (steps * per_step + updates * per_update) / 3600))
+    return found
+
+
+def _needed(study: Study) -> Iterator[tuple[Config | AdaptConfig, int]]:
+    """The configurations of what has not finished, with the number of epochs of pretraining."""
     for run in study.runs:
-        if run.finished():
-            continue
-        cfg = study.configs[run.folder]
-        kind = run.folder.parent.name
-        if kind not in rates:
-            rates[kind] = _rates(cfg)
-        per_step, per_update, length = rates[kind]
-        steps = float(cfg.task.epochs * cfg.task.episodes_per_epoch * length)
-        updates = float(cfg.task.epochs * cfg.task.updates_per_epoch)
-        hours = (steps * per_step + updates * per_update) / 3600
-        total = Cost(total.runs + 1, total.steps + steps, total.updates + updates, total.hours + hours)
-    return total
+        if not run.finished():
+            yield study.configs[run.folder], run.epochs
+    for part in study.parts:
+        if part.kind == ADAPTATION and not part.file.is_file():
+            reference = [] if any(word.startswith("method=") for word in part.words) else ["method=scratch"]
+            yield compose.check_adaptation([*part.words, *reference]), 0  # of the same size as the skills' policy
 
 
-def _rates(cfg: Config) -> tuple[float, float, int]:
-    """Seconds per environment step and per update, and the number of steps of an episode.
-
-    Two short epochs are run and the second one is timed: what is done only once does not count.
-    """
+def rates(cfg: Config | AdaptConfig) -> Rates:
+    """Measure the rates of a configuration in two short epochs, of which the second one is timed."""
     whole = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
     length = whole.max_steps
     whole.close()
-    tree = {**cfg.tree, "env": {**cfg.tree["env"], "max_steps": min(STEPS, length)}}
-    worlds = worlds_of(tree, cfg.task.episodes_per_epoch, None, torch.device("cpu"))
+    count = cfg.task.episodes_per_epoch
+    env = {**cfg.tree["env"], "max_steps": min(STEPS, length)}
+    worlds = worlds_of({**cfg.tree, "env": env}, count, None, torch.device("cpu"))
     spec = describe(worlds, str(cfg.env["name"]))
     agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
-    budget = replace(EpochBudget.of(cfg.task), updates_per_epoch=UPDATES, replay_size=10_000, min_replay_size=1)
+    budget = EpochBudget(count, UPDATES, cfg.task.batch_size, 10_000, 1)
     learner, sampler = learners[agent.backbone.learner](agent, budget, "cpu"), RolloutSampler(worlds, spec, 0, "cpu")
     marks: list[float] = []
     for _ in range(2):
-        skills = agent.objective.sample_skills(cfg.task.episodes_per_epoch)
+        skills = agent.objective.sample_skills(count)
         marks = [time.perf_counter()]
         episodes = learner.collect(sampler, skills)
         marks.append(time.perf_counter())
         learner.learn(episodes)
         marks.append(time.perf_counter())
     sampler.close()
-    return (marks[1] - marks[0]) / episodes.env_steps(), (marks[2] - marks[1]) / UPDATES, length
+    return Rates((marks[1] - marks[0]) / episodes.env_steps(), (marks[2] - marks[1]) / UPDATES, length)

@@ -21,7 +21,7 @@ from csf.core.device import use_threads
 from csf.errors import ConfigError, StudyError
 from csf.evaluation.entropy import StateEntropy
 from csf.evaluation.rollouts import isolated
-from csf.io import checkpoint, files
+from csf.io import checkpoint, files, policy
 from csf.io.load import read
 from csf.learners.rewards import rewards
 from csf.pretrained import worlds_of
@@ -33,6 +33,7 @@ from csf.types import EnvSpec, Episodes
 from csf.worlds import describe
 
 SEED = 2_000_003  # offset to the seed: training, its evaluations and these episodes use different random numbers
+ADAPTED = ("return_before", "return_after", "random", "best_skill")  # results of csf adapt
 MAX_WORLDS = 64
 STATES = 2_000  # of the picture of coverage, and the number on which entropy and cells are computed
 MOST = 3  # dimensions in which cells are counted
@@ -100,14 +101,18 @@ def take(part: Part) -> int:
 
 
 def _adapt(part: Part) -> int:
-    """Adapt the best skill of the policy, or resume this; the program of adaptations writes the result itself."""
-    words = [*part.words, f"exp_dir={part.folder.parent}", f"run_name={part.folder.name}"]
+    """Adapt the best skill of the policy, or resume this; returns the exit code."""
+    words = [*part.words, f"exp_dir={part.file.parent}", f"run_name={part.file.stem}"]
+    about: Mapping[str, Any] = {}
     if part.run.epochs:
         words.append(f"cp_path={part.run.policy(part.epoch)}")
+        about = policy.describe(part.run.policy(part.epoch))
     try:
-        adapt(configure(words))
+        found = adapt(configure(words))
     except SystemExit as stopped:  # by a signal; the run has been saved
         return int(stopped.code or 0)
+    results = {name: float(found[name]) for name in ADAPTED if found[name] is not None}
+    keep(part, results | {"adaptation_steps": float(found["steps"])}, about)
     return 0
 
 
@@ -124,7 +129,7 @@ def keep(part: Part, results: Mapping[str, float], about: Mapping[str, Any]) -> 
     if lost:
         raise StudyError(f"{part.kind} of {part.run.folder}: {lost[0]} is {results[lost[0]]}")
     content = {"settings": [*part.words], **counts, "results": dict(results), "versions": checkpoint.provenance()}
-    part.file.parent.mkdir(exist_ok=True)
+    part.file.parent.mkdir(parents=True, exist_ok=True)
     files.write(part.file, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
 
 

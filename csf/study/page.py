@@ -11,7 +11,7 @@ from csf.io.checkpoint import provenance
 from csf.report.figures import standalone
 from csf.report.page import render
 from csf.study import figures, table
-from csf.study.plan import Row, Study
+from csf.study.plan import EXPERTS, Row, Study
 from csf.study.table import Line
 
 INTRINSIC, ADAPTED = "reward", "return_after"
@@ -35,6 +35,8 @@ def write(study: Study, found: Sequence[Line], missing: Sequence[Row]) -> Path:
     for figure in (each for part in sections.values() for each in part):
         _put(study.folder / figure.file, standalone(figure.svg))
     notes = [f"No result: {row.label}." for row in missing]
+    if study.experts and not any("normalized" in line.values for line in found):
+        notes.append(f"Returns are not normalized, because there is no expert: csf study {EXPERTS} trains it.")
     text = render(
         "study.html",
         title=f"{study.title}, profile {study.profile}",

@@ -23,6 +23,7 @@ DIGEST = 10  # hexadecimal digits
 # An agent that is never updated: its policy after one epoch is its initial one.
 UNTRAINED = ("agent/backbone=sac", "task.epochs=1", "task.min_replay_size=${task.replay_size}")
 ADAPTATION = "adaptation"  # kind of the measurements that csf adapt makes
+EXPERTS = "asymptotic"  # study with the returns of experts
 BODY_TASK = "envs.body_tasks:csf/BodyTask-v0"
 EXOGENOUS = "envs.exogenous:csf/Exogenous-v0"
 
@@ -59,23 +60,14 @@ class Part:
     words: tuple[str, ...]  # its settings
 
     @property
-    def folder(self) -> Path:
-        """The folder of the result; that of an adaptation is a run of its own."""
-        return self.run.folder / "study" / (self._name if self.kind == ADAPTATION else "")
-
-    @property
     def file(self) -> Path:
-        """The file with the result."""
-        return self.folder / ("adaptation.json" if self.kind == ADAPTATION else f"{self._name}.json")
+        """The file with the result; the run of an adaptation is in the folder of the same name."""
+        return self.run.folder / "study" / f"{self.kind}_{self.epoch:06d}-{digest(self.words)}.json"
 
     @property
     def lock(self) -> Path:
         """Held by the process that measures."""
-        return self.run.folder / "study" / f"{self._name}.lock"
-
-    @property
-    def _name(self) -> str:
-        return f"{self.kind}_{self.epoch:06d}-{digest(self.words)}"
+        return self.file.with_suffix(".lock")
 
 
 @dataclass(frozen=True)
@@ -113,6 +105,7 @@ class Study:
     metrics: tuple[str, ...]  # metrics of the figures, the most important first
     over_training: bool  # whether rows are policies of the same runs after more and more pretraining
     rows: tuple[Row, ...]
+    experts: tuple[Row, ...]  # whose returns normalize those after adaptation; they belong to another study
     folder: Path  # of the results
     configs: Mapping[Path, Config]  # by the folder of the run
 
@@ -184,9 +177,17 @@ def make(choice: Choice) -> Study:
         metrics=tuple(about["metrics"]),
         over_training=about.get("over_training", False),
         rows=tuple(row for key in keys for row in expand.rows(*key)),
+        experts=_experts(choice, about),
         folder=choice.exp_dir / "study" / choice.name / f"{choice.profile}{choice.variant}",
         configs=expand.configs,
     )
+
+
+def _experts(choice: Choice, about: Mapping[str, Any]) -> tuple[Row, ...]:
+    """The experts on the environments' own tasks, of the same profile."""
+    if ADAPTATION not in about["measures"] or about.get("tasks") or choice.name == EXPERTS:
+        return ()
+    return tuple(row for row in make(Choice(EXPERTS, choice.profile, choice.exp_dir)).rows if row.arm == "expert")
 
 
 @dataclass(frozen=True)

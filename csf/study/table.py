@@ -47,7 +47,9 @@ class Panel:
 
 def lines(study: Study) -> list[Line]:
     """The rows that have all results."""
-    return [found for row in study.rows if (found := _line(row)) is not None]
+    found = [each for row in study.rows if (each := _line(row)) is not None]
+    experts = [each for row in study.experts if (each := _line(row)) is not None]
+    return [_normalized(line, experts) for line in found]
 
 
 def _line(row: Row) -> Line | None:
@@ -59,6 +61,21 @@ def _line(row: Row) -> Line | None:
         counts = {key: content[key] for key in ("env_steps", "gradient_steps") if content.get(key) is not None}
         values |= {**counts, **content["results"]}
     return Line(row, values)
+
+
+def _normalized(line: Line, experts: Sequence[Line]) -> Line:
+    """Add (return - random) / (expert - random), if the return is one after adaptation and there is an expert."""
+    known = [expert.values["return_after"] for expert in experts if expert.row.env == line.row.env]
+    if not known or "return_after" not in line.values:
+        return line
+    random, expert = line.values["random"], float(np.mean(known))
+    if expert == random:
+        return line
+    scaled = {
+        name: (line.values[key] - random) / (expert - random)
+        for name, key in (("normalized", "return_after"), ("normalized_before", "return_before"))
+    }
+    return Line(line.row, {**line.values, **scaled})
 
 
 def write(study: Study, found: Sequence[Line]) -> None:
@@ -121,8 +138,11 @@ def _chance(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
 
 def budget(found: Sequence[Line]) -> str:
     """The environment steps, gradient steps and seeds of some rows in one line, for figures."""
-    steps = [line.values.get("env_steps", 0.0) for line in found]
-    updates = [line.values.get("gradient_steps", 0.0) for line in found]
+    steps, updates, adapting = (
+        max((line.values.get(key, 0.0) for line in found), default=0.0)
+        for key in ("env_steps", "gradient_steps", "adaptation_steps")
+    )
+    spent = [f"{steps:,.0f} environment steps and {updates:,.0f} updates per run"] if steps else []
+    spent += [f"{adapting:,.0f} environment steps of adaptation"] if adapting else []
     seeds = {line.row.seed for line in found}
-    spent = f"{max(steps):,.0f} environment steps and {max(updates):,.0f} updates per run"
-    return f"at most {spent}; seeds: {', '.join(map(str, sorted(seeds)))}"
+    return f"at most {', '.join(spent)}; seeds: {', '.join(map(str, sorted(seeds)))}"
