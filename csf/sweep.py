@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import CompactHydraException
@@ -103,7 +104,7 @@ def each(work: Callable[[int], int], count: int, folder: Path, words: Sequence[s
 
     @hydra.main(version_base="1.3", config_path=None, config_name=None)
     def launch(tree: DictConfig) -> int:
-        return job(lambda: work(tree.job), Path(HydraConfig.get().runtime.output_dir))
+        return job(lambda: _apart(work, tree.job), Path(HydraConfig.get().runtime.output_dir))
 
     place = QuotedString(str(folder), Quote.single).with_quotes()
     fixed = [f"hydra.sweep.dir={place}", "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
@@ -115,3 +116,13 @@ def each(work: Callable[[int], int], count: int, folder: Path, words: Sequence[s
         run(launch, words)
     finally:
         sys.argv = before
+
+
+def _apart(work: Callable[[int], int], number: int) -> int:
+    """Call work(number), which may use Hydra itself."""
+    sweeping = GlobalHydra.instance()
+    kept, sweeping.hydra = sweeping.hydra, None
+    try:
+        return work(number)
+    finally:
+        sweeping.hydra = kept

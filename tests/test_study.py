@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -44,13 +45,20 @@ def choose(tmp_path: Path, name: str = "bounds", *words: str, **given: Any) -> S
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_has_a_control_among_its_arms_and_a_script(name: str, tmp_path: Path) -> None:
-    study = choose(tmp_path, name)
-    arms = {row.arm for row in study.rows}
-    assert study.control in arms
-    assert len(arms) > 1
-    assert len({(row.env, row.arm, row.task, row.seed, row.epoch) for row in study.rows}) == len(study.rows)
+def test_every_study_has_a_control_among_its_arms_and_a_script(name: str) -> None:
+    about = yaml.safe_load((plan.FOLDER / f"{name}.yaml").read_text())
+    assert about["control"] in about["arms"]
+    assert len(about["arms"]) > 1
     assert f"csf.study {name} " in (ROOT / f"scripts/study/{name}.sh").read_text()
+
+
+def test_a_study_without_a_control_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(plan.FOLDER, tmp_path / "study")
+    file = tmp_path / "study/coverage.yaml"
+    file.write_text(file.read_text().replace("control: untrained", "control: nothing"))
+    monkeypatch.setattr(plan, "FOLDER", tmp_path / "study")
+    with pytest.raises(ConfigError, match="the control of coverage is 'nothing'; accepted: sac, ppo, es"):
+        choose(tmp_path, "coverage")
 
 
 @pytest.mark.long
@@ -59,23 +67,26 @@ def test_every_study_has_a_control_among_its_arms_and_a_script(name: str, tmp_pa
 def test_the_rows_of_long_profiles_are_accepted(name: str, profile: str, tmp_path: Path) -> None:
     study = plan.make(Choice(name, profile, tmp_path, seeds=1))
     assert study.needs_start == (profile == "paper")
+    assert len({(row.env, row.arm, row.task, row.epoch) for row in study.rows}) == len(study.rows)
 
 
 def test_there_is_a_row_for_every_arm_and_seed(tmp_path: Path) -> None:
-    study = choose(tmp_path, "regularization", seeds=2)
-    about = yaml.safe_load((plan.FOLDER / "regularization.yaml").read_text())
-    assert [(row.arm, row.seed) for row in study.rows] == [(arm, seed) for arm in about["arms"] for seed in (0, 1)]
+    study = choose(tmp_path, "regularization", arms=("mixup 0.4", "batch norm"), seeds=2)
+    arms = ("none", "mixup 0.4", "batch norm")  # the control is always there
+    assert [(row.arm, row.seed) for row in study.rows] == [(arm, seed) for arm in arms for seed in (0, 1)]
     assert len(study.runs) == len(study.rows)
+    assert {dict(word.split("=", 1) for word in row.run.words)["seed"] for row in study.rows if row.seed == 1} == {"1"}
+    assert study.folder == tmp_path / "study/regularization/ci-arms=mixup 0.4+batch norm-seeds=2"
 
 
 def test_a_study_over_pretraining_has_rows_of_the_same_run(tmp_path: Path) -> None:
     sac = [row for row in choose(tmp_path, "scalability").rows if row.arm == "sac"]
-    assert [row.epoch for row in sac] == [1, 2, 4]
+    assert [row.epoch for row in sac] == [1, 3, 4]
     assert len({row.run for row in sac}) == 1
 
 
 def folder(tmp_path: Path, name: str, arm: str, *words: str) -> Path:
-    (found,) = {row.run.folder for row in choose(tmp_path, name, *words).rows if row.arm == arm}
+    (found,) = {row.run.folder for row in choose(tmp_path, name, *words, arms=(arm,)).rows if row.arm == arm}
     return found
 
 
@@ -100,8 +111,8 @@ def test_a_run_is_named_by_what_it_depends_on() -> None:
 
 
 def test_words_of_the_command_override_the_profile_and_the_control_stays_untrained(tmp_path: Path) -> None:
-    study = choose(tmp_path, "bounds", "task.epochs=9", "agent.skill_dim=5")
-    assert study.folder == tmp_path / "study/bounds/ci-task.epochs=9-agent.skill_dim=5"
+    study = choose(tmp_path, "bounds", "task.epochs=9", "agent.skill_dim=5", arms=("ba mlp",))
+    assert study.folder == tmp_path / "study/bounds/ci-arms=ba mlp-task.epochs=9-agent.skill_dim=5"
     configs = {row.arm: study.configs[row.run.folder] for row in study.rows}
     assert {cfg.agent.skill_dim for cfg in configs.values()} == {5}
     assert configs["ba mlp"].task.epochs == 9
@@ -112,10 +123,11 @@ def test_words_of_the_command_override_the_profile_and_the_control_stays_untrain
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["bouns"], r"name is 'bouns'; accepted: bounds, .* \(did you mean 'bounds'\?\)"),
-        ([], "no study is given; accepted: bounds, "),
+        (["bouns"], r"name is 'bouns'; accepted: adaptation, .* \(did you mean 'bounds'\?\)"),
+        ([], "no study is given; accepted: adaptation, "),
         (["bounds", "profile=fast"], "profile is 'fast'; accepted: ci, desk, paper"),
         (["bounds", "envs=moon"], "envs is 'moon'; accepted: mountain_car"),
+        (["bounds", "arms=ba"], "arms is 'ba'; accepted: ba mlp, ba linear, "),
         (["bounds", "seeds=0"], "seeds is 0; accepted: an integer of at least 1, or null"),
         (["bounds", "env=point"], "env=point is not understood; accepted: envs=NAME, settings such as agent"),
         (["bounds", "profile=ci", "agent.bonud=ba"], r"agent.bonud is not known; accepted: .*\(did you mean 'bound'"),
@@ -161,7 +173,7 @@ def test_paper_says_what_it_would_take_and_starts_nothing(
 
 
 def test_rates_are_measured(tmp_path: Path) -> None:
-    study = choose(tmp_path, "coverage", envs=("mountain_car",))
+    study = choose(tmp_path, "coverage", arms=("sac",))
     cfg = next(iter(study.configs.values()))
     per_step, per_update, length = estimate.rates(cfg)
     assert length == 20
@@ -273,7 +285,7 @@ def test_a_failing_run_is_reported_and_others_go_on(
         return fake(cfg)
 
     def take(part: Part) -> int:
-        part.file.parent.mkdir()
+        part.file.parent.mkdir(exist_ok=True)
         content = {"env_steps": 5, "gradient_steps": 2, "results": {"state_entropy": 1.0, "cells": 3.0}}
         part.file.write_text(json.dumps(content))
         return 0

@@ -51,6 +51,7 @@ class Settings:
     profile: Literal["ci", "desk", "paper"]  # budget of its runs
     exp_dir: Path  # folder of all runs and of the results
     envs: str | None  # environments of the profile, separated by commas; null: all
+    arms: str | None  # arms, separated by commas; the control is included; null: all
     seeds: Annotated[int | None, Range(1)]  # number of seeds; null: that of the profile
     jobs: Natural  # number of processes; 0: one per usable core
     start: bool  # whether to start profile=paper, which otherwise only says what it would take
@@ -82,14 +83,13 @@ def run(settings: Settings, training: Sequence[str], launcher: Sequence[str]) ->
     """
     if settings.name is None:
         raise ConfigError(f"no study is given; accepted: {', '.join(plan.studies())}")
-    envs = tuple(filter(None, (settings.envs or "").split(",")))
-    study = plan.make(
-        plan.Choice(settings.name, settings.profile, settings.exp_dir, envs, settings.seeds, tuple(training))
-    )
+    envs, arms = (tuple(filter(None, (words or "").split(","))) for words in (settings.envs, settings.arms))
+    choice = plan.Choice(settings.name, settings.profile, settings.exp_dir, envs, arms, settings.seeds, tuple(training))
+    study = plan.make(choice)
     if study.needs_start and not settings.start:
         runs.say(described(study, settings))
         return
-    table.score([0.0] * len({row.seed for row in study.rows}))  # a missing package is reported before hours of work
+    table.scores({0: [0.0] * len({row.seed for row in study.rows})})  # reports a missing package before hours of work
     missing = runs.complete(study, [*launcher_words(settings, launcher)])
     found = table.lines(study)
     path = page.write(study, found, missing)

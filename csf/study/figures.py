@@ -10,7 +10,7 @@ import numpy as np
 from csf.report import figures
 from csf.report.figures import COLORS, Curve
 from csf.study.plan import Study
-from csf.study.table import Line, Panel, budget, score
+from csf.study.table import Line, Panel, budget, scores
 
 CLOUDS = 12  # largest number of pictures of visited states
 
@@ -68,10 +68,10 @@ def _curve(arm: str, metric: str, found: Sequence[Line]) -> Curve:
     epochs = sorted({line.row.epoch for line in found})
     groups = [[line for line in found if line.row.epoch == epoch] for epoch in epochs]
     x = np.array([np.mean([line.values["env_steps"] for line in group]) for group in groups])
-    scores = [score([line.values[metric] for line in group]) for group in groups]
-    if any(each.iqm is None for each in scores):  # one seed
-        return Curve(arm, x, np.array([each.mean for each in scores]), None, None)
-    estimates = np.array([each.iqm for each in scores])
+    found_scores = list(scores({i: [line.values[metric] for line in group] for i, group in enumerate(groups)}).values())
+    if any(each.iqm is None for each in found_scores):  # one seed
+        return Curve(arm, x, np.array([each.mean for each in found_scores]), None, None)
+    estimates = np.array([each.iqm for each in found_scores])
     return Curve(arm, x, estimates[:, 0], estimates[:, 1], estimates[:, 2])
 
 

@@ -107,7 +107,7 @@ class Study:
     rows: tuple[Row, ...]
     experts: tuple[Row, ...]  # whose returns normalize those after adaptation; they belong to another study
     folder: Path  # of the results
-    configs: Mapping[Path, Config]  # by the folder of the run
+    configs: Mapping[Path, Config]  # by the folder of the run; the seed may be that of another run
 
     @property
     def runs(self) -> list[Run]:
@@ -128,13 +128,15 @@ class Choice:
     profile: str
     exp_dir: Path
     envs: tuple[str, ...] = ()  # empty: all of the profile
+    arms: tuple[str, ...] = ()  # besides the control; empty: all of the study
     seeds: int | None = None  # null: as many as the profile has
     words: tuple[str, ...] = ()  # settings of every pretraining run
 
     @property
     def variant(self) -> str:
         """The part of the folder's name that lists what differs from the profile."""
-        named = [f"envs={'+'.join(self.envs)}"] if self.envs else []
+        chosen = {"envs": self.envs, "arms": self.arms}
+        named = [f"{key}={'+'.join(names)}" for key, names in chosen.items() if names]
         named += [] if self.seeds is None else [f"seeds={self.seeds}"]
         return names.shortened("".join(f"-{word}".replace("/", "_") for word in [*named, *self.words]))
 
@@ -164,9 +166,12 @@ def make(choice: Choice) -> Study:
     envs = [env for env in profile["envs"] if env in about.get("tasks", profile.get("main", profile["envs"]))]
     for env in choice.envs:
         one_of("envs", env, envs)
+    for arm in choice.arms:
+        one_of("arms", arm, list(about["arms"]))
+    arms = [arm for arm in about["arms"] if not choice.arms or arm in (*choice.arms, about["control"])]
     seeds = profile["seeds"] if choice.seeds is None else choice.seeds
     expand = Expansion(choice, about, profile)
-    keys = [(env, arm, seed) for env in choice.envs or envs for arm in about["arms"] for seed in range(seeds)]
+    keys = [(env, arm, seed) for env in choice.envs or envs for arm in arms for seed in range(seeds)]
     return Study(
         name=choice.name,
         title=about["title"],
@@ -192,12 +197,18 @@ def _experts(choice: Choice, about: Mapping[str, Any]) -> tuple[Row, ...]:
 
 @dataclass(frozen=True)
 class Expansion:
-    """Expands arms to rows; `configs` collects the configurations of the runs by folder."""
+    """Expands arms to rows.
+
+    Attributes:
+        configs: the configurations of the runs by folder, except for their seed.
+        composed: the same by words, since composing one takes a fraction of a second.
+    """
 
     choice: Choice
     about: Mapping[str, Any]  # the study's yaml
     profile: Mapping[str, Any]  # the profile's yaml
     configs: dict[Path, Config] = field(default_factory=dict)
+    composed: dict[tuple[str, ...], Config] = field(default_factory=dict)
 
     def rows(self, env: str, arm: str, seed: int) -> Iterator[Row]:
         """The rows of one run: one, or one for each task or checkpoint."""
@@ -231,12 +242,14 @@ class Expansion:
         own = [each for word in self.about["arms"][arm] for each in (UNTRAINED if word == "untrained" else (word,))]
         chosen = [*self._world(env), *self.profile["words"], *self._budget(env, own), *self.about["words"], *own]
         chosen += [*self.choice.words, *(word for word in own if word in UNTRAINED)]  # which stays untrained
-        words = distinct([*chosen, f"seed={seed}", f"exp_dir={self.choice.exp_dir}"])
-        cfg = compose.check(words)
+        words = tuple(distinct([*chosen, f"exp_dir={self.choice.exp_dir}"]))
+        if words not in self.composed:  # the seed is not in its identity
+            self.composed[words] = compose.check(words)
+        cfg = self.composed[words]
         world, method = names.folder(cfg.env["name"]), f"{cfg.agent.name}-{identity(cfg)}"
         name = f"study/runs/{world}/{method}/sd{seed:03d}"
         self.configs[cfg.exp_dir / name] = cfg
-        return Run(cfg.exp_dir / name, (*words, f"run_name={name}"), cfg.task.epochs)
+        return Run(cfg.exp_dir / name, (*words, f"seed={seed}", f"run_name={name}"), cfg.task.epochs)
 
     def _world(self, env: str) -> list[str]:
         """The words that choose an environment, with exogenous entries if the study has them."""

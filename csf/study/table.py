@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from csf.io import files
 from csf.report.statistics import Estimate, Score, improvement, summarize
 from csf.study.plan import Row, Study
 
+K = TypeVar("K", bound=Hashable)
 KEYS = ("study", "profile", "env", "arm", "task", "seed", "epoch", "env_steps", "gradient_steps")
 
 
@@ -101,39 +102,61 @@ def panels(study: Study, found: Iterable[Line]) -> list[Panel]:
     places: dict[tuple[str, str], list[Line]] = {}
     for line in last:
         places.setdefault((line.row.env, line.row.task), []).append(line)
-    every = (
-        Panel(env, task, metric, tuple(_cells(study, metric, here)))
-        for metric in study.metrics
-        for (env, task), here in places.items()
-    )
-    return [panel for panel in every if panel.cells]
+    samples: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
+    for metric in study.metrics:
+        for (env, task), here in places.items():
+            if by_arm := _by_arm(metric, here):
+                samples[env, task, metric] = by_arm
+    rows = {(*place, arm): list(seeds.values()) for place, arms in samples.items() for arm, seeds in arms.items()}
+    differing = {
+        (*place, arm): both
+        for place, arms in samples.items()
+        for arm, seeds in arms.items()
+        if arm != study.control and (both := _differences(seeds, arms.get(study.control, {})))
+    }
+    found_scores, differences = scores(rows), scores(differing)
+    return [
+        Panel(
+            *place,
+            tuple(
+                Cell(arm, found_scores[*place, arm], differences.get((*place, arm)), _chance(arms, arm, study.control))
+                for arm in arms
+            ),
+        )
+        for place, arms in samples.items()
+    ]
 
 
-def _cells(study: Study, metric: str, found: Sequence[Line]) -> Iterable[Cell]:
-    """The arms that have the metric, in the order of the study."""
+def _by_arm(metric: str, found: Iterable[Line]) -> dict[str, dict[int, float]]:
+    """The values of a metric by arm and seed, for arms that have it."""
     by_arm: dict[str, dict[int, float]] = {}
     for line in found:
         if metric in line.values:
             by_arm.setdefault(line.row.arm, {})[line.row.seed] = line.values[metric]
-    control = by_arm.get(study.control, {})
-    for arm, seeds in by_arm.items():
-        difference, chance = None, None
-        both = [seed for seed in seeds if seed in control]
-        if arm != study.control and both:
-            difference = score([seeds[seed] - control[seed] for seed in both])
-            chance = _chance(list(seeds.values()), list(control.values()))
-        yield Cell(arm, score(list(seeds.values())), difference, chance)
+    return by_arm
 
 
-def score(values: Sequence[float]) -> Score:
-    """The interquartile mean of some seeds, with its stratified bootstrap interval."""
-    return summarize(np.array(values, dtype=float)[:, None])[0]
+def _differences(arm: dict[int, float], control: dict[int, float]) -> list[float]:
+    """Arm minus control for each seed that both have."""
+    return [value - control[seed] for seed, value in arm.items() if seed in control]
 
 
-def _chance(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
-    if min(len(ours), len(theirs)) < 2:
+def _chance(arms: dict[str, dict[int, float]], arm: str, control: str) -> Estimate | None:
+    """Probability that a seed of an arm exceeds one of the control; None for the control or a single seed."""
+    ours, theirs = (list(arms.get(name, {}).values()) for name in (arm, control))
+    if arm == control or min(len(ours), len(theirs)) < 2:
         return None
     return improvement(np.array(ours), np.array(theirs))
+
+
+def scores(samples: Mapping[K, Sequence[float]]) -> dict[K, Score]:
+    """Interquartile means over seeds with stratified bootstrap intervals, for many samples of seeds at once."""
+    found: dict[K, Score] = {}
+    for count in {len(values) for values in samples.values()}:
+        keys = [key for key, values in samples.items() if len(values) == count]
+        columns = np.array([samples[key] for key in keys], dtype=float).T
+        found |= dict(zip(keys, summarize(columns), strict=True))
+    return found
 
 
 def budget(found: Sequence[Line]) -> str:
