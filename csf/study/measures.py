@@ -33,7 +33,7 @@ from csf.types import EnvSpec, Episodes
 from csf.worlds import describe
 
 SEED = 2_000_003  # offset to the seed: training, its evaluations and these episodes use different random numbers
-ADAPTED = ("return_before", "return_after", "random", "best_skill")  # results of csf adapt
+ADAPTED = ("return_before", "return_after", "random")  # results of csf adapt
 MAX_WORLDS = 64
 STATES = 2_000  # of the picture of coverage, and the number on which entropy and cells are computed
 MOST = 3  # dimensions in which cells are counted
