@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,7 @@ INK = "#010203"  # placeholder for the text color of the page
 COLORS = ["#4e79a7", "#e8833a", "#59a14f", "#d1555b", "#9c74b5", "#9c755f", "#4aa3a2", "#c3a02b", "#e07ba0", "#8a8f94"]
 LOG = 100.0  # ratio of largest to smallest value above which positive values use a logarithmic axis
 SIZE = (4.2, 2.6)  # width and height in inches, at 72 units each
+LETTERS = 18  # of a caption per inch
 
 _numbers = itertools.count()  # numbers of figures, which make the ids of their elements unique
 
@@ -130,11 +132,12 @@ def _canvas(width: float, height: float, caption: str = "") -> tuple[Figure, Axe
     """Create a figure without a background and without pyplot's global state; a caption makes it higher."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height + 0.2 * bool(caption)), layout="constrained")
+    lines = textwrap.wrap(_plain(caption), round(LETTERS * width))
+    figure = Figure(figsize=(width, height + 0.15 * len(lines)), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
-    if caption:
-        figure.suptitle(_plain(caption), color=INK, fontsize=7)
+    if lines:
+        figure.suptitle("\n".join(lines), color=INK, fontsize=7)
     axes.patch.set_alpha(0)
     axes.grid(color=INK, alpha=0.13, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -40,7 +40,7 @@ def write(study: Study, found: Sequence[Line], missing: Sequence[Row]) -> Path:
     text = render(
         "study.html",
         title=f"{study.title}, profile {study.profile}",
-        about=study.about,
+        about=study.about.replace("`", ""),
         facts=_facts(study, found),
         notes=notes,
         sections=sections,
