@@ -306,6 +306,9 @@ def introduction(config: Mapping[str, Any]) -> tuple[str, str, str]:
     if skills := config.get("skills"):
         chosen = f"Every {config['hold']} steps it chooses one of the frozen skills in `{KEPT}`"
         return f"Controller over skills of {skills}", f"{chosen}; {reward}.", "hierarchical-reinforcement-learning"
+    if config.get("method") not in (None, "scratch", "expert"):  # of csf adapt
+        began = f"It began as the best of the skills of {config['method']} on this task"
+        return f"Adapted skill of {config['method']}", f"{began}; {reward}.", "continuous-control"
     if method == "task":
         return "Policy from scratch", f"A policy without skills, {reward}.", "continuous-control"
     module = sys.modules[objectives[method].__module__].__doc__ or ""

@@ -273,7 +273,7 @@ class Run:
         self.opened.close()
 
 
-def capture(cfg: Config, device: torch.device, learner: Learner, agents: Sequence[Agent]) -> None:
+def capture(cfg: Config | AdaptConfig, device: torch.device, learner: Learner, agents: Sequence[Agent]) -> None:
     """Replay gradient steps of the learner and acting of the agents as CUDA graphs, if there is CUDA and `graphs`."""
     if device.type == "cuda" and cfg.graphs:
         learner.capture()

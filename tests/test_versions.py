@@ -144,7 +144,7 @@ def test_metras_runs_from_before_its_constraint_could_be_chosen_are_continued_wi
 def test_every_value_before_is_one_that_its_setting_accepts() -> None:
     kinds = [registry[name].Config for registry in (objectives, backbones) for name in registry.names()]
     seen = 0
-    for cls in [*kinds, schema.Budget, schema.General]:
+    for cls in [*kinds, schema.Budget, schema.Common]:
         before = schema._before(cls)
         seen += len(before)
         partial = dataclasses.make_dataclass("Partial", [(key, cls.__annotations__[key]) for key in before])

@@ -185,7 +185,7 @@ def _copy_body(body: nn.Module, source: Agent, target: Agent, skill: Tensor, kin
 
 def _linears(body: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Weights [H, I] and biases [H] of a network's layers in order."""
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     for layer in body.modules():
         if isinstance(layer, SpectralLinear):
             found.append((layer.weight / (layer.left @ (layer.weight @ layer.right)), layer.bias))

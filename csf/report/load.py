@@ -42,10 +42,12 @@ class Run:
 
     @property
     def learned(self) -> str:
-        """The method; for a run on a task's reward, the method of the skills used as actions, or "scratch"."""
+        """The method; for a run on a task's reward, the method of the skills that it uses, or "scratch"."""
         name, skills = str(self.config["agent"]["name"]), self.config.get("skills")
         if skills is not None:
             return f"skills of {skills}"
+        if (method := self.config.get("method")) is not None:  # of csf adapt
+            return str(method) if method in ("scratch", "expert") else f"adapted skill of {method}"
         return "scratch" if name == "task" else name
 
     @property
