@@ -284,7 +284,7 @@ def test_a_failing_run_is_reported_and_others_go_on(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = choose(tmp_path, "coverage", arms=("ppo",))
-    fake = runs.train
+    fake = vars(runs)["train"]
 
     def run(cfg: Any) -> int:
         if cfg.backbone.name == "ppo":
@@ -522,7 +522,8 @@ def test_information_of_an_entry_has_no_bias() -> None:
 
 def test_saliency_and_features_are_those_of_the_critic() -> None:
     agent = make("slusd", "agent.skill_dim=4")
-    first = agent.objective.critic.net[0]
+    critic: Any = agent.objective.critic
+    first = critic.net[0]
     with torch.no_grad():
         first.weight[:, 2] = 0
     states, skill = torch.randn(40, 3), torch.arange(4).repeat(10)
@@ -530,10 +531,9 @@ def test_saliency_and_features_are_those_of_the_critic() -> None:
     assert found[2] == 0
     assert (found[:2] > 0).all()
     kept = dimensions.features(agent, states)
-    last = agent.objective.critic.net[-1]
     scores = agent.objective.represent(states)
     assert scores is not None
-    assert torch.allclose(last(kept), scores, atol=1e-6)
+    assert torch.allclose(critic.net[-1](kept), scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("critic", ["mlp", "separable"])

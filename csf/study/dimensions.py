@@ -5,6 +5,8 @@ With entries that no action affects, they test whether a representation correspo
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -59,9 +61,8 @@ def saliency(agent: Agent, states: Tensor, skill: Tensor) -> Tensor:
 
 def features(agent: Agent, states: Tensor) -> Tensor:
     """Inputs of the last layer of the critic's network for states, [N, F]."""
-    critic = agent.objective.critic
-    network = critic.phi if hasattr(critic, "phi") else critic.net
-    assert isinstance(network, nn.Sequential)
+    critic: Any = agent.objective.critic
+    network: nn.Sequential = critic.phi if hasattr(critic, "phi") else critic.net
     with torch.no_grad():
         kept: Tensor = network[:-1](states)
     return kept

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,8 @@ def take(part: Part) -> int:
         arrays = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
         part.file.parent.mkdir(exist_ok=True)
         if arrays:
-            files.write(part.file.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+            save = partial(np.savez_compressed, allow_pickle=False, **arrays)
+            files.write(part.file.with_suffix(".npz"), save)
         keep(part, results, about)
     return 0
 
