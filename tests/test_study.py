@@ -126,6 +126,16 @@ def test_words_of_the_command_override_the_profile_and_the_control_stays_untrain
     assert (control.epochs, control.min_replay_size) == (1, control.replay_size)
 
 
+def test_an_adaptation_has_the_layers_of_the_policy_and_the_settings_of_the_environment(tmp_path: Path) -> None:
+    words = ("agent.backbone.hidden=[4]", "env.max_steps=9", "task.epochs=2")
+    row = choose(tmp_path, "adaptation", *words, arms=("es",)).rows[0]
+    (adaptation,) = (part for part in row.parts if part.kind == plan.ADAPTATION)
+    assert set(words[:2]) <= set(adaptation.words)
+    assert words[2] not in adaptation.words
+    kept = {word.partition("=")[0] for word in adaptation.words}
+    assert len(kept) == len(adaptation.words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -236,6 +236,8 @@ class Expansion:
         adapting = self.profile[ADAPTATION]
         words = [*world, *adapting["all"], *adapting.get(env, []), *own]
         words += adapting["expert"] if "method=expert" in own else []
+        # The task has the environment's settings, and the adapted policy the layers of the pretrained one.
+        words += [word for word in self.choice.words if word.startswith(("env.", "agent.backbone.hidden="))]
         return tuple(distinct([*words, f"seed={seed}"]))
 
     def _run(self, env: str, arm: str, seed: int) -> Run:
