@@ -253,7 +253,7 @@ def holder(tmp_path: Path) -> Iterator[Child]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + 5 * SECONDS
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)
