@@ -157,7 +157,8 @@ def skills(scene: Scene) -> dict[str, Any]:
     """Intrinsic reward, information about skills on other episodes, best skill, and entropy of states.
 
     The best skill is chosen by the return of some episodes and measured on others, so that its return is not biased by
-    the choice. Entropy is of sampled actions, since episodes of the mode are nearly equal. `reward` is the method's own reward per step, which differs between bounds; `information` does not.
+    the choice. Entropy is of sampled actions, since episodes of the mode are nearly equal. `reward` is the method's own
+    reward per step, which differs between bounds; `information` does not.
     """
     (first, index), (second, _) = scene.collect(1), scene.collect(2)
     chosen = int(_returns(first, index).argmax())
