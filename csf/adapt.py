@@ -123,7 +123,7 @@ def _source(cfg: AdaptConfig) -> Source | None:
     """Return the pretrained agent of a run, from its own copy if there is one; None for a run without skills."""
     if cfg.method in compose.REFERENCES:
         return None
-    folder, env = cfg.exp_dir / cfg.run_name, str(cfg.env["name"])
+    folder, env = cfg.exp_dir / cfg.run_name, base_of(cfg.env)
     began = (read_config(folder) or {}).get("cp_path")
     named = began and (cfg.cp_path is None or cfg.cp_path == began or names(cfg.cp_path, began))
     if named and (kept := sources.kept_source(folder)) is not None and kept.cp_path == began:
@@ -132,7 +132,7 @@ def _source(cfg: AdaptConfig) -> Source | None:
     if cfg.cp_path is not None:
         return sources.open_source(cfg.cp_path, critics, env)
     assert cfg.method is not None  # otherwise there are no skills
-    return sources.newest_source(cfg.exp_dir, cfg.method, base_of(cfg.env), cfg.seed, critics)
+    return sources.newest_source(cfg.exp_dir, cfg.method, env, cfg.seed, critics)
 
 
 def _rehearse(cfg: AdaptConfig, source: Source, device: torch.device) -> None:
@@ -286,7 +286,10 @@ def main() -> None:
     try:
         if {"-h", "--help"} & set(words):
             settings = [word for word in words if word not in ("-h", "--help")]
-            sys.stdout.write(usage.adaptation(compose.check_adaptation(settings)) + "\n")
+            cfg = compose.check_adaptation(settings)
+            if cfg.method is None and cfg.cp_path is None:
+                cfg = compose.check_adaptation([*settings, "method=scratch"])
+            sys.stdout.write(usage.adaptation(cfg) + "\n")
             return
         if flags := [word for word in words if word.startswith("-")]:
             raise ConfigError(f"{flags[0]} is not understood; accepted: key=value, --help")

@@ -235,6 +235,7 @@ class Run:
         checkpoint.restore(state, self.parts, self.device)
         self.saved.update(checkpoint.saved_in(state))
         self.trainer.results.update(state["results"])
+        self.trainer.begun = True
         schedule, counters = self.plan.schedule, self.counters
         of = f"of {schedule.length}" if schedule.unit == "epoch" else f"({counters.env_steps:,} environment steps)"
         say(f"resuming after epoch {counters.epoch} {of} from {path}")

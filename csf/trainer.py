@@ -102,6 +102,7 @@ class Trainer:
     schedule: Schedule
     save: Callable[[dict[str, float]], None]  # receives the metrics of the latest evaluation
     results: dict[str, float] = field(default_factory=dict)
+    begun: bool = False  # whether a checkpoint was restored, which may be that of epoch 0
 
     def run(self, progress: Progress, stop: Stop) -> None:
         """Train to the end, or to the end of the epoch in which a signal arrives, and save.
@@ -109,7 +110,7 @@ class Trainer:
         Raises:
             NonFiniteError: a metric is not finite; the epoch is neither logged nor saved.
         """
-        saved = self.counters.epoch or None  # the epoch of the latest checkpoint
+        saved = self.counters.epoch if self.begun else None  # the epoch of the latest checkpoint
         if saved is None:
             self._finish({}, progress)
         while not self.schedule.over(self.counters) and not stop.asked():

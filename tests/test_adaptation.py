@@ -24,7 +24,7 @@ from csf import adapt as entry
 from csf.adaptation import source as sources
 from csf.adaptation.imitation import imitate
 from csf.adaptation.references import expert_return, normalized, reference
-from csf.adaptation.select import choose_skill, collect_skill, random_return, with_skill
+from csf.adaptation.select import Choice, choose_skill, collect_skill, random_return, with_skill
 from csf.adaptation.transfer import copy_policy, initialize_critics
 from csf.agents import Agent
 from csf.backbones.sac import SAC
@@ -455,6 +455,19 @@ def test_a_run_writes_its_results(skills: Path, tmp_path: Path) -> None:
     assert loaded.objective.cfg.name == "task"
 
 
+@pytest.mark.parametrize("best", [0, 2])
+def test_the_chosen_skill_is_the_one_that_is_transferred(
+    best: int, skills: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "choose_skill", lambda *_: Choice(np.eye(3).tolist(), [0.0] * 3, best))
+    adapt(tmp_path / "run", f"cp_path={skills}", "task.steps=20", "task.warmup_steps=500")  # no update
+    _, agent = policy.load(tmp_path / "run/checkpoints/policy_000001.safetensors")
+    source = sources.open_source(str(skills), critics=False).agent
+    obs = torch.randn(9, 2)
+    wanted = source.act(obs, torch.eye(3)[[best] * 9], True)
+    torch.testing.assert_close(agent.act(obs, torch.zeros(9, 0), True), wanted, atol=1e-5, rtol=0)
+
+
 @pytest.mark.slow
 def test_adapting_reaches_what_an_untrained_policy_does_not(skills: Path, tmp_path: Path) -> None:
     result = adapt(tmp_path / "run", f"cp_path={skills}", "task.steps=3000", "agent.backbone.lr=3e-3")
@@ -573,12 +586,28 @@ def test_critics_are_copied_from_the_full_checkpoint_of_the_same_epoch(skills: P
 
 
 def test_a_task_that_appends_columns_takes_the_skills_of_its_base(tmp_path: Path) -> None:
-    pretrained = pretrain(tmp_path, "csf", "task.epochs=1", "env=point", "agent.num_negatives=8", "~env.id")
-    words = words_of(tmp_path / "run", f"cp_path={pretrained}", "task.steps=80")
+    """The packaged ones; films are made of all skills and of the adapted agent."""
+    words = words_of(tmp_path / "run", "cp_path=packaged", "task.steps=80", "task.video=true")
     words = ["env=point_two_goals", *words[len(ENV) :]]
     result = entry.adapt(entry.configure(words))
+    assert (result["cp_path"], result["method"]) == ("packaged:point", "csf")
     assert len(result["returns_per_skill"]) == 4
     assert rows(tmp_path / "run")[0]["eval/return"] == pytest.approx(result["return_before"])
+    films = {path.name: path.stat().st_size for path in (tmp_path / "run").glob("*.webm")}
+    assert films.keys() == {"adapted.webm", "skills.webm"}
+    assert min(films.values()) > 1000
+
+
+def test_what_other_commands_say_of_an_adapted_agent(skills: Path, tmp_path: Path) -> None:
+    from csf.export import introduction
+    from csf.report.load import read
+
+    folder = tmp_path / "run"
+    adapt(folder, f"cp_path={skills}", "task.steps=20")
+    assert read(folder).learned == "adapted skill of diayn"
+    config = policy.describe(folder / "checkpoints/policy_000001.safetensors")["config"]
+    assert introduction(config)[0] == "Adapted skill of diayn"
+    assert introduction({**config, "method": "scratch"})[0] == "Policy from scratch"
 
 
 # ---- messages

@@ -17,9 +17,9 @@ from conftest import NAMES, ROOT, configure
 from csf import train, worlds
 from csf.agents import objectives
 from csf.backbones import backbones
-from csf.config.compose import check, points, settings
+from csf.config.compose import check, check_adaptation, points, settings
 from csf.config.overrides import literal
-from csf.config.schema import Budget, Config, General
+from csf.config.schema import Adaptation, AdaptConfig, Budget, Config, General
 from csf.errors import ConfigError
 from csf.evaluate import Settings as Evaluation
 
@@ -56,7 +56,15 @@ def test_the_groups_and_the_top_level_are_all_there_is() -> None:
     assert set(configure().tree) == fields(Config) - {"backbone", "tree"}
 
 
-@pytest.mark.parametrize("cls", [Budget, Config, General, *(objectives[name].Config for name in objectives.names())])
+def test_the_yaml_of_adaptation_and_its_dataclasses_name_the_same_fields() -> None:
+    tree = check_adaptation([]).tree
+    assert set(tree) == fields(AdaptConfig) - {"backbone", "tree"}
+    assert set(tree["task"]) == fields(Adaptation)
+
+
+@pytest.mark.parametrize(
+    "cls", [Budget, Config, General, Adaptation, AdaptConfig, *(objectives[name].Config for name in objectives.names())]
+)
 def test_values_live_in_yaml_only(cls: Any) -> None:
     for field in dataclasses.fields(cls):
         assert field.default is dataclasses.MISSING, field.name

@@ -477,11 +477,13 @@ def test_no_moment_is_wrong_for_a_signal() -> None:
     assert loop.saved == [2], "said to be saved, and is not"
 
 
-def test_a_run_that_is_stopped_at_once_after_resuming_has_nothing_to_save() -> None:
+@pytest.mark.parametrize("epoch", [0, 4])
+def test_a_run_that_is_stopped_at_once_after_resuming_has_nothing_to_save(epoch: int) -> None:
     loop = Loop(walk(), Schedule(7, 3, 100, 3))
-    loop.counters.epoch = 4
+    loop.counters.epoch, loop.trainer.begun = epoch, True
     loop.trainer.run(loop.progress, Stop(signal=15))
     assert loop.saved == []
+    assert loop.stub.written == [], "the row of this epoch is in the log"
 
 
 # ---- worlds that fail

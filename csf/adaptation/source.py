@@ -29,7 +29,7 @@ def open_source(cp_path: str, critics: bool, env: str | None = None) -> Source:
     Args:
         cp_path: a run's folder, a policy file, a full checkpoint, a pattern, packaged:NAME, or hf://USER/NAME.
         critics: whether the critics are needed.
-        env: name of the task's environment, which completes packaged:.
+        env: name of the environment of the skills, which completes packaged:.
 
     Raises:
         CheckpointError: there is no such file, it cannot be read, or it has no critics and they are needed.

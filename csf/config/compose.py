@@ -410,6 +410,7 @@ def _check_skills(config: Config) -> None:
 
 
 REFERENCES = ("scratch", "expert")  # values of `method` for runs without skills
+LEARNERS = ("sac", "discrete_sac")  # backbones that can be adapted to a task
 
 
 def _check_adaptation(config: AdaptConfig) -> None:
@@ -417,8 +418,8 @@ def _check_adaptation(config: AdaptConfig) -> None:
     task, method, name = config.task, config.method, config.backbone.name
     if config.agent.name != "task":
         raise ConfigError(f"agent is {config.agent.name}; accepted by csf adapt: task; the skills are set with method=")
-    if not issubclass(backbones[name], backbones["sac"]) or backbones[name].needs_cumulant:
-        raise ConfigError(f"agent/backbone is {name}; accepted by csf adapt: sac, discrete_sac")
+    if name not in LEARNERS:
+        raise ConfigError(f"agent/backbone is {name}; accepted by csf adapt: {', '.join(LEARNERS)}")
     if method is not None:
         one_of("method", method, [*(known for known in objectives.names() if known != "task"), *REFERENCES])
     if method in REFERENCES and config.cp_path is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -56,18 +56,19 @@ Keys, with their values for the chosen groups:
 
 def text(cfg: Config) -> str:
     """Return the text of --help with the values of a configuration."""
-    return HEAD.format(folder=CONFIGS, groups="\n".join(_groups()), keys="\n".join(_keys(cfg)))
+    groups = {group: choices(group) for group in GROUPS}
+    return HEAD.format(folder=CONFIGS, groups="\n".join(_groups(groups)), keys="\n".join(_keys(cfg)))
 
 
 def adaptation(cfg: AdaptConfig) -> str:
     """Return the text of csf adapt --help with the values of a configuration."""
-    groups = [group for group in GROUPS if group != "task"]
+    groups = {"agent/backbone": compose.LEARNERS, **{group: choices(group) for group in ("encoder", "env")}}
     return ADAPT_HEAD.format(folder=CONFIGS, groups="\n".join(_groups(groups)), keys="\n".join(_keys(cfg)))
 
 
-def _groups(groups: Sequence[str] = GROUPS) -> Iterator[str]:
-    for group in groups:
-        yield f"  {group:<15} {', '.join(choices(group))}"
+def _groups(accepted: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for group, names in accepted.items():
+        yield f"  {group:<15} {', '.join(names)}"
 
 
 def lines(settings: Any, prefix: str = "") -> Iterator[str]:
