@@ -93,7 +93,7 @@ def take(part: Part) -> int:
     with opened(part) as (scene, about):
         found = KINDS[part.kind](scene)
         results = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}
-        arrays = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
+        arrays: dict[str, Any] = {key: value for key, value in found.items() if isinstance(value, np.ndarray)}
         part.file.parent.mkdir(exist_ok=True)
         if arrays:
             save = partial(np.savez_compressed, allow_pickle=False, **arrays)
