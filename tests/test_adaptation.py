@@ -468,7 +468,7 @@ def test_the_chosen_skill_is_the_one_that_is_transferred(
     torch.testing.assert_close(agent.act(obs, torch.zeros(9, 0), True), wanted, atol=1e-5, rtol=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_adapting_reaches_what_an_untrained_policy_does_not(skills: Path, tmp_path: Path) -> None:
     result = adapt(tmp_path / "run", f"cp_path={skills}", "task.steps=3000", "agent.backbone.lr=3e-3")
     assert result["return_before"] < 0.8 * BEST < result["return_after"]
@@ -519,7 +519,9 @@ def command(words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "warmup"), [(signal.SIGKILL, "skill"), (signal.SIGINT, "random")])
+@pytest.mark.parametrize(
+    ("number", "warmup"), [(signal.SIGKILL, "skill"), pytest.param(signal.SIGINT, "random", marks=pytest.mark.long)]
+)
 def test_a_stopped_run_ends_as_if_nothing_had_happened(
     number: signal.Signals, warmup: str, skills: Path, tmp_path: Path
 ) -> None:
@@ -562,7 +564,7 @@ def test_skills_of_every_backbone_are_adapted(method: str, words: tuple[str, ...
     assert rows(folder)[0]["eval/return"] == pytest.approx(result["return_before"], abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_skills_of_a_planner_are_imitated_and_adapted(tmp_path: Path) -> None:
     planner = [f"agent.backbone.{key}={value}" for key, value in {"horizon": 2, "candidates": 8, "elites": 2}.items()]
     words = ("agent/backbone=pets", "agent.skill_dim=3", "task.epochs=1", *planner)
