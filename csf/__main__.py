@@ -1,4 +1,4 @@
-"""The command csf (or python -m csf): runs csf.train, csf.adapt, csf.evaluate, csf.play, csf.report or csf.export."""
+"""The command csf (or python -m csf): runs csf.train, csf.adapt, csf.evaluate, csf.play and the others in COMMANDS."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "play": "show the skills of a checkpoint in a browser",
     "report": "write an HTML page about one run, or comparing several",
     "export": "write a folder for a model hub from a checkpoint",
+    "study": "compare many runs that differ in one choice",
 }
 HELP = """\
 usage: csf COMMAND [ARGUMENT ...]   (or python -m csf.COMMAND)

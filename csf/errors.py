@@ -34,6 +34,10 @@ class ReportError(CsfError):
     """A report cannot be made from these runs, or cannot be written."""
 
 
+class StudyError(CsfError):
+    """A study has rows without a result, or a result cannot be used."""
+
+
 class MissingDependency(CsfError):
     """An optional package is not installed."""
 

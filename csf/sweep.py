@@ -11,7 +11,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from csf.core import signals
@@ -80,3 +85,44 @@ def job(train: Callable[[], int], folder: Path) -> int:
         raise
     finally:
         signals.leave_sweep()
+
+
+def each(work: Callable[[int], int], count: int, folder: Path, words: Sequence[str]) -> None:
+    """Call work(0), ..., work(count - 1), each as one job of a sweep.
+
+    Args:
+        work: returns an exit code; a function of a module or a `partial` of one, since launchers pickle it.
+        count: number of jobs.
+        folder: where Hydra keeps its file of the sweep.
+        words: settings of Hydra, such as hydra/launcher=joblib; without any, the jobs run one after another.
+
+    Raises:
+        ConfigError, SystemExit: as `run`.
+    """
+    if not count:
+        return
+
+    @hydra.main(version_base="1.3", config_path=None, config_name=None)
+    def launch(tree: DictConfig) -> int:
+        return job(lambda: _apart(work, tree.job), Path(HydraConfig.get().runtime.output_dir))
+
+    place = QuotedString(str(folder), Quote.single).with_quotes()
+    fixed = [f"hydra.sweep.dir={place}", "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
+    fixed += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+    numbers = ",".join(map(str, range(count)))
+    before = sys.argv
+    sys.argv = [before[0], "-m", f"+job={numbers}", *fixed, *words]  # Hydra reads its arguments from there only
+    try:
+        run(launch, words)
+    finally:
+        sys.argv = before
+
+
+def _apart(work: Callable[[int], int], number: int) -> int:
+    """Call work(number), which may use Hydra itself."""
+    sweeping = GlobalHydra.instance()
+    kept, sweeping.hydra = sweeping.hydra, None
+    try:
+        return work(number)
+    finally:
+        sweeping.hydra = kept

@@ -16,6 +16,8 @@ from csf.config import compose
 from csf.errors import ConfigError
 from csf.play import __main__ as play
 from csf.report import __main__ as report
+from csf.study import __main__ as study
+from csf.study import plan
 
 PAGES = sorted([ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 TOOLS = {
@@ -23,11 +25,11 @@ TOOLS = {
     "export": (export.Settings, export.PLACES),
     "play": (play.Settings, play.PLACES),
     "report": (report.Settings, report.PLACES),
+    "study": (study.Settings, study.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
-INLINE = (
-    r"`((?:sh scripts/|csf (?:train|adapt|evaluate|play|report|export) |python (?:-m csf|tests/)|pip install )[^`]*)`"
-)
+PROGRAMS = r"sh scripts/|csf (?:train|adapt|evaluate|play|report|export|study) |python (?:-m csf|tests/)|pip install "
+INLINE = rf"`((?:{PROGRAMS})[^`]*)`"
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
 PLACEHOLDERS |= {"agent=vic": "agent=csf", "agent/backbone=reinforce": "agent/backbone=sac", "env=swimmer": "env=point"}
@@ -98,6 +100,10 @@ def check_entry(module: str, words: list[str]) -> None:
         compose.check_adaptation([word for word in words if word != "--help"])
     else:
         cls, places = TOOLS[name]
+        if name == "study":
+            words, training, _ = study.split(words)
+            assert words[0] in plan.studies(), words
+            compose.check(["agent=slusd", *training])
         compose.settings(cls, name, [word for word in words if word != "--help"], places)
 
 
@@ -136,6 +142,8 @@ def test_commands_are_found() -> None:
         "sh scripts/test.sh tests/test_nothing.py",
         "sh scripts/test.sh -m slowly",
         "python tests/benchmark/none.py",
+        "csf study bouns",
+        "sh scripts/study/bounds.sh profile=fast",
         "csv export",
     ],
 )
@@ -161,6 +169,7 @@ def test_help_names_the_command_and_the_module_once(
     from csf import adapt, train
 
     modules = {"train": train, "adapt": adapt, "evaluate": evaluate, "play": play, "export": export, "report": report}
+    modules["study"] = study
     main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()

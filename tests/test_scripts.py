@@ -34,6 +34,7 @@ LAUNCHERS = sorted(
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
 PRETRAINING = [script for script in LAUNCHERS if "/pretrain/" in script]
+STUDIES = [script for script in LAUNCHERS if "/study/" in script]
 ADAPTATION = [script for script in LAUNCHERS if "/adaptation/" in script]
 CONTROLLERS = [script for script in LAUNCHERS if "/hierarchical_control/" in script]
 METHODS = ["cic", "csf", "dads", "diayn", "metra", "scratch", "slusd", "visr"]
@@ -83,7 +84,7 @@ def test_every_method_of_the_paper_has_a_script_on_its_environments(env: str) ->
     assert f"scripts/zero_shot/{env}.sh" in ZERO_SHOT
 
 
-@pytest.mark.parametrize("script", [script for script in LAUNCHERS if script not in ZERO_SHOT + ADAPTATION])
+@pytest.mark.parametrize("script", [each for each in LAUNCHERS if each not in ZERO_SHOT + ADAPTATION + STUDIES])
 def test_script_composes_from_anywhere(script: str) -> None:
     need_models(script)
     done = sh(ROOT / script, *method_for(script), "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
@@ -94,6 +95,13 @@ def test_script_composes_from_anywhere(script: str) -> None:
     if kind == "pretrain":
         assert name == f"{method}_{tree['env']['name']}.sh"
         assert tree["agent"]["name"] == method
+
+
+@pytest.mark.parametrize("script", STUDIES)
+def test_a_study_s_script_runs_the_study_of_its_name(script: str, tmp_path: Path) -> None:
+    python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\\n" "$@"')
+    done = sh(ROOT / script, "profile=ci", PYTHON=str(python))
+    assert done.stdout.split() == ["-m", "csf.study", Path(script).stem, "profile=ci"]
 
 
 def method_for(script: str) -> list[str]:

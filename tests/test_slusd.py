@@ -199,6 +199,19 @@ def test_the_gradient_penalty_counts_in_the_gradient() -> None:
     )
 
 
+@pytest.mark.parametrize("over", ["sample", "batch"])
+@pytest.mark.parametrize("critic", ["mlp", "separable", "concat"])
+def test_the_gradient_penalty_counts_for_mixed_states(critic: str, over: str) -> None:
+    words = [f"agent.critic={critic}", "agent.mixup=0.4", f"agent.penalty_over={over}"]
+    plain, penalized = build(*words), build(*words, "agent.gradient_penalty=5")
+    given = sample(plain)
+    found = []
+    for agent in (plain, penalized):
+        torch.manual_seed(1)  # the same mixture
+        found.append(gradients(agent, given))
+    assert any(not torch.allclose(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_clipping_limits_the_gradient_of_all_parameters_together() -> None:
     plain, clipped = build(), build("agent.gradient_clip=0.01")
     given = sample(plain)

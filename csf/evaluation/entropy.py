@@ -29,18 +29,24 @@ class StateEntropy:
         """Return `eval/state_entropy` in nats; empty if there are coordinates, images, or too few states."""
         if sampler.spec.coord_dim or sampler.spec.has_image:
             return {}
+        states = self.scaled(sampler, episodes)
+        if len(states) <= NEIGHBORS or not states.shape[1]:
+            return {}
+        return {"eval/state_entropy": neighbor_entropy(states, NEIGHBORS).item()}
+
+    def scaled(self, sampler: Sampler, episodes: Episodes) -> Tensor:
+        """A sample of at most `STATES` visited states [M, D] float64 in these units, without the constant entries.
+
+        The observations must be vectors.
+        """
         if self._scale is None:
             policy = random_policy(sampler.spec, self.seed)
             random = sampler.collect(policy, episodes.skill, False, self.seed)
             self._scale = _states(random).std(0, correction=0)
         moving = self._scale > 1e-6
         states = _states(episodes)
-        if len(states) <= NEIGHBORS or not moving.any():
-            return {}
         order = torch.randperm(len(states), generator=torch.Generator().manual_seed(self.seed))
-        chosen = states[order[:STATES]]
-        entropy = neighbor_entropy(chosen[:, moving] / self._scale[moving], NEIGHBORS)
-        return {"eval/state_entropy": entropy.item()}
+        return states[order[:STATES]][:, moving] / self._scale[moving]
 
 
 def _states(episodes: Episodes) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,13 +27,14 @@ INK = "#010203"  # placeholder for the text color of the page
 COLORS = ["#4e79a7", "#e8833a", "#59a14f", "#d1555b", "#9c74b5", "#9c755f", "#4aa3a2", "#c3a02b", "#e07ba0", "#8a8f94"]
 LOG = 100.0  # ratio of largest to smallest value above which positive values use a logarithmic axis
 SIZE = (4.2, 2.6)  # width and height in inches, at 72 units each
+LETTERS = 18  # of a caption per inch
 
 _numbers = itertools.count()  # numbers of figures, which make the ids of their elements unique
 
 
-def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[str] = COLORS) -> str:
+def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[str] = COLORS, caption: str = "") -> str:
     """Plot lines over environment steps, and the band in which they are expected."""
-    figure, axes = _canvas(*SIZE)
+    figure, axes = _canvas(*SIZE, caption)
     for i, line in enumerate(lines):
         color = colors[i % len(colors)]
         axes.plot(line.x, line.y, color=color, linewidth=1.4, label=_plain(line.label), **_dots(len(line.x)))
@@ -49,9 +51,9 @@ def curves(lines: Sequence[Curve], band: Band | None = None, colors: Sequence[st
     return _svg(figure)
 
 
-def scores(table: Mapping[str, Score], colors: Mapping[str, str]) -> str:
+def scores(table: Mapping[str, Score], colors: Mapping[str, str], caption: str = "") -> str:
     """Plot the interquartile mean with its interval and the values of all seeds, for each method in its color."""
-    figure, axes = _canvas(6.4, 0.7 + 0.42 * len(table))
+    figure, axes = _canvas(6.4, 0.7 + 0.42 * len(table), caption)
     for i, (method, score) in enumerate(table.items()):
         rows = np.full(len(score.values), float(i))
         axes.plot(score.values, rows, "o", color=colors[method], markersize=4, alpha=0.55)
@@ -70,6 +72,26 @@ def improvements(pairs: Mapping[str, Estimate]) -> str:
     _rows(axes, list(pairs))
     axes.set_xlim(-0.03, 1.03)
     return _svg(figure)
+
+
+def points(groups: Mapping[str, tuple[np.ndarray, np.ndarray]], axis: tuple[str, str], caption: str = "") -> str:
+    """Plot points [P] over [P] of groups, each in a color; `axis` names both axes."""
+    figure, axes = _canvas(*SIZE, caption)
+    size = 12 if sum(len(x) for x, _ in groups.values()) < 200 else 2
+    for i, (label, (x, y)) in enumerate(groups.items()):
+        axes.scatter(x, y, size, COLORS[i % len(COLORS)], linewidths=0, alpha=0.7, label=_plain(label))
+    axes.set_xlabel(_plain(axis[0]))
+    axes.set_ylabel(_plain(axis[1]), color=INK, fontsize=8)
+    if 1 < len(groups) <= len(COLORS):
+        axes.legend(frameon=False, fontsize=7, labelcolor=INK, markerscale=2)
+    return _svg(figure)
+
+
+def standalone(svg: str) -> str:
+    """Return the content of a file with a figure: dark ink on white."""
+    start = svg.index(">") + 1
+    whole = f'{svg[:start]}<rect width="100%" height="100%" fill="#fff"/>{svg[start:]}'
+    return whole.replace("currentColor", "#222")
 
 
 def _interval(axes: Axes, row: int, found: Estimate, color: str) -> None:
@@ -106,13 +128,16 @@ def _shade(axes: Axes, band: Band) -> None:
     axes.set_ylim(low, high)
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """Create a figure without a background and without pyplot's global state."""
+def _canvas(width: float, height: float, caption: str = "") -> tuple[Figure, Axes]:
+    """Create a figure without a background and without pyplot's global state; a caption makes it higher."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    lines = textwrap.wrap(_plain(caption), round(LETTERS * width))
+    figure = Figure(figsize=(width, height + 0.15 * len(lines)), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
+    if lines:
+        figure.suptitle("\n".join(lines), color=INK, fontsize=7)
     axes.patch.set_alpha(0)
     axes.grid(color=INK, alpha=0.13, linewidth=0.6)
     axes.set_axisbelow(True)

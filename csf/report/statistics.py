@@ -141,22 +141,30 @@ def summarize(values: np.ndarray) -> list[Score]:
     means = values.mean(0)
     if len(values) < 2:
         return [Score(values[:, m], float(mean), None, None) for m, mean in enumerate(means)]
-    metrics = _rliable()[1]
-    estimates = _estimates(values, lambda x: np.array([metrics.aggregate_iqm(x[:, [m]]) for m in range(x.shape[1])]))
+    estimates = _estimates(values, interquartile_means)
     deviations = values.std(0, ddof=1)
     return [Score(values[:, m], float(means[m]), float(deviations[m]), estimates[m]) for m in range(len(means))]
 
 
 def improvement(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
     """Return the probability that a value of `ours` [S] exceeds one of `theirs` [S'], with ties counting half."""
-    metrics = _rliable()[1]
-    pair = [ours[:, None], theirs[:, None]]
-    return _estimates(pair, lambda x, y: np.array([metrics.probability_of_improvement(x, y)]))[0]
+    return _estimates([ours[:, None], theirs[:, None]], _chance)[0]
+
+
+def interquartile_means(values: np.ndarray) -> np.ndarray:
+    """Means [M] of the middle half of S values [S, M], as `aggregate_iqm` of rliable for every column, but at once."""
+    cut = int(0.25 * len(values))
+    return np.sort(values, 0)[cut : len(values) - cut].mean(0)
+
+
+def _chance(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Probability [1] that a value [S, 1] exceeds one of [S', 1], as `probability_of_improvement` of rliable."""
+    return np.array([((ours > theirs.T) + 0.5 * (ours == theirs.T)).mean()])
 
 
 def _estimates(scores: Any, statistic: Callable[..., np.ndarray]) -> list[Estimate]:
     """Compute stratified bootstrap intervals with a fixed seed."""
-    library = _rliable()[0]
+    library = _rliable()
     with _seeded():
         points, intervals = library.get_interval_estimates(
             {"": scores}, statistic, reps=REPETITIONS, confidence_interval_size=SIZE
@@ -177,13 +185,13 @@ def _seeded() -> Iterator[None]:
         np.random.set_state(before)
 
 
-def _rliable() -> tuple[Any, Any]:
+def _rliable() -> Any:
     try:
-        from rliable import library, metrics
+        from rliable import library
     except (ImportError, TypeError) as error:  # rliable's dependency arch cannot be imported with pandas 3
         message = f"intervals over seeds need the package rliable ({error}): pip install rliable 'pandas<3'"
         raise MissingDependency(message) from error
-    return library, metrics
+    return library
 
 
 MAIN = re.compile(

@@ -1,0 +1,94 @@
+"""What a study would take: jobs, steps, and hours from rates that are measured on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from csf.agents import Agent
+from csf.config import compose
+from csf.config.schema import AdaptConfig, Config
+from csf.core.device import use_threads
+from csf.learners import EpochBudget, learners
+from csf.pretrained import worlds_of
+from csf.sampler import RolloutSampler
+from csf.study.plan import ADAPTATION, Study, digest
+from csf.worlds import describe
+
+STEPS, UPDATES = 50, 20  # of an episode and of an epoch that are timed
+
+
+class Rates(NamedTuple):
+    """How fast this machine is with one configuration."""
+
+    per_step: float  # seconds per environment step
+    per_update: float  # seconds per gradient step
+    length: int  # environment steps of an episode
+
+
+class Cost(NamedTuple):
+    """Cost of runs."""
+
+    steps: float  # environment steps
+    updates: float
+    hours: float  # of one core
+
+
+def cost(study: Study) -> list[Cost]:
+    """Estimate the cost of each run and adaptation that a study still needs, without other measurements.
+
+    Rates are measured once per configuration. Steps are counted as if no episode ended early.
+    """
+    use_threads(1)
+    measured: dict[str, Rates] = {}
+    found = []
+    for cfg, epochs in _needed(study):
+        key = digest([str({**cfg.tree, "seed": 0, "run_name": "", "variant": ""})])
+        if key not in measured:
+            measured[key] = rates(cfg)
+        per_step, per_update, length = measured[key]
+        if isinstance(cfg, AdaptConfig):
+            steps, updates = float(cfg.task.steps), cfg.task.steps * cfg.task.updates_per_step
+        else:
+            steps = float(epochs * cfg.task.episodes_per_epoch * length)
+            updates = float(epochs * cfg.task.updates_per_epoch)
+        found.append(Cost(steps, updates, (steps * per_step + updates * per_update) / 3600))
+    return found
+
+
+def _needed(study: Study) -> Iterator[tuple[Config | AdaptConfig, int]]:
+    """The configurations of what has not finished, with the number of epochs of pretraining."""
+    for run in study.runs:
+        if not run.finished():
+            yield study.configs[run.folder], run.epochs
+    for part in study.parts:
+        if part.kind == ADAPTATION and not part.file.is_file():
+            reference = [] if any(word.startswith("method=") for word in part.words) else ["method=scratch"]
+            yield compose.check_adaptation([*part.words, *reference]), 0  # of the same size as the skills' policy
+
+
+def rates(cfg: Config | AdaptConfig) -> Rates:
+    """Measure the rates of a configuration in two short epochs, of which the second one is timed."""
+    whole = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
+    length = whole.max_steps
+    whole.close()
+    count = cfg.task.episodes_per_epoch
+    env = {**cfg.tree["env"], "max_steps": min(STEPS, length)}
+    worlds = worlds_of({**cfg.tree, "env": env}, count, None, torch.device("cpu"))
+    spec = describe(worlds, str(cfg.env["name"]))
+    agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
+    budget = EpochBudget(count, UPDATES, cfg.task.batch_size, 10_000, 1)
+    learner, sampler = learners[agent.backbone.learner](agent, budget, "cpu"), RolloutSampler(worlds, spec, 0, "cpu")
+    marks: list[float] = []
+    for _ in range(2):
+        skills = agent.objective.sample_skills(count)
+        marks = [time.perf_counter()]
+        episodes = learner.collect(sampler, skills)
+        marks.append(time.perf_counter())
+        learner.learn(episodes)
+        marks.append(time.perf_counter())
+    sampler.close()
+    return Rates((marks[1] - marks[0]) / episodes.env_steps(), (marks[2] - marks[1]) / UPDATES, length)
