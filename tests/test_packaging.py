@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from csf.__main__ import search_working_directory_last
+from csf.__main__ import COMMANDS, search_working_directory_last
 
 ROOT = Path(__file__).parents[1]
 LIBRARY, IMAGES = ROOT / "scripts/lib/python.sh", "scripts/lib/requirements-images.txt"
@@ -117,7 +117,7 @@ def csf(*words: str | Path, cwd: Path, site: Path = ROOT) -> subprocess.Complete
 def test_help_has_a_line_for_every_command(word: str, tmp_path: Path) -> None:
     done = csf(word, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"^  (\w+) +\w.{20,}$", done.stdout, re.M) == ["train", "evaluate", "play", "report", "export"]
+    assert re.findall(r"^  (\w+) +\w.{20,}$", done.stdout, re.M) == [*COMMANDS]
 
 
 def test_version_needs_no_pytorch(tmp_path: Path) -> None:
@@ -130,9 +130,11 @@ def test_version_needs_no_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["tran"], ["--verbose"], ["seed=1"]])
 def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
     done = csf(*words, cwd=tmp_path)
-    line = "error: no command is given; accepted: train, evaluate, play, report, export, --help\n"
+    line = "error: no command is given; accepted: train, adapt, evaluate, play, report, export, study, --help\n"
     if words:
-        line = f"error: csf has no command {words[0]!r}; accepted: train, evaluate, play, report, export\n"
+        line = (
+            f"error: csf has no command {words[0]!r}; accepted: train, adapt, evaluate, play, report, export, study\n"
+        )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 

@@ -332,7 +332,15 @@ def test_its_skills_reach_goals_on_the_plane_and_those_of_an_untrained_agent_do_
     assert last["bound/accuracy"] > 4 / 16
 
 
-CAR = ["env=gym", "env.max_steps=200", "task=fast", "agent.skill_dim=10", "agent.hidden=[64,64]", "agent.lr=3e-3"]
+CAR = [
+    "env=gym",
+    "env.max_steps=200",
+    "task=fast",
+    "task.replay_size=1000000",
+    "agent.skill_dim=10",
+    "agent.hidden=[64,64]",
+    "agent.lr=3e-3",
+]
 CAR += ["agent.backbone.hidden=[64,64]", "agent.backbone.init_alpha=0.01", "task.updates_per_epoch=50"]
 CAR += ["task.batch_size=128", "task.min_replay_size=1600", "task.epochs=60"]
 

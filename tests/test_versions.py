@@ -151,4 +151,4 @@ def test_every_value_before_is_one_that_its_setting_accepts() -> None:
         partial.__module__ = cls.__module__
         typed(partial, before, "")
     assert seen >= 1
-    assert schema._before(METRAConfig) == {"constraint": "sum"}
+    assert schema._before(METRAConfig) == {"constraint": "sum", "whiten": False}
