@@ -251,7 +251,7 @@ def test_fitness_rises_where_the_answer_is_known() -> None:
 RUN = ("env=point", "agent/backbone=es", "agent.backbone.lr=0.02", "task.episodes_per_epoch=32")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["csf", "metra", "diayn"])
 def test_it_trains_skills_that_reach_goals(method: str, tmp_path: Path) -> None:
     small = [f"agent.{key}" for key in ("hidden=[64,64]", "lr=1e-3", "backbone.hidden=[64,64]")]

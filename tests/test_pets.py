@@ -278,7 +278,7 @@ def test_its_first_episodes_are_random() -> None:
     assert abs(means[2] - 0.5) > 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["csf", "diayn"])
 def test_it_trains_skills_that_reach_goals(method: str, tmp_path: Path) -> None:
     small = ["agent.hidden=[64,64]", "agent.lr=1e-3", *SMALL, "agent.backbone.candidates=32"]

@@ -318,7 +318,7 @@ POINT = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", POINT.values(), ids=POINT)
 def test_its_skills_reach_goals_on_the_plane_and_those_of_an_untrained_agent_do_not(
     words: list[str], tmp_path: Path
@@ -356,7 +356,7 @@ def told_apart(agent: Agent) -> float:
     return (scores.argmax(-1) == steps.skill.argmax(-1)).float().mean().item()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_skills_of_the_mountain_car_can_be_told_apart(tmp_path: Path) -> None:
     """Three times as often as by chance, 1 / 10."""
     train(tmp_path / "trained", *CAR)
