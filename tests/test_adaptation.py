@@ -518,7 +518,7 @@ def command(words: list[str]) -> None:
     entry.main()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "warmup"), [(signal.SIGKILL, "skill"), pytest.param(signal.SIGINT, "random", marks=pytest.mark.long)]
 )
@@ -587,6 +587,7 @@ def test_critics_are_copied_from_the_full_checkpoint_of_the_same_epoch(skills: P
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.long
 def test_a_task_that_appends_columns_takes_the_skills_of_its_base(tmp_path: Path) -> None:
     """The packaged ones; films are made of all skills and of the adapted agent."""
     words = words_of(tmp_path / "run", "cp_path=packaged", "task.steps=80", "task.video=true")

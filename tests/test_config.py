@@ -657,7 +657,7 @@ def test_a_sweep_over_all_choices_of_a_group_is_expanded() -> None:
     assert [cfg.agent.name for cfg in points(["agent=glob(*)", "env=point"])] == NAMES
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_writes_under_exp_dir_alone_and_where_single_runs_write(tmp_path: Path) -> None:
     """One sweep; then its last point as a single run, which finds itself finished. No two points share a folder."""
     here, exp = tmp_path / "here", tmp_path / "runs of Bob's, 1e5"

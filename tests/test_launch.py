@@ -221,7 +221,7 @@ def side_by_side(arguments: list[str]) -> None:
         get_reusable_executor().shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_side_by_side_all_save_and_the_same_command_resumes(tmp_path: Path, sweep: Sweep) -> None:
     child = sweep()
     for name in ("sd0", "sd1"):
@@ -261,7 +261,7 @@ def test_a_signal_while_workers_start_is_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_end_when_their_sweep_is_killed(tmp_path: Path, sweep: Sweep) -> None:
     """The one that trains after it has saved, and the one whose job has ended."""
     child = sweep("task.epochs=1,100000", "seed=0", name="${task.epochs}")
@@ -288,7 +288,7 @@ def test_a_second_signal_ends_a_sweep_at_once(sweep: Sweep) -> None:
     assert child.said == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_fails_leaves_the_others_and_a_signal_to_one_worker_stops_all(tmp_path: Path, sweep: Sweep) -> None:
     child = sweep("task.replay_size=100,10", "task.min_replay_size=10", "seed=0", name="${task.replay_size}")
     wait_for_epoch(child, tmp_path / "100", 20)

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-METHODS = ["csf", "metra"]  # those with a preset for the plane and a rule to reach goals
+# Those with a preset for the plane and a rule to reach goals.
+METHODS = ["csf", pytest.param("metra", marks=pytest.mark.long)]
 THRESHOLD = 0.9
 
 pytestmark = pytest.mark.slow

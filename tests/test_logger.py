@@ -260,7 +260,7 @@ def log_offline(folder: Path, epochs: list[int]) -> None:
     logger.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_wandb_works_offline_and_keeps_its_identity(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     folder = tmp_path / "run"
