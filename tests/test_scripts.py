@@ -84,7 +84,14 @@ def test_every_method_of_the_paper_has_a_script_on_its_environments(env: str) ->
     assert f"scripts/zero_shot/{env}.sh" in ZERO_SHOT
 
 
-@pytest.mark.parametrize("script", [each for each in LAUNCHERS if each not in ZERO_SHOT + ADAPTATION + STUDIES])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(each, marks=pytest.mark.long if env_of(each) in MODELS and "/csf/" not in each else ())
+        for each in LAUNCHERS
+        if each not in ZERO_SHOT + ADAPTATION + STUDIES
+    ],
+)
 def test_script_composes_from_anywhere(script: str) -> None:
     need_models(script)
     done = sh(ROOT / script, *method_for(script), "--cfg", "job", "--resolve", "seed=3", PYTHON=sys.executable)
