@@ -81,7 +81,7 @@ def adapt(cfg: AdaptConfig) -> dict[str, Any]:
         if code := run.train():
             raise SystemExit(code)
         result = _result(run, cfg, source, found)
-        files.write(run.dir.path / RESULT, lambda file: file.write(json.dumps(result, indent=2).encode() + b"\n"))
+        files.write_json(run.dir.path / RESULT, result)
         if cfg.task.video:
             _film(run, cfg, source)
     return result
@@ -96,19 +96,17 @@ def configure(words: Sequence[str]) -> AdaptConfig:
         ConfigError: an argument is not accepted.
         CheckpointError: the pretrained agent cannot be found or read.
     """
-    cfg = compose.check_adaptation(words)
-    if cfg.method is None and cfg.cp_path is None:
-        return compose.check_adaptation([*words, "method=scratch"])
+    cfg = _composed(words)
     source = _source(cfg)
     if source is None:
         return cfg
-    if cfg.method is None:
-        return configure([*words, f"method={sources.check_method(source, None)}"])
-    sources.check_method(source, cfg.method)
     given = {word.lstrip("+").partition("=")[0] for word in words}
-    discrete = source.agent.spec.discrete
+    method, discrete = sources.check_method(source, cfg.method), source.agent.spec.discrete
+    found = [] if cfg.method is not None else [f"method={method}"]
     if backbones[cfg.backbone.name].discrete != discrete and "agent/backbone" not in given:
-        return configure([*words, f"agent/backbone={'discrete_sac' if discrete else 'sac'}"])
+        found.append(f"agent/backbone={'discrete_sac' if discrete else 'sac'}")
+    if found:
+        return configure([*words, *found])
     backbone = dict(cfg.tree["agent"]["backbone"])
     if "agent.backbone.hidden" not in given and hasattr(source.agent.backbone, "actor"):
         backbone["hidden"] = [*cast(Any, source.agent.backbone.cfg).hidden]
@@ -117,6 +115,13 @@ def configure(words: Sequence[str]) -> AdaptConfig:
         used = asdict(source.agent.encoder_cfg)
         tree["encoder"] = {**used, "channels": [*used["channels"]]}
     return compose.build_adaptation(tree)
+
+
+def _composed(words: Sequence[str]) -> AdaptConfig:
+    """Compose the configuration of arguments, which is that of method=scratch if they name no skills."""
+    cfg = compose.check_adaptation(words)
+    named = cfg.method is not None or cfg.cp_path is not None
+    return cfg if named else compose.check_adaptation([*words, "method=scratch"])
 
 
 def _source(cfg: AdaptConfig) -> Source | None:
@@ -200,14 +205,13 @@ def _selection(run: Run, cfg: AdaptConfig, source: Source | None) -> dict[str, A
         before = mean_return(collect_skill(source.agent, skill, sampler, task.eval_episodes, evaluation))
         say(f"the best of {len(choice.skills)} skills is number {choice.best}, with a return of {before:.4g}")
     found |= {"return_before": before, "random": random_return(sampler, task.eval_episodes, evaluation)}
-    files.write(file, lambda out: out.write(json.dumps(found, indent=2).encode() + b"\n"))
+    files.write_json(file, found)
     return found
 
 
 def _choose(run: Run, cfg: AdaptConfig, source: Source) -> Choice:
-    objective, task = source.agent.objective, cfg.task
-    count = objective.cfg.skill_dim if objective.prior == "one_hot" else task.candidates
-    seed, worlds = SELECTION_SEED + cfg.seed, min(MAX_WORLDS, count * task.candidate_episodes)
+    task, seed = cfg.task, SELECTION_SEED + cfg.seed
+    worlds = min(MAX_WORLDS, source.agent.objective.skill_count(task.candidates) * task.candidate_episodes)
     sampler = RolloutSampler(worlds_of(cfg.tree, worlds, None, run.device), run.agent.spec, seed, run.device)
     try:
         return choose_skill(source.agent, sampler, task.candidates, task.candidate_episodes, seed)
@@ -286,10 +290,7 @@ def main() -> None:
     try:
         if {"-h", "--help"} & set(words):
             settings = [word for word in words if word not in ("-h", "--help")]
-            cfg = compose.check_adaptation(settings)
-            if cfg.method is None and cfg.cp_path is None:
-                cfg = compose.check_adaptation([*settings, "method=scratch"])
-            sys.stdout.write(usage.adaptation(cfg) + "\n")
+            sys.stdout.write(usage.adaptation(_composed(settings)) + "\n")
             return
         if flags := [word for word in words if word.startswith("-")]:
             raise ConfigError(f"{flags[0]} is not understood; accepted: key=value, --help")

@@ -142,8 +142,6 @@ class Run:
             plan.schedule,
             self.save,
         )
-        if spec.has_image and (cost := self._cost(spec)):
-            say(cost)
 
     def _epochs(self, learner: Learner) -> tuple[RunEpoch, torch.device]:
         """Return the function that runs an epoch, and the device of the policy that collects."""
@@ -199,8 +197,7 @@ class Run:
             progress = f"{schedule.done(counters)} of {schedule.length} {schedule.unit}s"
             say(f"already finished: {progress}; results are in {where}")
             return 0
-        if note := checkpoint.describe_size(self.dir.checkpoints, self.parts):
-            say(note)
+        self._announce()
         self.logger.open(self.cfg.wandb, self.cfg.run_name, self.cfg.tree)
         # A thread that waits for a GPU or shares the cores with collecting is idle by design.
         watched = self.device.type == "cpu" and not self.plan.overlap
@@ -219,6 +216,14 @@ class Run:
             return 128 + stop.signal
         say(f"finished: {schedule.length} {schedule.unit}s; results are in {where}")
         return 0
+
+    def _announce(self) -> None:
+        """Print what the run costs; measuring it resets the worlds."""
+        spec = self.agent.spec
+        if spec.has_image and (cost := self._cost(spec)):
+            say(cost)
+        if note := checkpoint.describe_size(self.dir.checkpoints, self.parts):
+            say(note)
 
     def resume(self) -> None:
         """Restore the newest checkpoint; without one, move earlier logs away and start."""

@@ -102,6 +102,10 @@ class Episodes(NamedTuple):
         """Mask of the real steps, [N, T] bool."""
         return torch.arange(self.reward.shape[1]) < self.length[:, None]
 
+    def returns(self) -> Tensor:
+        """Sum of rewards of every episode, [N] float64."""
+        return (self.reward * self.steps()).sum(1).double()
+
     def env_steps(self) -> int:
         """Total number of environment steps; larger than the number of actions if each is held for several steps."""
         return int((self.length if self.world_steps is None else self.world_steps).sum())
@@ -167,6 +171,15 @@ class EnvSpec:
         if not self.vector_dim:
             return make(self.obs_shape, self.obs_dtype)
         return {"image": make(self.obs_shape, self.obs_dtype), "vector": make((self.vector_dim,), "float32")}
+
+    def random_actions(
+        self, count: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw uniform actions [count, A], in [-1, 1] or one-hot; without a generator, from PyTorch's global one."""
+        if self.discrete:
+            index = torch.randint(self.action_dim, (count,), generator=generator, device=device)
+            return torch.nn.functional.one_hot(index, self.action_dim).float()
+        return 2 * torch.rand(count, self.action_dim, generator=generator, device=device) - 1
 
     def other_images(self, worlds: Any) -> str:
         """Describe in which settings the images of worlds, or of their specification, differ from those described here.

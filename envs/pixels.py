@@ -33,6 +33,7 @@ class PixelVectorEnv(WorldsEnv):
 
     frames = FRAMES
     camera: ClassVar[str]
+    quality: Quality
     _qpos: Array  # [N, nq], current positions
 
     def __init__(
@@ -73,7 +74,6 @@ class PixelVectorEnv(WorldsEnv):
         choice("renderer", renderer, ("gl", "warp"))
         choice("quality", quality, ("paper", "fast"))
         self.renderer, self.quality = renderer, quality
-        self._video_quality: Quality = quality  # films of the kitchen in the paper's quality take minutes on the CPU
         self.version = f"v0, mujoco {mujoco.__version__}, {renderer}, {quality}"
         self.model, self.dt = model, float(model.opt.timestep) * substeps
         self._substeps = substeps
@@ -150,7 +150,8 @@ class PixelVectorEnv(WorldsEnv):
 
     def _pictures(self, goal: Array | None) -> Iterable[Array]:
         if self._video is None:
-            self._video = Painters(self.model, self.camera, self.render_size, self._video_quality, threads=1)
+            # The quality is that of the observations: films of the kitchen in the paper's take minutes on the CPU.
+            self._video = Painters(self.model, self.camera, self.render_size, self.quality, threads=1)
         return iter(self._video.paint(self._qpos, None if goal is None else self._marks(goal)))
 
     def _marks(self, goal: Array) -> Marks | None:

@@ -99,12 +99,26 @@ def test_a_run_on_the_cpu_says_what_an_epoch_costs(
     with (
         mock.patch("csf.run.update_cost", return_value=Cost(426e9, seconds)) as cost,
         mock.patch("csf.run.image_seconds", return_value=per_image),
-        started(tmp_path, *words),
+        started(tmp_path, *words) as run,
     ):
+        run._announce()
         (line,) = [line for line in capsys.readouterr().err.splitlines() if "GFLOP" in line]
     start = r"learning from images on the CPU: an epoch makes 200 updates of 426 GFLOP, "
     assert re.fullmatch(f"{start}{said}{FASTER}", line), line
     assert cost.call_args.args[1] == 256
+
+
+def test_a_finished_run_does_not_measure_what_it_would_cost(tmp_path: Path) -> None:
+    with (
+        mock.patch("csf.run.update_cost") as update,
+        mock.patch("csf.run.image_seconds") as image,
+        started(tmp_path) as run,
+        mock.patch.object(run, "resume"),
+    ):
+        run.counters.epoch = 1
+        assert run.train() == 0
+    assert not update.called
+    assert not image.called
 
 
 def test_a_run_on_a_gpu_says_what_slow_rendering_costs(tmp_path: Path) -> None:

@@ -261,13 +261,19 @@ def circles(svg: str) -> np.ndarray:
     return np.array(re.findall(r"<circle cx='([-\d.]+)' cy='([-\d.]+)'", svg), float)
 
 
-def test_the_plane_shows_where_the_representation_is() -> None:
+def walked() -> tuple[Session, Phi]:
+    """Three bodies after five steps, and the picture of their representation."""
     session = Session(Source(str(FORMATS / "csf"), CPU, 1), 3, 0)
     phi = Phi(session)
     phi.restart()
     for _ in range(5):
         session.step()
         phi.add()
+    return session, phi
+
+
+def test_the_plane_shows_where_the_representation_is() -> None:
+    session, phi = walked()
     assert session.phi is not None
     shown = circles(phi.svg()) * (1, -1)
     drawn, true = shown - shown.mean(0), session.phi - session.phi.mean(0)
@@ -290,12 +296,7 @@ def test_principal_axes_show_the_plane_in_which_phi_varies() -> None:
 
 def test_the_plane_is_the_same_for_the_next_episode() -> None:
     """Otherwise the noise at the start of an episode, or a collapsed phi, fills the picture."""
-    session = Session(Source(str(FORMATS / "csf"), CPU, 1), 3, 0)
-    phi = Phi(session)
-    phi.restart()
-    for _ in range(5):
-        session.step()
-        phi.add()
+    session, phi = walked()
     width = re.findall(r"width [-.\de]+", phi.svg())
     session.reset()
     phi.restart()

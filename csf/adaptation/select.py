@@ -38,8 +38,7 @@ def choose_skill(source: Agent, sampler: Sampler, candidates: int, episodes: int
     """
     objective = source.objective
     with isolated(source, seed):
-        one_hot = objective.prior == "one_hot"
-        skills = objective.evaluation_skills(objective.cfg.skill_dim if one_hot else candidates)
+        skills = objective.evaluation_skills(objective.skill_count(candidates))
         found = returns(sampler.collect(act_of(source), skills.repeat_interleave(episodes, 0), True, seed))
     table = found.view(len(skills), episodes)
     means = table.nanmean(1).nan_to_num(-torch.inf)  # NaN: the simulation diverged in every episode
@@ -84,5 +83,4 @@ def mean_return(episodes: Episodes) -> float:
 
 def returns(episodes: Episodes) -> Tensor:
     """Sum of rewards of every episode, [N] float64; NaN for discarded ones."""
-    total = (episodes.reward * episodes.steps()).sum(1).double()
-    return total.masked_fill(episodes.length == 0, torch.nan)
+    return episodes.returns().masked_fill(episodes.length == 0, torch.nan)

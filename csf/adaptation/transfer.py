@@ -18,7 +18,7 @@ initialized as usual and independently for both critics.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -30,7 +30,7 @@ from csf.backbones.sac import SAC
 from csf.core.precision import refresh
 from csf.errors import ConfigError
 from csf.nets.actor import CategoricalActor, GaussianActor
-from csf.nets.encoder import EnsembleEncoder
+from csf.nets.encoder import Encoder, EnsembleEncoder
 from csf.nets.mlp import EnsembleMLP, SpectralLinear
 
 WITHOUT_STD = ("es", "pets")  # backbones whose policies are deterministic
@@ -219,8 +219,7 @@ def _features(agent: Agent) -> int:
         return agent.encoder.out_dim
     if not agent.spec.has_image:
         return agent.spec.obs_dim
-    encoders: Iterable[nn.Module] = (part for part in agent.backbone.modules() if hasattr(part, "out_dim"))
-    return int(next(iter(encoders)).out_dim)  # type: ignore[arg-type]
+    return next(part.out_dim for part in agent.backbone.modules() if isinstance(part, Encoder))
 
 
 def _first(actor: GaussianActor | CategoricalActor) -> str:

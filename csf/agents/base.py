@@ -103,6 +103,10 @@ class Objective(nn.Module):
             return F.one_hot(index.sort().values, self.cfg.skill_dim).float()
         return self.sample_skills(n)
 
+    def skill_count(self, n: int) -> int:
+        """Number of skills to try: all K one-hot ones, or `n` samples of another prior."""
+        return int(self.cfg.skill_dim) if self.prior == "one_hot" else n
+
     def linear(self) -> bool:
         """Whether the reward is the inner product of the cumulant and the skill."""
         return type(self).cumulant is not Objective.cumulant

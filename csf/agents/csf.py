@@ -82,10 +82,9 @@ class CSF(Objective):
 
     def reward(self, batch: Batch) -> Tensor:
         """d.z, [B], minus the weighted log-sum-exp if `reward_contrast` is set."""
-        step = self.cumulant(batch)
-        if self.cfg.reward_contrast:
-            return self.bound(step, batch.skill)[0]
-        return (step * batch.skill).sum(-1)
+        if not self.cfg.reward_contrast:
+            return super().reward(batch)
+        return self.bound(self.phi.step(batch.obs, batch.next_obs), batch.skill)[0]
 
     def linear(self) -> bool:
         """Whether the reward is d.z."""

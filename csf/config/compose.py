@@ -264,11 +264,11 @@ def _resolved(tree: DictConfig | dict[str, Any]) -> dict[str, Any]:
     if isinstance(tree, dict):  # not resolved again: a path may contain ${
         return dict(tree)
     try:
-        plain: dict[str, Any] = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+        plain: Any = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(str(error))) from error
     plain.pop("hydra", None)
-    return plain
+    return dict(plain)
 
 
 def _top(plain: Mapping[str, Any]) -> dict[str, Any]:

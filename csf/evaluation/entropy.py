@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from csf.mi.entropy import neighbor_entropy
@@ -61,10 +60,6 @@ def random_policy(spec: EnvSpec, seed: int) -> Policy:
     generator = torch.Generator().manual_seed(seed)  # of its own: the caller's random numbers stay as they are
 
     def act(obs: SomeObs, skill: Tensor, mode: bool = False, /) -> Tensor:
-        if spec.discrete:
-            return F.one_hot(
-                torch.randint(spec.action_dim, (len(skill),), generator=generator), spec.action_dim
-            ).float()
-        return 2 * torch.rand(len(skill), spec.action_dim, generator=generator) - 1
+        return spec.random_actions(len(skill), generator=generator)
 
     return act

@@ -42,9 +42,9 @@ class SkillRollouts:
             skills = agent.objective.evaluation_skills(self.episodes)
             found = sampler.collect(agent.act, skills, True, self.seed)
             entropy = self.entropy(sampler, found)
-        total = (found.reward * found.steps()).sum(1)[found.length > 0].double()
-        metrics = {"eval/return": total.mean().item(), "eval/return_std": total.std(correction=0).item()}
         kept = found.length > 0
+        total = found.returns()[kept]
+        metrics = {"eval/return": total.mean().item(), "eval/return_std": total.std(correction=0).item()}
         measured = self.worlds.measure(found.coord[kept].numpy(), found.length[kept].numpy())
         metrics = {f"eval/{name}": value for name, value in measured.items()} | entropy | metrics
         start, end = (self._represent(agent, found, step) for step in (torch.zeros_like(found.length), found.length))

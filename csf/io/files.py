@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -31,6 +32,11 @@ def write(path: Path, dump: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"cannot write {path}: {reason_of(error)}; earlier checkpoints are untouched") from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write plain data as indented JSON, as `write` does."""
+    write(path, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
 
 
 @contextmanager

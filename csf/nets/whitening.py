@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from csf.errors import ConfigError
 
 RATE = 0.005  # of the moving average of second moments, per batch
-FLOOR = (
-    1e-4  # least mean square of a direction, as a fraction of the mean over directions: steps grow 100 times at most
-)
+FLOOR = 1e-4  # added to the share of each direction in the mean square: a step grows 100 times at most
 ITERATIONS = 20  # of the Newton-Schulz iteration; enough for the floor above
 
 
@@ -36,7 +34,6 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def follow(self, step: Tensor) -> None:
         """Update the moving average of second moments, and W, by a batch of steps [B, Z]."""
-        step = step.detach()
         self.moments.lerp_(step.T @ step / len(step), RATE)
         self.matrix.copy_(whitener(self.moments))
 

@@ -20,6 +20,7 @@ from csf.config.compose import GROUPS
 from csf.config.ranges import Natural, Range
 from csf.core.device import usable_cores
 from csf.errors import ConfigError, CsfError, StudyError
+from csf.run import say
 from csf.study import estimate, page, plan, runs, table
 
 HEAD = """\
@@ -87,13 +88,13 @@ def run(settings: Settings, training: Sequence[str], launcher: Sequence[str]) ->
     choice = plan.Choice(settings.name, settings.profile, settings.exp_dir, envs, arms, settings.seeds, tuple(training))
     study = plan.make(choice)
     if study.needs_start and not settings.start:
-        runs.say(described(study, settings))
+        say(described(study, settings))
         return
     table.scores({0: [0.0] * len({row.seed for row in study.rows})})  # reports a missing package before hours of work
     missing = runs.complete(study, [*launcher_words(settings, launcher)])
     found = table.lines(study)
     path = page.write(study, found, missing)
-    runs.say(f"{len(found)} of {len(study.rows)} rows have results; wrote {path} and {study.folder / 'results.csv'}")
+    say(f"{len(found)} of {len(study.rows)} rows have results; wrote {path} and {study.folder / 'results.csv'}")
     if missing:
         rows = "; ".join(row.label for row in missing[:3])
         reasons = "the reasons are above, the same command tries again"

@@ -5,7 +5,7 @@ With entries that no action affects, they test whether a representation correspo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,7 @@ def saliency(agent: Agent, states: Tensor, skill: Tensor) -> Tensor:
 
 def features(agent: Agent, states: Tensor) -> Tensor:
     """Inputs of the last layer of the critic's network for states, [N, F]."""
-    critic: Any = agent.objective.critic
-    network: nn.Sequential = critic.phi if hasattr(critic, "phi") else critic.net
+    network = cast(nn.Sequential, agent.objective.body())
     with torch.no_grad():
         kept: Tensor = network[:-1](states)
     return kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class Scene:
     def skills(self) -> Tensor:
         """All one-hot skills [K, K], or samples of a continuous prior; one row without skills."""
         objective = self.agent.objective
-        count = objective.cfg.skill_dim if objective.prior == "one_hot" else self.settings.skills
+        count = objective.skill_count(self.settings.skills)
         with isolated(self.agent, self.seed):
             return objective.evaluation_skills(count if objective.cfg.skill_dim else 1)
 
@@ -132,7 +131,7 @@ def keep(part: Part, results: Mapping[str, float], about: Mapping[str, Any]) -> 
         raise StudyError(f"{part.kind} of {part.run.folder}: {lost[0]} is {results[lost[0]]}")
     content = {"settings": [*part.words], **counts, "results": dict(results), "versions": checkpoint.provenance()}
     part.file.parent.mkdir(parents=True, exist_ok=True)
-    files.write(part.file, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
+    files.write_json(part.file, content)
 
 
 @contextmanager
@@ -142,7 +141,7 @@ def opened(part: Part) -> Iterator[tuple[Scene, dict[str, Any]]]:
     settings = typed(Settings, words, "measures")
     about, agent = read(part.run.policy(part.epoch))
     config = about["config"]
-    count = max(1, agent.objective.cfg.skill_dim) if agent.objective.prior == "one_hot" else settings.skills
+    count = max(1, agent.objective.skill_count(settings.skills))
     worlds = worlds_of(config, min(MAX_WORLDS, count * settings.episodes), None, torch.device("cpu"))
     spec = describe(worlds, agent.spec.id)
     sampler = RolloutSampler(worlds, spec, SEED + config["seed"], "cpu")
@@ -213,15 +212,10 @@ KINDS: dict[str, Callable[[Scene], dict[str, Any]]] = {
 }
 
 
-def _total(episodes: Episodes) -> Tensor:
-    """Return of every episode, [N] float64."""
-    return (episodes.reward * episodes.steps()).sum(1).double()
-
-
 def _returns(episodes: Episodes, index: Tensor) -> Tensor:
     """Mean return of every skill, [K] float64."""
-    totals, one_hot = _total(episodes), F.one_hot(index).double()
-    return totals @ one_hot / one_hot.sum(0)
+    one_hot = F.one_hot(index).double()
+    return episodes.returns() @ one_hot / one_hot.sum(0)
 
 
 def _labeled(episodes: Episodes, index: Tensor) -> tuple[Tensor, Tensor]:

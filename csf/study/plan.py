@@ -192,7 +192,8 @@ def _experts(choice: Choice, about: Mapping[str, Any]) -> tuple[Row, ...]:
     """The experts on the environments' own tasks, of the same profile."""
     if ADAPTATION not in about["measures"] or about.get("tasks") or choice.name == EXPERTS:
         return ()
-    return tuple(row for row in make(Choice(EXPERTS, choice.profile, choice.exp_dir)).rows if row.arm == "expert")
+    chosen = Choice(EXPERTS, choice.profile, choice.exp_dir, arms=("expert",))
+    return tuple(row for row in make(chosen).rows if row.arm == "expert")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ A job holds a lock. Another study that needs the same run waits for it and then 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from csf.core import signals
 from csf.errors import CsfError
 from csf.io import lock
 from csf.run import run as train
+from csf.run import say
 from csf.study import measures
 from csf.study.plan import Part, Row, Run, Study
 
@@ -79,8 +79,3 @@ def _reported(label: str, work: Callable[[], int]) -> int:
     except CsfError as error:
         say(f"error: {label}: {error}")
         return 1
-
-
-def say(text: str) -> None:
-    """Print a message to stderr."""
-    sys.stderr.write(text + "\n")

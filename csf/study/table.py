@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from csf.adaptation.references import normalized
 from csf.io import files
 from csf.report.statistics import Estimate, Score, improvement, summarize
 from csf.study.plan import Row, Study
@@ -69,14 +70,11 @@ def _normalized(line: Line, experts: Sequence[Line]) -> Line:
     known = [expert.values["return_after"] for expert in experts if expert.row.env == line.row.env]
     if not known or "return_after" not in line.values:
         return line
-    random, expert = line.values["random"], float(np.mean(known))
-    if expert == random:
-        return line
     scaled = {
-        name: (line.values[key] - random) / (expert - random)
+        name: normalized(line.values[key], line.values["random"], float(np.mean(known)))
         for name, key in (("normalized", "return_after"), ("normalized_before", "return_before"))
     }
-    return Line(line.row, {**line.values, **scaled})
+    return Line(line.row, line.values | {name: value for name, value in scaled.items() if value is not None})
 
 
 def write(study: Study, found: Sequence[Line]) -> None:
