@@ -35,6 +35,7 @@ from csf.agents import Agent
 from csf.backbones import backbones
 from csf.config import compose
 from csf.config import help as usage
+from csf.config.constraints import REFERENCES
 from csf.config.schema import AdaptConfig
 from csf.core.device import pick_device, use_threads
 from csf.errors import CheckpointError, ConfigError, CsfError
@@ -126,7 +127,7 @@ def _composed(words: Sequence[str]) -> AdaptConfig:
 
 def _source(cfg: AdaptConfig) -> Source | None:
     """Return the pretrained agent of a run, from its own copy if there is one; None for a run without skills."""
-    if cfg.method in compose.REFERENCES:
+    if cfg.method in REFERENCES:
         return None
     folder, env = cfg.exp_dir / cfg.run_name, base_of(cfg.env)
     began = (read_config(folder) or {}).get("cp_path")

@@ -23,6 +23,7 @@ from csf import worlds
 from csf.agents import EncoderConfig, objectives
 from csf.backbones import backbones
 from csf.config import names
+from csf.config.constraints import check_adapting, check_training
 from csf.config.overrides import key_of, literal, not_understood, values
 from csf.config.schema import (
     ADAPT,
@@ -35,10 +36,9 @@ from csf.config.schema import (
     General,
     GymEnvironment,
 )
-from csf.config.values import checked, not_accepted, one_of, typed
+from csf.config.values import checked, not_accepted, typed
 from csf.errors import ConfigError
 from csf.io.run_dir import MAY_CHANGE, flat
-from csf.learners import ReplayLearner, learners
 from csf.registry import UnknownName
 
 _PACKAGED, _CHECKOUT = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
@@ -246,7 +246,7 @@ def build(tree: DictConfig | dict[str, Any]) -> Config:
     config = Config(
         **vars(typed(General, _top(plain), "")), **_sections(plain), task=typed(Budget, dict(plain["task"]), "task")
     )
-    _check_values(config)
+    check_training(config)
     return config
 
 
@@ -255,7 +255,7 @@ def build_adaptation(tree: DictConfig | dict[str, Any]) -> AdaptConfig:
     plain = _resolved(tree)
     general, task = typed(AdaptGeneral, _top(plain), ""), typed(Adaptation, dict(plain["task"]), "task")
     config = AdaptConfig(**vars(general), **_sections(plain), task=task)
-    _check_adaptation(config)
+    check_adapting(config)
     return config
 
 
@@ -378,51 +378,3 @@ def _instead(flag: str, accepted: Mapping[str, Any]) -> str:
     if word.removeprefix("no-") in accepted:
         return f"{word.removeprefix('no-')}=false"
     return "key=value, --help"
-
-
-def _check_values(config: Config) -> None:
-    """Check constraints between settings."""
-    task = config.task
-    if task.min_replay_size > task.replay_size:
-        raise ConfigError(
-            f"task.min_replay_size is {task.min_replay_size}, more than task.replay_size ({task.replay_size}): "
-            "the agent would never be updated"
-        )
-    name = config.backbone.name
-    if task.overlap and not issubclass(learners[backbones[name].learner], ReplayLearner):
-        raise ConfigError(
-            f"task.overlap is true; accepted with agent/backbone={name}, which learns from each epoch's own episodes: "
-            f"false"
-        )
-    _check_skills(config)
-
-
-def _check_skills(config: Config) -> None:
-    """Check that skills, cp_path and hold are set together."""
-    if config.skills is None:
-        for key in ("cp_path", "hold"):
-            if (value := getattr(config, key)) is not None:
-                raise ConfigError(f"{key} is {value}, but skills is null: no skills are used; set skills=<method>")
-        return
-    one_of("skills", config.skills, [name for name in objectives.names() if name != "task"])
-    if config.hold is None:
-        raise ConfigError("hold is null; accepted: an integer of at least 1, which task=hierarchical sets")
-
-
-REFERENCES = ("scratch", "expert")  # values of `method` for runs without skills
-LEARNERS = ("sac", "discrete_sac")  # backbones that can be adapted to a task
-
-
-def _check_adaptation(config: AdaptConfig) -> None:
-    """Check constraints between settings of csf adapt."""
-    task, method, name = config.task, config.method, config.backbone.name
-    if config.agent.name != "task":
-        raise ConfigError(f"agent is {config.agent.name}; accepted by csf adapt: task; the skills are set with method=")
-    if name not in LEARNERS:
-        raise ConfigError(f"agent/backbone is {name}; accepted by csf adapt: {', '.join(LEARNERS)}")
-    if method is not None:
-        one_of("method", method, [*(known for known in objectives.names() if known != "task"), *REFERENCES])
-    if method in REFERENCES and config.cp_path is not None:
-        raise ConfigError(f"cp_path is {config.cp_path}; accepted with method={method}, which has no skills: null")
-    if task.warmup != "none" and 2 * task.warmup_steps > task.replay_size:
-        raise ConfigError(f"task.warmup_steps is {task.warmup_steps}; accepted: at most half of task.replay_size")

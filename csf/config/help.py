@@ -12,6 +12,7 @@ from typing import Any
 from csf import worlds
 from csf.config import compose
 from csf.config.compose import CONFIGS, GROUPS, choices
+from csf.config.constraints import LEARNERS
 from csf.config.schema import AdaptConfig, AdaptGeneral, Config, General, GymEnvironment
 from csf.errors import CsfError
 
@@ -62,7 +63,7 @@ def text(cfg: Config) -> str:
 
 def adaptation(cfg: AdaptConfig) -> str:
     """Return the text of csf adapt --help with the values of a configuration."""
-    groups = {"agent/backbone": compose.LEARNERS, **{group: choices(group) for group in ("encoder", "env")}}
+    groups = {"agent/backbone": LEARNERS, **{group: choices(group) for group in ("encoder", "env")}}
     return ADAPT_HEAD.format(folder=CONFIGS, groups="\n".join(_groups(groups)), keys="\n".join(_keys(cfg)))
 
 
