@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import pytest
-import stable_baselines3
 import torch
 from conftest import SMALL, configure
 from gymnasium.error import ResetNeeded
@@ -371,6 +370,8 @@ def test_one_world_keeps_gymnasiums_rules(prior: str) -> None:
 )
 def test_stable_baselines_trains_a_controller(trainer: str, prior: str, settings: dict[str, Any]) -> None:
     env: gymnasium.Env[Any, Any] = SkillEnv(make_vec("point_two_goals", 1), child(prior), 5)  # type: ignore[arg-type]
+    import stable_baselines3  # here, since the tests of a GPU use this file where it is not installed
+
     kind: Any = getattr(stable_baselines3, trainer)
     model = kind("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [16]}, **settings)
     before = [param.detach().clone() for param in model.policy.parameters()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ import csf  # noqa: F401  # first: how threads wait is decided before PyTorch is
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
-from gpu_job import Check, at_most, per_second
+from gpu_job import Check, at_most, failure, per_second
 from gpu_pixels import pixels
 
 from csf.agents import Agent
@@ -62,6 +63,8 @@ def tests(job: Check, seconds: float) -> None:
     """The tests with the marker gpu, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/test_gpu.py", "-rs", "--tb=short", "--durations=8"]
     command += ["-p", "no:cacheprovider", "-v"]
+    if importlib.util.find_spec("xdist"):  # recording graphs is work of the CPU, one core for each test
+        command += ["-n", str(min(8, len(os.sched_getaffinity(0))))]
     log, start = job.out / "tests.txt", time.monotonic()
     with log.open("w") as file:
         try:
@@ -168,7 +171,7 @@ def speed(job: Check, seconds: float) -> None:
         except TimeoutError:
             rows[name] = "left out: out of time"
         except Exception as error:  # of one mode: the others are still worth measuring
-            rows[name] = f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            rows[name] = failure(error)
             job.failed = True
         finally:
             setting.close()
@@ -232,7 +235,7 @@ def train(job: Check, seconds: float) -> None:
             rows["a run on cpu, cuda, cpu"] = across(job, Path(folder) / "across")
             rows["resumed on the device, against undisturbed"] = resumed(job, Path(folder))
         except Exception as error:
-            rows["resuming"] = f"failed: {type(error).__name__}: {error}"
+            rows["resuming"] = failure(error)
             job.failed = True
         job.note("train", rows)
         rows |= ant(job, Path(folder), end - time.monotonic() - STOP)

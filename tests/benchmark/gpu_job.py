@@ -79,6 +79,11 @@ def shown(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def failure(error: Exception) -> str:
+    """What a table says of an error, in one line; compilers give the reason in a later line of theirs."""
+    return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def per_second(job: Check, work: Callable[[], object], amount: int) -> float:
     """How much of `amount` per call is done in a second, over at least `job.least` seconds after one call."""
     work()

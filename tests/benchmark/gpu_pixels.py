@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from frames import ENVIRONMENTS, in_process
-from gpu_job import Check, at_most, per_second
+from gpu_job import Check, at_most, failure, per_second
 from images import SPEC, config, fill, make_agent, random_episodes
 from tape import record
 
@@ -36,7 +36,7 @@ def pixels(job: Check, seconds: float) -> None:
     except TimeoutError:
         rows["the rest of learning"] = "left out: out of time"
     except Exception as error:  # frames are still worth measuring
-        rows["learning"] = f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        rows["learning"] = failure(error)
         job.failed = True
     job.note("pixels", rows)
     quality = "paper" if job.device.type == "cuda" else "fast"
