@@ -25,6 +25,10 @@ from csf.io import checkpoint
 from csf.io.run_dir import check_place
 from csf.run import run
 
+FLAGS = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package", "-r", "--run", "--resolve", "-h"}
+FLAGS |= {"--help", "--hydra-help", "--version", "-sc", "--shell-completion", "-cp", "--config-path", "-cn"}
+FLAGS |= {"--config-name", "-cd", "--config-dir", "--experimental-rerun"}  # all that Hydra knows
+
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONFIGS), config_name="train")
 def launch(tree: DictConfig) -> int:
@@ -46,6 +50,14 @@ def train(tree: DictConfig) -> int:
     return run(*pretrained.prepared(tree, HydraConfig.get().overrides.task))
 
 
+def check_flags(flags: set[str]) -> None:
+    """Refuse what Hydra does not know, to which argparse would answer with a page of usage, and what makes no sense."""
+    if unknown := sorted(flag for flag in flags if flag.split("=")[0] not in FLAGS):
+        raise ConfigError(f"{unknown[0]} is not understood; accepted: key=value, -m, --cfg job, --help, --version")
+    if flags & {"-m", "--multirun"} and flags & {"-c", "--cfg", "-i", "--info"}:
+        raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
+
+
 def main() -> None:
     """Check the arguments, report a mistake in one line, and otherwise start Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -59,8 +71,7 @@ def main() -> None:
         words = sys.argv[1:] = overrides.literal(words, many)
         settings = [word for word in words if not word.startswith("-")]
         flags = set(words) - set(settings)
-        if many and {"-c", "--cfg", "-i", "--info"} & set(words):
-            raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
+        check_flags(flags)
         if "--version" in words:
             versions = {"csf": csf.__version__, **checkpoint.provenance()}
             sys.stdout.write("".join(f"{name} {value}\n" for name, value in versions.items()))

@@ -55,7 +55,8 @@ def make_worlds(env: Mapping[str, Any], count: int) -> Worlds:
         raise MissingDependency(str(error)) from error
     except ValueError as error:
         if is_refusal(error):
-            raise ConfigError(f"env: {error}") from error
+            named = str(error).split(" ", 1)[0] in settings
+            raise ConfigError(f"env.{error}" if named else f"env: {error}") from error
         raise
 
 

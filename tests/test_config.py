@@ -302,6 +302,8 @@ def test_controllers_have_the_papers_values() -> None:
         ("task.batch_size=0", r"task\.batch_size is 0; accepted: an integer of at least 1"),
         ("task.replay_size=100", r"task\.min_replay_size is 160, more than task\.replay_size \(100\)"),
         ("seed=-1", r"seed is -1; accepted: an integer of at least 0"),
+        ("run_name=../x", r"^run_name is \.\./x; accepted: a folder below exp_dir"),
+        ("run_name=/tmp/x", r"^run_name is /tmp/x; accepted: a folder below exp_dir"),
         ("seed=4294967296", r"^seed is 4294967296; accepted: an integer of at least 0 and at most 4294967295$"),
         ("env.plot_range=0", r"^env\.plot_range is 0\.0; accepted: a number above 0, or null$"),
         ("env.plot_range=far", r"^env\.plot_range: Value 'far' of type 'str' could not be converted to Float$"),
@@ -615,6 +617,8 @@ def test_a_word_that_is_not_utf_8_is_refused_in_one_line(monkeypatch: pytest.Mon
 
 
 def test_a_sweep_cannot_be_shown_as_one_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"^error: --foo is not understood; accepted: key=value, -m, "):
+        command(monkeypatch, "env=point", "--foo")
     with pytest.raises(SystemExit, match=r"^error: -m runs every point of a sweep, --cfg shows one"):
         command(monkeypatch, "-m", "--cfg", "job")
 

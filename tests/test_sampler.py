@@ -368,9 +368,9 @@ def test_a_bug_in_an_environments_constructor_keeps_its_traceback() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"name": "ant", "max_steps": 0}, "env: max_steps is 0; accepted: an integer of at least 1"),
+        ({"name": "ant", "max_steps": 0}, "env.max_steps is 0; accepted: an integer of at least 1"),
         ({"name": "Pendulum-v1", "length": 3}, "env: environment 'Pendulum-v1' has no setting 'length'; accepted: "),
-        ({"name": "Pendulum-v1", "max_steps": "few"}, "env: max_steps is 'few'; accepted: an integer of at least 1"),
+        ({"name": "Pendulum-v1", "max_steps": "few"}, "env.max_steps is 'few'; accepted: an integer of at least 1"),
         ({"name": "no_such"}, "env: unknown environment 'no_such'"),
         ({"name": ":Pendulum-v1"}, "env: unknown environment ':Pendulum-v1'"),
     ],

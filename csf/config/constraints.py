@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from csf.agents import objectives
 from csf.backbones import backbones
 from csf.config.schema import AdaptConfig, Config
@@ -19,6 +21,7 @@ def check_training(config: Config) -> None:
     Raises:
         ConfigError: settings do not fit each other; one line names them and what is accepted.
     """
+    _check_place(config.run_name)
     task = config.task
     if task.min_replay_size > task.replay_size:
         raise ConfigError(
@@ -32,6 +35,12 @@ def check_training(config: Config) -> None:
             f"false"
         )
     _check_skills(config)
+
+
+def _check_place(run_name: str) -> None:
+    """Check that a run stays in exp_dir."""
+    if Path(run_name).is_absolute() or ".." in Path(run_name).parts:
+        raise ConfigError(f"run_name is {run_name}; accepted: a folder below exp_dir, such as trials/first")
 
 
 def _check_skills(config: Config) -> None:
@@ -48,6 +57,7 @@ def _check_skills(config: Config) -> None:
 
 def check_adapting(config: AdaptConfig) -> None:
     """Check a configuration of csf adapt, as `check_training` does."""
+    _check_place(config.run_name)
     task, method, name = config.task, config.method, config.backbone.name
     if config.agent.name != "task":
         raise ConfigError(f"agent is {config.agent.name}; accepted by csf adapt: task; the skills are set with method=")
