@@ -70,6 +70,7 @@ setup(
         "opencv-python-headless>=4.10",
         "safetensors>=0.4",
         "tqdm>=4.66",
+        "rich>=13.7",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["csf = csf.__main__:main"]},

@@ -279,7 +279,9 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception):  # not a signal
+            self.dir.record(error)
         self.opened.close()
 
 

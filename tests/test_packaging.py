@@ -130,11 +130,9 @@ def test_version_needs_no_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["tran"], ["--verbose"], ["seed=1"]])
 def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
     done = csf(*words, cwd=tmp_path)
-    line = "error: no command is given; accepted: train, adapt, evaluate, play, report, export, study, --help\n"
+    line = f"error: no command is given; accepted: {', '.join(COMMANDS)}, --help\n"
     if words:
-        line = (
-            f"error: csf has no command {words[0]!r}; accepted: train, adapt, evaluate, play, report, export, study\n"
-        )
+        line = f"error: csf has no command {words[0]!r}; accepted: {', '.join(COMMANDS)}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -150,6 +148,7 @@ def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path
         ("report", ["nowhere"]),
         ("report", ["--help"]),
         ("export", ["nowhere"]),
+        ("status", ["nowhere"]),
     ],
 )
 def test_a_command_is_the_module_of_its_name(command: str, words: list[str], tmp_path: Path) -> None:

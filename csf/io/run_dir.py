@@ -6,8 +6,10 @@ import errno
 import fcntl
 import logging
 import os
+import time
+import traceback
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import yaml
 
 from csf.config.schema import completed, describe_added
-from csf.errors import RunDirError
+from csf.errors import CheckpointError, CsfError, RunDirError
 from csf.io import files
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # the folder may be moved
 MAY_CHANGE |= {"task.keep_critics"}  # affects saved files only
 MAY_CHANGE |= {"task.steps", "task.expert", "task.video"}  # of csf adapt: budget, and what is made at the end
 CONFIG = "config.yaml"
+LOCK = ".lock"
+FAILURE = "error.txt"  # why the run failed: one line, and the traceback of an unexpected error
+PAUSE, PATIENCE = 0.02, 0.3  # seconds; csf status tries the lock for an instant, which must not turn a run away
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # errors of flock on Lustre and some NFS
 
 
@@ -49,15 +54,16 @@ class RunDir:
                 self._lock = self._own()
                 undo.callback(self.close)
                 self._agree(config)
+                (path / FAILURE).unlink(missing_ok=True)
                 undo.pop_all()
         except OSError as error:
             raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
 
     def _own(self) -> int:
         """Lock the folder until the process ends, in whatever way, and return the lock's descriptor."""
-        lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(lock)
         except BlockingIOError as error:
             os.close(lock)
             message = f"{self.path} is in use by another process; wait for it or change run_name"
@@ -87,9 +93,41 @@ class RunDir:
         with files.replacing(file) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
+    def record(self, error: BaseException) -> None:
+        """Write why the run failed to error.txt, which the next start deletes; on a full disk, there may be no file."""
+        reason = str(error) if isinstance(error, CsfError) else f"{type(error).__name__}: {error}"
+        line = " ".join(reason.split())
+        more = "" if isinstance(error, CsfError) else "\n" + "".join(traceback.format_exception(error))
+        with suppress(CheckpointError):
+            files.write(self.path / FAILURE, lambda file: file.write(f"{line}\n{more}".encode(errors="replace")))
+
     def close(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+
+def _flock(lock: int) -> None:
+    """Take an exclusive lock.
+
+    Raises:
+        BlockingIOError: another process holds it for longer than an instant.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+
+
+def failure(folder: Path) -> str | None:
+    """Return the line that says why the run in a folder failed; None if it did not."""
+    try:
+        return (folder / FAILURE).read_text(errors="replace").partition("\n")[0]
+    except OSError:
+        return None
 
 
 def check_place(path: Path) -> None:
