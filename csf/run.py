@@ -236,14 +236,18 @@ class Run:
             say(f"starting {self.dir.path}")
             return
         path, state = found
+        policy.check_origin(path, state)
         kept, added = completed(state["config"])
         if added:
             say(describe_added(added, path))
         if changed := differences(kept, self.cfg.tree):
             raise CheckpointError(f"{path} belongs to a run with another configuration: {changed}")
-        checkpoint.restore(state, self.parts, self.device)
-        self.saved.update(checkpoint.saved_in(state))
-        self.trainer.results.update(state["results"])
+        try:
+            checkpoint.restore(state, self.parts, self.device)
+            self.saved.update(checkpoint.saved_in(state))
+            self.trainer.results.update(state["results"])
+        except policy.MISFITS as error:
+            raise CheckpointError(f"{path} does not fit this version: {files.reason_of(error)}") from error
         self.trainer.begun = True
         schedule, counters = self.plan.schedule, self.counters
         of = f"of {schedule.length}" if schedule.unit == "epoch" else f"({counters.env_steps:,} environment steps)"

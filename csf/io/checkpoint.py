@@ -9,7 +9,6 @@ import logging
 import platform
 import shutil
 import subprocess
-import zipfile
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
@@ -22,7 +21,7 @@ import torch
 
 from csf import __version__
 from csf.errors import CheckpointError
-from csf.io import files, segments
+from csf.io import files, segments, untrusted
 from csf.io.segments import Segment, Segments
 from csf.types import Growing, Stateful
 
@@ -105,10 +104,7 @@ def load(path: Path) -> dict[str, Any]:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))) or "none"
         raise CheckpointError(f"no checkpoint {path}; in that folder: {there}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # PyTorch does not verify checksums
-                raise zipfile.BadZipFile(f"{damaged} is damaged")
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state = untrusted.load_tensors(path)
     except Exception as error:  # arbitrary bytes can raise any error
         foreign = isinstance(error, UnpicklingError)
         reason = "it holds more than tensors and plain data" if foreign else files.reason_of(error)[:120]
@@ -119,6 +115,8 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has checkpoint format {kept}; this version reads {accepted}")
     try:
         for name, part in _growing(state).items():
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} is no name of a folder beside it")
             part["segments"] = Segments(path.parent / name, tuple(Segment(**each) for each in part["segments"]))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({error})") from error

@@ -18,7 +18,7 @@ import yaml
 
 from csf.config.schema import completed, describe_added
 from csf.errors import CheckpointError, CsfError, RunDirError
-from csf.io import files
+from csf.io import files, untrusted
 
 log = logging.getLogger(__name__)
 
@@ -164,10 +164,10 @@ def _read(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Return the configuration of the run in a folder, and the settings that were missing in its file."""
     file = folder / CONFIG
     try:
-        config = yaml.safe_load(file.read_text())
+        config = untrusted.read_yaml(file)
     except FileNotFoundError:
         return None, {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RunDirError(f"{file} is not valid yaml; repair it, or set another run_name") from error
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 
 from csf.errors import CheckpointError, RunDirError
 from csf.evaluation.diagnostics import EVALUATED, Finding, judge
-from csf.io import checkpoint, files, lock, policy
+from csf.io import checkpoint, files, lock, policy, untrusted
 from csf.io.logger import ROWS
 from csf.io.run_dir import CONFIG, LOCK, failure, read_config
 
@@ -223,7 +222,7 @@ def _parsed(content: bytes, path: Path) -> list[Row]:
         if not line:
             continue
         try:
-            row = json.loads(line)
+            row = untrusted.parse_json(line)
             row["epoch"], row["env_steps"]
             found.append(row)
         except (ValueError, LookupError, TypeError) as error:
