@@ -19,7 +19,15 @@ from csf.config.schema import AdaptConfig, Config, completed, describe_added
 from csf.core import signals
 from csf.core.device import pick_device, use_threads
 from csf.core.precision import has_instructions
-from csf.errors import CheckpointError, ConfigError, NonFiniteError, RunDirError
+from csf.errors import (
+    CheckpointError,
+    ConfigError,
+    CsfError,
+    MemoryLack,
+    NonFiniteError,
+    RunDirError,
+    lacks_memory,
+)
 from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, policy
 from csf.io.busy import Busy
@@ -189,6 +197,13 @@ class Run:
             return self._train(self.dir.path)
         except OSError as error:
             raise RunDirError(f"cannot write to {self.dir.path}: {error.strerror or error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise MemoryLack(
+                f"out of memory after epoch {self.counters.epoch} ({files.reason_of(error)[:120]}); the same command "
+                "resumes the run; run fewer jobs at a time, or another run with a smaller task.replay_size"
+            ) from error
 
     def _train(self, where: Path) -> int:
         self.resume()
@@ -247,7 +262,11 @@ class Run:
             self.saved.update(checkpoint.saved_in(state))
             self.trainer.results.update(state["results"])
         except policy.MISFITS as error:
+            if isinstance(error, CsfError) or lacks_memory(error):
+                raise
             raise CheckpointError(f"{path} does not fit this version: {files.reason_of(error)}") from error
+        for damaged in checkpoint.set_aside(path):
+            say(f"{damaged.with_suffix('')} is damaged and now called {damaged.name}")
         self.trainer.begun = True
         schedule, counters = self.plan.schedule, self.counters
         of = f"of {schedule.length}" if schedule.unit == "epoch" else f"({counters.env_steps:,} environment steps)"

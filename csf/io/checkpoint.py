@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 READABLE = (1, FORMAT)  # in format 1, the file has the replay buffer as well
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
+DAMAGED = ".damaged"  # suffix of full checkpoints that could not be read
 KEEP = 2  # full checkpoints; the older one is used if the newer is damaged
 KEEP_POLICY_EVERY = 1000  # epochs; other policies are kept if `milestones` has their epoch, or with a full checkpoint
 # Epochs, each about 1.4 times the previous: 1, 2, 3, 4, 6, 8, 11, 16, ... Their policies show how skills emerged.
@@ -152,6 +153,15 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if errors:
         raise CheckpointError(f"no checkpoint in {folder} can be read: {errors[0]}")
     return None
+
+
+def set_aside(restored: Path) -> list[Path]:
+    """Rename the full checkpoints newer than the one that was restored, which are damaged; returns their new paths.
+
+    Otherwise they would count as the newest ones, and an undamaged one would be deleted for them.
+    """
+    paths = list(found(restored.parent, FULL).values())
+    return [path.rename(f"{path}{DAMAGED}") for path in paths[paths.index(restored) + 1 :]]
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: torch.device) -> None:
