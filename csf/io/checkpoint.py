@@ -201,12 +201,17 @@ def prune(folder: Path) -> None:
         path.unlink(missing_ok=True)
     # Checkpoints first: a process that is killed in between leaves files without a checkpoint, not the reverse.
     used = _used(path for path in full.values() if path not in old)
+    if used is None:
+        return
     for name in {path.parent.name for path in folder.glob(f"*/*{segments.SUFFIX}*")}:
         segments.prune(folder / name, used.get(name, set()))
 
 
-def _used(paths: Iterable[Path]) -> dict[str, set[str]]:
-    """Return the names of the files with rows that full checkpoints list, by part; damaged checkpoints list none."""
+def _used(paths: Iterable[Path]) -> dict[str, set[str]] | None:
+    """Return the names of the files with rows that full checkpoints list, by part; None if one cannot be read.
+
+    It may be damaged, or readable again when there is more memory: then nothing that it may list can be deleted.
+    """
     used: dict[str, set[str]] = {}
     for path in paths:
         try:
@@ -214,7 +219,7 @@ def _used(paths: Iterable[Path]) -> dict[str, set[str]]:
             listed = {name: part["segments"] for name, part in _growing(state).items()}
         except Exception as error:  # arbitrary bytes can raise any error
             log.debug("%s lists no files: %s", path, error)
-            continue
+            return None
         for name, rows in listed.items():
             used.setdefault(name, set()).update(Segment(**each).name for each in rows)
     return used

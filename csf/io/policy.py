@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -50,8 +51,16 @@ def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = Fal
         **facts,
         "format": FORMAT,  # not that of a full checkpoint, which may be among the facts
         "critics": critics,
+        "crc32": _checksum(tensors),  # safetensors has none
     }
     files.write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), found)
+    return found
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -95,10 +104,14 @@ def load(path: Path) -> tuple[dict[str, Any], Agent]:
         check_origin(path, about)
         try:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if about.get("crc32", checksum := _checksum(tensors)) != checksum:  # older files have none
+                raise CheckpointError(f"{path} is damaged: its checksum is not that of its tensors")
             agent = rebuild(path, about, sum(each.nbytes for each in tensors.values()))
             found = agent.load_state_dict(tensors, strict=False)
+        except CheckpointError:
+            raise
         except (safetensors.SafetensorError, *MISFITS) as error:
-            raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
+            raise CheckpointError(f"{path} does not fit this version: {files.reason_of(error)}") from error
     lacking = sorted(set(agent.policy_state()) & set(found.missing_keys)) + list(found.unexpected_keys)
     if lacking:
         raise CheckpointError(f"{path} does not fit this version: {', '.join(lacking)}")
