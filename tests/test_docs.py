@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from test_scripts import fake, sh
 
-from csf import evaluate, export
+from csf import doctor, evaluate, export
 from csf.__main__ import COMMANDS
 from csf.config import compose
 from csf.errors import ConfigError
@@ -28,6 +28,7 @@ TOOLS = {
     "play": (play.Settings, play.PLACES),
     "report": (report.Settings, report.PLACES),
     "status": (status.Settings, status.PLACES),
+    "doctor": (doctor.Settings, ()),
     "study": (study.Settings, study.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
@@ -172,7 +173,7 @@ def test_help_names_the_command_and_the_module_once(
     from csf import adapt, train
 
     modules = {"train": train, "adapt": adapt, "evaluate": evaluate, "play": play, "export": export, "report": report}
-    modules |= {"study": study, "status": status}
+    modules |= {"study": study, "status": status, "doctor": doctor}
     main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()

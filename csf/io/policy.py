@@ -59,7 +59,7 @@ def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = Fal
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
     found = 0
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)
     return found
 
 
