@@ -11,9 +11,10 @@ import pytest
 from conftest import ROOT
 from test_scripts import fake, sh
 
-from csf import doctor, evaluate, export
+from csf import evaluate, export
 from csf.__main__ import COMMANDS
 from csf.config import compose
+from csf.doctor import __main__ as doctor
 from csf.errors import ConfigError
 from csf.play import __main__ as play
 from csf.report import __main__ as report

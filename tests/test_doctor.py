@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from csf import doctor
-from csf.doctor import Line
+from csf.doctor import checks as doctor
+from csf.doctor.checks import Line
 
 
 def csf(*words: str, cwd: Path, path: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -36,12 +36,13 @@ BELOW: dict[str, set[str]] = {
     "csf.status": LEAVES | {"csf.io", "csf.evaluation"},
     "csf.play": LEAVES
     | {f"csf.{name}" for name in ("agents", "core", "evaluation", "hierarchy", "io", "pretrained", "worlds")},
+    "csf.doctor": set(),  # it works where a package is missing
     "csf.__main__": set(),  # it runs the entry points by name
 }
 # For entry points, and not by each other.
 MIDDLE = {"csf.config", "csf.worlds", "csf.pretrained", "csf.run"}
 ENTRIES = {"csf.train", "csf.adapt", "csf.evaluate", "csf.export", "csf.report.__main__", "csf.play.__main__"}
-ENTRIES |= {"csf.status.__main__", "csf.doctor"}
+ENTRIES |= {"csf.status.__main__", "csf.doctor.__main__"}
 TOP = MIDDLE | ENTRIES | {"csf.study"}
 ABOVE = {"csf.study": {"csf.adapt"}}  # entry points that this part runs; it may import everything else as well
 EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE

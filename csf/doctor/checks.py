@@ -1,9 +1,8 @@
-"""Entry point of csf doctor: says what this machine can do, and works also where a package is missing."""
+"""What is examined of a machine, each as one line; needs only the standard library."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import re
@@ -15,30 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-HEAD = """\
-Say what this machine can do, in one line each, and how to mend what it cannot.
-
-usage: csf doctor [KEY=VALUE ...]   (or python -m csf.doctor)
-
-Computing, the GPU and rendering are tried in processes of their own, each with a time limit. The exit code is 1 if
-something that csf needs is broken, and otherwise 0.
-
-Keys, with their values:
-"""
 DISTRIBUTION = "csf-skills"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest that are supported
 NAME = re.compile(r"[\w.-]+")
 TESTED = "tested"  # extra with the versions that the tests run on
 TIME = 60.0  # seconds for each try
 WRITTEN = 2**26  # bytes that are written to measure the disk
 SLOW, LITTLE = 50e6, 5e9  # bytes per second and bytes of free disk, below which it is said
-MENDS = {"ok": "", "note": "note", "broken": "BROKEN"}
 
 TORCH = "import torch; x = torch.ones(64, 64, requires_grad=True); (x @ x).sum().backward(); print(torch.__version__)"
 MUJOCO = "import mujoco; m = mujoco.MjModel.from_xml_string('<mujoco/>'); mujoco.mj_step(m, mujoco.MjData(m)); "
@@ -58,32 +45,6 @@ class Line(NamedTuple):
     state: Literal["ok", "note", "broken"]  # broken: csf needs it
     found: str
     mend: str = ""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the examination."""
-
-    exp_dir: Path = Path("exp")  # folder of runs, whose disk is examined
-    json: bool = False  # whether to print a JSON list instead
-
-
-def run(settings: Settings) -> None:
-    """Print a line for each thing.
-
-    Raises:
-        SystemExit: something that csf needs is broken.
-    """
-    lines = examine(settings.exp_dir)
-    if settings.json:
-        json.dump([each._asdict() for each in lines], sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        for each in lines:
-            mend = f"; {each.mend}" if each.mend else ""
-            sys.stdout.write(f"{MENDS[each.state]:<7}{each.name:<10}{each.found}{mend}\n")
-    if any(each.state == "broken" for each in lines):
-        sys.exit(1)
 
 
 def examine(exp_dir: Path) -> list[Line]:
@@ -293,18 +254,3 @@ def _text(path: str) -> str:
         return Path(path).read_text()
     except OSError:
         return ""
-
-
-def main() -> None:
-    """Run the command; user errors print one line."""
-    try:
-        from csf.config import help as usage
-    except Exception as error:  # a package that csf needs is missing or broken: say all the same what can be said
-        sys.stderr.write(f"csf cannot be imported ({type(error).__name__}: {error}); arguments are ignored\n")
-        run(Settings(json="json=true" in sys.argv))
-    else:
-        usage.run_command(Settings, "doctor", (), HEAD, run)
-
-
-if __name__ == "__main__":
-    main()
