@@ -576,7 +576,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_no_checkpoint(
     found = checkpoint.latest(folder / "checkpoints")
     assert found is not None
     assert found[1]["epoch"] >= kept[1]["epoch"]
-    assert read(folder).state in ("failed", "interrupted")  # there may be no room for the reason
+    status = read(folder)
+    assert (status.state, f"error: {status.line}") == ("failed", message)
     assert mounted(disk, "remount,size=64m")
     assert f"resuming after epoch {found[1]['epoch']} of 24" in continued(folder, reference)
 
@@ -756,7 +757,7 @@ def test_memory_that_runs_out_is_one_line(tmp_path: Path, reference: Path) -> No
 def test_a_hundred_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
     """Every other one while it starts or resumes, the others while it trains, saves and deletes."""
     folder, other = tmp_path / "run", tmp_path / "other"
-    words = ("task.epochs=600", "task.save_every=2", "task.eval_every=100")
+    words = ("task.epochs=200", "task.save_every=2", "task.eval_every=100")
     done = train(other, *words)
     assert done.wait() == 0, done.said
     rng, hits, partial, before = random.Random(0), 0, 0, [-1]
@@ -776,7 +777,10 @@ def test_a_hundred_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None
     done = train(folder, *words)
     assert done.wait() == 0, done.said
     print(f"{hits} kills, {partial} with a file half written, at epochs {before[::10]}")
-    assert different(states(folder), states(other)) == []
+    found = [states(run) for run in (folder, other)]
+    for state in (state for each in found for state in each.values()):
+        del state["versions"]  # somebody may commit in these minutes
+    assert different(*found) == []
     assert timeless(folder) == timeless(other)
     kept = [sorted(path.name for path in files.walk(run / "checkpoints", "*")) for run in (folder, other)]
     assert kept[0] == kept[1]

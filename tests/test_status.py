@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,10 +72,23 @@ def test_running_interrupted_and_failed_runs_are_told_apart(tmp_path: Path) -> N
     child.wait()
     found = read.read(alive)
     assert (found.state, found.seconds_left, found.done) == ("interrupted", None, reached(alive))
+    assert found.line == "no checkpoint was saved"
     message = error_of(train(bad, "task.epochs=9", "task.save_every=1", "agent.lr=1e30"))
     found = read.read(bad)
     assert (found.state, f"error: {found.line}") == ("failed", message)
     assert [path.name for path in read.runs(tmp_path)] == ["alive", "bad"]
+
+
+def test_a_running_run_that_writes_nothing_is_told(tmp_path: Path, finished: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    with (folder / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert read.read(folder).line == ""
+        then = time.time() - 3000
+        os.utime(folder / "metrics.jsonl", (then, then))
+        found = read.read(folder)
+    assert (found.state, found.line) == ("running", "no row for 50 minutes")
 
 
 def test_a_failure_is_forgotten_when_the_run_goes_on(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ MAY_CHANGE |= {"task.steps", "task.expert", "task.video"}  # of csf adapt: budge
 CONFIG = "config.yaml"
 LOCK = ".lock"
 FAILURE = "error.txt"  # why the run failed: one line, and the traceback of an unexpected error
+ROOM = 1000  # bytes for it in the lock's file
 PAUSE, PATIENCE = 0.02, 0.3  # seconds; csf status tries the lock for an instant, which must not turn a run away
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # errors of flock on Lustre and some NFS
 
@@ -54,7 +55,7 @@ class RunDir:
                 self._lock = self._own()
                 undo.callback(self.close)
                 self._agree(config)
-                (path / FAILURE).unlink(missing_ok=True)
+                self._forget()
                 undo.pop_all()
         except OSError as error:
             raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
@@ -93,13 +94,23 @@ class RunDir:
         with files.replacing(file) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
+    def _forget(self) -> None:
+        """Forget an earlier failure, and make room in the lock's file for the reason of one that fills the disk."""
+        (self.path / FAILURE).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.pwrite(self._lock, b" " * ROOM, 0)
+
     def record(self, error: BaseException) -> None:
-        """Write why the run failed to error.txt, which the next start deletes; on a full disk, there may be no file."""
+        """Write why the run failed to error.txt, or on a full disk into the lock's file; the next start forgets it."""
         reason = str(error) if isinstance(error, CsfError) else f"{type(error).__name__}: {error}"
         line = " ".join(reason.split())
         more = "" if isinstance(error, CsfError) else "\n" + "".join(traceback.format_exception(error))
-        with suppress(CheckpointError):
-            files.write(self.path / FAILURE, lambda file: file.write(f"{line}\n{more}".encode(errors="replace")))
+        text = f"{line}\n{more}".encode(errors="replace")
+        try:
+            files.write(self.path / FAILURE, lambda file: file.write(text))
+        except CheckpointError:
+            with suppress(OSError):
+                os.pwrite(self._lock, text[:ROOM], 0)
 
     def close(self) -> None:
         """Release the lock."""
@@ -124,10 +135,11 @@ def _flock(lock: int) -> None:
 
 def failure(folder: Path) -> str | None:
     """Return the line that says why the run in a folder failed; None if it did not."""
-    try:
-        return (folder / FAILURE).read_text(errors="replace").partition("\n")[0]
-    except OSError:
-        return None
+    for name in (FAILURE, LOCK):
+        with suppress(OSError):
+            if line := (folder / name).read_text(errors="replace").partition("\n")[0].strip():
+                return line
+    return None
 
 
 def check_place(path: Path) -> None:

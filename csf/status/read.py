@@ -95,14 +95,19 @@ def _status(path: Path, config: Mapping[str, Any], found: Metrics) -> Status:
     state: State = "running" if alive else "failed" if line is not None else "finished" if over else "interrupted"
     left = None if seconds is None or per_epoch is None else max(length - done, 0) / per_epoch * seconds
     metrics = {name: float(values[-1]) for name, values in found.series.items()}
+    saved = max(full, default=None)
+    if line is None or alive:
+        line = _silence(age, seconds, metrics) if state == "running" else ""
+        if state == "interrupted" and saved != last["epoch"]:
+            line = "no checkpoint was saved" if saved is None else f"resumes after epoch {saved}"
     return Status(
         path,
         state,
-        _remark(state, age, seconds, config, metrics) if line is None or alive else line,
+        line,
         unit,
         done,
         length,
-        max(full, default=None),
+        saved,
         seconds,
         left if state == "running" else None,
         speeds,
@@ -111,12 +116,10 @@ def _status(path: Path, config: Mapping[str, Any], found: Metrics) -> Status:
     )
 
 
-def _remark(state: State, age: float, seconds: float | None, config: Mapping[str, Any], metrics: Row) -> str:
+def _silence(age: float, seconds: float | None, metrics: Row) -> str:
     """Say that a running run has written no row for long; otherwise, nothing."""
-    usual = (seconds or 0.0) * SLOW + metrics.get("time/eval", 0.0) * 2
-    if state == "running" and age > max(usual, SILENT):
-        return f"no row for {age / 60:.0f} minutes"
-    return ""
+    usual = SLOW * ((seconds or 0.0) + metrics.get("time/eval", 0.0))
+    return f"no row for {age / 60:.0f} minutes" if age > max(usual, SILENT) else ""
 
 
 def _speed(found: Metrics, config: Mapping[str, Any]) -> tuple[float | None, float | None, dict[str, float]]:
