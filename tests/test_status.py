@@ -61,7 +61,7 @@ def test_a_run_that_has_ended_is_finished(finished: Path) -> None:
 
 def test_running_interrupted_and_failed_runs_are_told_apart(tmp_path: Path) -> None:
     alive, bad = tmp_path / "alive", tmp_path / "bad"
-    child = train(alive, "task.epochs=100000")
+    child = train(alive, "task.epochs=100000", "task.save_every=100000")
     wait_for_epoch(child, alive, 20)
     found = read.read(alive)
     assert found.state == "running"
