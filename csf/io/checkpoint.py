@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 READABLE = (1, FORMAT)  # in format 1, the file has the replay buffer as well
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
-DAMAGED = ".damaged"  # suffix of full checkpoints that could not be read
 KEEP = 2  # full checkpoints; the older one is used if the newer is damaged
 KEEP_POLICY_EVERY = 1000  # epochs; other policies are kept if `milestones` has their epoch, or with a full checkpoint
 # Epochs, each about 1.4 times the previous: 1, 2, 3, 4, 6, 8, 11, 16, ... Their policies show how skills emerged.
@@ -52,6 +51,8 @@ def provenance() -> dict[str, str]:
             versions["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return versions
 
+
+DAMAGED = ".damaged"  # suffix of full checkpoints that could not be read
 
 Saved = MutableMapping[str, tuple[Segment, ...]]  # files with the rows of each growing part, by its name
 
