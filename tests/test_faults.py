@@ -215,6 +215,8 @@ def test_a_folder_without_a_readable_checkpoint_is_not_overwritten(tmp_path: Pat
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     message = error_of(train(folder, "task.epochs=2"))
     assert f"no checkpoint in {folder}/checkpoints can be read" in message
+    assert f"error: {(folder / 'error.txt').read_text()}" == f"{message}\n"
+    (folder / "error.txt").unlink()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
