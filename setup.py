@@ -10,7 +10,11 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "csf/__init__.py").read_t
 if VERSION is None:
     raise SystemExit('csf/__init__.py has no line __version__ = "..."')
 
+PINS = (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+
 EXTRAS = {
+    # The versions that the tests run on, with which csf doctor compares those that are installed.
+    "tested": [line for line in PINS if line and not line.startswith("#")],
     "wandb": ["wandb>=0.19"],
     # Exact versions, since a model file may change with any. dm_control's dependency labmaze has no wheel for
     # Python 3.13; there, install scripts/lib/requirements-images.txt with --no-deps.
@@ -70,6 +74,7 @@ setup(
         "opencv-python-headless>=4.10",
         "safetensors>=0.4",
         "tqdm>=4.66",
+        "rich>=13.7",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["csf = csf.__main__:main"]},

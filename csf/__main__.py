@@ -17,6 +17,8 @@ COMMANDS = {
     "report": "write an HTML page about one run, or comparing several",
     "export": "write a folder for a model hub from a checkpoint",
     "study": "compare many runs that differ in one choice",
+    "status": "show the state of the runs in a folder: progress, time left, health, failures",
+    "doctor": "say what this machine can do, and how to mend what it cannot",
 }
 HELP = """\
 usage: csf COMMAND [ARGUMENT ...]   (or python -m csf.COMMAND)

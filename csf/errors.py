@@ -38,6 +38,18 @@ class StudyError(CsfError):
     """A study has rows without a result, or a result cannot be used."""
 
 
+class MemoryLack(CsfError):
+    """A run needs more memory than there is."""
+
+
+NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "bad_alloc")  # in errors of PyTorch, on the CPU and on the GPU
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory could not be allocated."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY)
+
+
 class MissingDependency(CsfError):
     """An optional package is not installed."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from csf.agents import Agent, objectives
 from csf.config import help as usage
 from csf.errors import CheckpointError, ConfigError, CsfError
 from csf.evaluation.film import film
-from csf.io import checkpoint, files, hub, policy
+from csf.io import checkpoint, files, hub, policy, untrusted
 from csf.io.load import EXPORTED, open_newest, run_of
 from csf.play.replay import save
 from csf.play.session import Session
@@ -148,7 +147,7 @@ def copy_results(path: Path, epoch: int | None, folder: Path) -> Mapping[str, An
         if not source.is_file():
             continue
         try:
-            report = json.loads(source.read_text())
+            report = untrusted.parse_json(source.read_text())
             made_of, _ = report["checkpoint"], dict(report["results"])
         except (ValueError, LookupError, TypeError) as error:
             message = f"{source} is not a result of csf evaluate; run it again, or delete the file"
@@ -166,7 +165,7 @@ def copy_metrics(run: Path, epoch: int | None, folder: Path) -> None:
     with (run / METRICS).open() as lines, (folder / METRICS).open("w") as kept:
         for line in lines:
             with suppress(ValueError):  # the last line may be incomplete
-                row = json.loads(line)
+                row = untrusted.parse_json(line)
                 if "eval/return" in row and row["epoch"] <= epoch:
                     kept.write(line)
 

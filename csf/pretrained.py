@@ -18,7 +18,7 @@ from csf.config.schema import Config
 from csf.errors import CheckpointError, ConfigError
 from csf.hierarchy import SkillVectorEnv
 from csf.io import packaged, policy
-from csf.io.load import choose, find, open_newest, read, run_of
+from csf.io.load import EXPORTED, choose, find, open_newest, read, run_of
 from csf.io.run_dir import differences, read_config
 from csf.types import Worlds
 from csf.worlds import base_of, make_worlds
@@ -103,6 +103,10 @@ def skills_of(config: Mapping[str, Any], folder: Path) -> Skills | None:
     """
     if config.get("skills") is None:
         return None
+    if (folder / EXPORTED).is_file() and not (folder / KEPT).is_file():  # never a path that somebody else chose
+        raise CheckpointError(
+            f"{folder} has no {KEPT}, the skills of this controller; accepted: a whole exported folder"
+        )
     return _open(folder, config["cp_path"], config["skills"], base_of(config["env"]))
 
 
@@ -191,7 +195,9 @@ def _kept(folder: Path, cp_path: str) -> tuple[dict[str, Any], Agent, bool] | No
     if not copy.is_file():
         return None
     about, agent = read(copy)
-    return (about, agent, True) if about.get("cp_path") == cp_path else None
+    if (folder / EXPORTED).is_file() or about.get("cp_path") == cp_path:
+        return about, agent, True
+    return None
 
 
 def names(cp_path: str, file: str) -> bool:

@@ -19,7 +19,15 @@ from csf.config.schema import AdaptConfig, Config, completed, describe_added
 from csf.core import signals
 from csf.core.device import pick_device, use_threads
 from csf.core.precision import has_instructions
-from csf.errors import CheckpointError, ConfigError, NonFiniteError, RunDirError
+from csf.errors import (
+    CheckpointError,
+    ConfigError,
+    CsfError,
+    MemoryLack,
+    NonFiniteError,
+    RunDirError,
+    lacks_memory,
+)
 from csf.evaluation.suite import suite
 from csf.io import checkpoint, files, policy
 from csf.io.busy import Busy
@@ -189,6 +197,13 @@ class Run:
             return self._train(self.dir.path)
         except OSError as error:
             raise RunDirError(f"cannot write to {self.dir.path}: {error.strerror or error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise MemoryLack(
+                f"out of memory after epoch {self.counters.epoch} ({files.reason_of(error)[:120]}); the same command "
+                "resumes the run; run fewer jobs at a time, or another run with a smaller task.replay_size"
+            ) from error
 
     def _train(self, where: Path) -> int:
         self.resume()
@@ -236,14 +251,22 @@ class Run:
             say(f"starting {self.dir.path}")
             return
         path, state = found
+        policy.check_origin(path, state)
         kept, added = completed(state["config"])
         if added:
             say(describe_added(added, path))
         if changed := differences(kept, self.cfg.tree):
             raise CheckpointError(f"{path} belongs to a run with another configuration: {changed}")
-        checkpoint.restore(state, self.parts, self.device)
-        self.saved.update(checkpoint.saved_in(state))
-        self.trainer.results.update(state["results"])
+        try:
+            checkpoint.restore(state, self.parts, self.device)
+            self.saved.update(checkpoint.saved_in(state))
+            self.trainer.results.update(state["results"])
+        except policy.MISFITS as error:
+            if isinstance(error, CsfError) or lacks_memory(error):
+                raise
+            raise CheckpointError(f"{path} does not fit this version: {files.reason_of(error)}") from error
+        for damaged in checkpoint.set_aside(path):
+            say(f"{damaged.with_suffix('')} is damaged and now called {damaged.name}")
         self.trainer.begun = True
         schedule, counters = self.plan.schedule, self.counters
         of = f"of {schedule.length}" if schedule.unit == "epoch" else f"({counters.env_steps:,} environment steps)"
@@ -279,7 +302,9 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception):  # not a signal
+            self.dir.record(error)
         self.opened.close()
 
 

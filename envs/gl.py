@@ -82,6 +82,38 @@ def open_context(model: mujoco.MjModel, size: int) -> tuple[Any, mujoco.MjrConte
     return context, drawer
 
 
+def renderer() -> str:
+    """Renders an image of a ball and returns what rendered it: the backend and the name of its driver or device.
+
+    Raises:
+        WorldError: If the image is empty, or the value of MUJOCO_GL is not accepted.
+        DependencyNotInstalled: If the library is missing or cannot create a context.
+    """
+    import mujoco
+    import numpy as np
+
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><light pos='0 0 3'/><geom size='1'/></worldbody></mujoco>"
+    )
+    data, camera = mujoco.MjData(model), mujoco.MjvCamera()
+    mujoco.mj_forward(model, data)
+    mujoco.mjv_defaultFreeCamera(model, camera)
+    context, drawer = open_context(model, 64)
+    from OpenGL import GL
+
+    scene, every = mujoco.MjvScene(model, maxgeom=10), mujoco.mjtCatBit.mjCAT_ALL.value
+    mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, every, scene)
+    rect, pixels = mujoco.MjrRect(0, 0, 64, 64), np.zeros((64, 64, 3), np.uint8)
+    mujoco.mjr_render(rect, scene, drawer)
+    mujoco.mjr_readPixels(pixels, None, rect, drawer)
+    name = GL.glGetString(GL.GL_RENDERER).decode()
+    drawer.free()
+    context.free()
+    if pixels.min() == pixels.max():
+        raise WorldError(f"{backend()} renders empty images ({name})")
+    return f"{backend()}: {name}"
+
+
 def at_exit(free: Callable[[], Any]) -> None:
     """Calls `free` when the program ends; to be called after a context was opened.
 

@@ -12,10 +12,13 @@ from conftest import ROOT
 from test_scripts import fake, sh
 
 from csf import evaluate, export
+from csf.__main__ import COMMANDS
 from csf.config import compose
+from csf.doctor import __main__ as doctor
 from csf.errors import ConfigError
 from csf.play import __main__ as play
 from csf.report import __main__ as report
+from csf.status import __main__ as status
 from csf.study import __main__ as study
 from csf.study import plan
 
@@ -25,10 +28,12 @@ TOOLS = {
     "export": (export.Settings, export.PLACES),
     "play": (play.Settings, play.PLACES),
     "report": (report.Settings, report.PLACES),
+    "status": (status.Settings, status.PLACES),
+    "doctor": (doctor.Settings, ()),
     "study": (study.Settings, study.PLACES),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
-PROGRAMS = r"sh scripts/|csf (?:train|adapt|evaluate|play|report|export|study) |python (?:-m csf|tests/)|pip install "
+PROGRAMS = rf"sh scripts/|csf (?:{'|'.join(COMMANDS)}) |python (?:-m csf|tests/)|pip install "
 INLINE = rf"`((?:{PROGRAMS})[^`]*)`"
 PLACEHOLDERS = {"<method>": "csf", "<env>": "ant", "RUN...": "RUN RUN"}
 # What the guides define themselves; test_guides.py trains with it.
@@ -169,7 +174,7 @@ def test_help_names_the_command_and_the_module_once(
     from csf import adapt, train
 
     modules = {"train": train, "adapt": adapt, "evaluate": evaluate, "play": play, "export": export, "report": report}
-    modules["study"] = study
+    modules |= {"study": study, "status": status, "doctor": doctor}
     main = modules[name].main
     monkeypatch.setattr(sys, "argv", [f"csf.{name}", "--help"])
     main()

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, SPEC
-from runs import TINY, error_of, reached, rows, train, wait_for_epoch
+from runs import TINY, Child, different, error_of, fork, main, reached, rows, train, wait_for_epoch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from test_resume import states, timeless
 from torch import Tensor
 
 from csf import pretrained
@@ -28,10 +32,11 @@ from csf import train as entry
 from csf.config.compose import check
 from csf.core.signals import Stop
 from csf.errors import CheckpointError, NonFiniteError, RunDirError, SamplerError
-from csf.io import checkpoint, files
+from csf.io import checkpoint, files, policy
 from csf.io.progress import Progress
 from csf.learners import in_turn
 from csf.run import Run
+from csf.status.read import read
 from csf.trainer import Counters, Schedule, Trainer
 from csf.types import Batch, Episodes, Evaluation, Metrics
 from envs import WorldError
@@ -210,6 +215,8 @@ def test_a_folder_without_a_readable_checkpoint_is_not_overwritten(tmp_path: Pat
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     message = error_of(train(folder, "task.epochs=2"))
     assert f"no checkpoint in {folder}/checkpoints can be read" in message
+    assert f"error: {(folder / 'error.txt').read_text()}" == f"{message}\n"
+    (folder / "error.txt").unlink()
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -496,3 +503,286 @@ def test_an_environment_that_fails_is_named(whole: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(whole.worlds, "step", broken)
     with pytest.raises(SamplerError, match=r"^the environment point failed: out of arena memory$"):
         whole.train()
+
+
+# ---- faults that are really made, and the run goes on as if there had been none; docs/faults.md has the outcomes
+
+LENGTH = ("task.epochs=24", "task.save_every=4", "task.eval_every=8")
+LAST = checkpoint.FULL.format(24)
+LONG = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that has done two thirds of it."""
+    folder: Path = tmp_path_factory.mktemp("begun") / "run"
+    child = train(folder, *LENGTH, "task.epochs=16")
+    assert child.wait() == 0, child.said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing disturbed."""
+    folder: Path = tmp_path_factory.mktemp("reference") / "run"
+    child = train(folder, *LENGTH)
+    assert child.wait() == 0, child.said
+    return folder
+
+
+def on_disk(folder: Path, *words: str) -> Child:
+    """The command in a process whose log is elsewhere, since the disk may be full."""
+    settings = [*TINY, *LENGTH, f"exp_dir={folder.parent}", f"run_name={folder.name}", *words]
+    return fork(folder.parents[1] / "log", main, settings)
+
+
+def continued(folder: Path, reference: Path, *words: str) -> str:
+    """Give the same command again, see that it ends as the undisturbed run did, and return what it said."""
+    child = on_disk(folder, *words)
+    assert child.wait() == 0, child.said
+    assert different(states(folder)[LAST], states(reference)[LAST]) == []
+    assert timeless(folder) == timeless(reference)
+    assert read(folder).state == "finished"
+    assert not list(folder.rglob("*.partial"))
+    return child.said
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() or not shutil.which("mount") or not mounted(place, "size=64m", "-t", "tmpfs", "tmpfs"):
+        pytest.skip("needs to mount a small disk, which only root may")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def mounted(place: Path, options: str, *words: str) -> bool:
+    return subprocess.run(["mount", "-o", options, *words, place], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("room", [pytest.param(40, marks=LONG), 120, pytest.param(200, marks=LONG)])  # kB
+def test_a_full_disk_ends_the_run_in_one_line_and_loses_no_checkpoint(
+    room: int, disk: Path, begun: Path, reference: Path
+) -> None:
+    folder = disk / "run"
+    shutil.copytree(begun, folder)
+    used = shutil.disk_usage(disk).used // 1000
+    assert mounted(disk, f"remount,size={used + room}k")
+    kept = checkpoint.latest(folder / "checkpoints")
+    assert kept is not None
+    message = error_of(on_disk(folder, "task.save_every=1"))
+    assert message.startswith((f"error: cannot write to {folder}: ", f"error: cannot write {folder}/"))
+    assert "No space left on device" in message
+    found = checkpoint.latest(folder / "checkpoints")
+    assert found is not None
+    assert found[1]["epoch"] >= kept[1]["epoch"]
+    status = read(folder)
+    assert (status.state, f"error: {status.line}") == ("failed", message)
+    assert mounted(disk, "remount,size=64m")
+    assert f"resuming after epoch {found[1]['epoch']} of 24" in continued(folder, reference)
+
+
+def test_a_read_only_disk_is_one_line_and_nothing_is_lost(disk: Path, begun: Path, reference: Path) -> None:
+    folder = disk / "run"
+    shutil.copytree(begun, folder)
+    assert mounted(disk, "remount,ro")
+    message = error_of(on_disk(folder))
+    assert message == f"error: cannot use the run folder {folder}: Read-only file system"
+    assert read(folder).done == 16
+    assert mounted(disk, "remount,rw")
+    continued(folder, reference)
+
+
+def flip(path: Path) -> None:
+    """Flip one bit in the middle of a file, which is among the numbers of a tensor."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        ("epoch_000016.pt", flip),
+        pytest.param("epoch_000016.pt", cut, marks=LONG),
+        pytest.param("replay/*.segment", flip, marks=LONG),
+        ("replay/*.segment", cut),
+    ],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_is_kept_aside(
+    kind: str, damage: Callable[[Path], None], begun: Path, reference: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(begun, folder)
+    inside = folder / "checkpoints"
+    damage(max(inside.glob(kind)))  # of several files of rows, the one that only the newest checkpoint has
+    said = continued(folder, reference)
+    assert "trying the previous checkpoint" in said
+    assert f"{inside}/epoch_000016.pt is damaged and now called epoch_000016.pt.damaged" in said
+    assert f"resuming after epoch 12 of 24 from {inside}/epoch_000012.pt" in said
+    assert (inside / "epoch_000016.pt.damaged").exists()
+
+
+def test_two_good_checkpoints_are_kept_beside_a_damaged_one(begun: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(begun, folder)
+    flip(folder / "checkpoints/epoch_000016.pt")
+    assert train(folder, *LENGTH, "task.epochs=13").wait() == 0
+    assert [*checkpoint.found(folder / "checkpoints", checkpoint.FULL)] == [12, 13]
+
+
+def test_a_flipped_bit_is_noticed_or_harmless(begun: Path, tmp_path: Path) -> None:
+    """At any place in a full checkpoint and in a policy."""
+    full, policies = (begun / "checkpoints" / kind.format(16) for kind in (checkpoint.FULL, checkpoint.POLICY))
+    good, agent = checkpoint.load(full), policy.load(policies)[1].policy_state()
+    rng, refused = random.Random(0), 0
+    for path in [full, policies] * 25:
+        content = bytearray(path.read_bytes())
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        copy = tmp_path / path.name
+        copy.write_bytes(content)
+        try:
+            if path is full:
+                found = checkpoint.load(copy)
+                assert different(found, good) in ([], ["/parts/replay/segments"])  # whose folder is another
+            else:
+                assert different(policy.load(copy)[1].policy_state(), agent) == []
+        except CheckpointError:
+            refused += 1
+    assert refused > 30
+
+
+def test_of_two_processes_that_start_at_once_one_trains(tmp_path: Path, reference: Path) -> None:
+    folder = tmp_path / "run"
+    words = [*TINY, *LENGTH, f"exp_dir={tmp_path}", "run_name=run"]
+    children = [fork(tmp_path / f"log{number}", main, words) for number in range(2)]
+    codes = [child.wait() for child in children]
+    if sum(codes):  # else the second began when the first had ended
+        assert sorted(codes) == [0, 1]
+        message = error_of(children[codes.index(1)])
+        assert message == f"error: {folder} is in use by another process; wait for it or change run_name"
+    continued(folder, reference)
+
+
+def blow_up(whole: Run, monkeypatch: pytest.MonkeyPatch, number: float, worlds: slice) -> None:
+    """Put a number into the velocities of worlds of MuJoCo in the second epoch."""
+    step: Any = whole.worlds.step
+
+    def disturbed(action: np.ndarray) -> Any:
+        if whole.counters.epoch == 1:
+            cast(Any, whole.worlds)._qvel[worlds, 0] = number
+        return step(action)
+
+    monkeypatch.setattr(whole.worlds, "step", disturbed)
+
+
+CHEETAH = [*(word for word in TINY if "max_steps" not in word), "env=half_cheetah", "env.threads=1", "task.goals=1"]
+CHEETAH += ["task.coverage_skills=1", "task.replay_size=2400", "task.epochs=3", "task.save_every=1"]
+
+
+@pytest.mark.parametrize("number", [math.nan, 1e12])
+def test_a_world_that_diverges_loses_its_episode_only(
+    number: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Run(check([*CHEETAH, f"exp_dir={tmp_path}", "run_name=run"]), torch.device("cpu")) as made:
+        made.trainer.evaluators = []
+        blow_up(made, monkeypatch, number, slice(1))
+        assert made.train() == 0
+    assert [row.get("episode/discarded") for row in rows(tmp_path / "run")] == [None, 0, 1, 0]
+
+
+def test_worlds_that_all_diverge_end_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = check([*CHEETAH, f"exp_dir={tmp_path}", "run_name=run"])
+    with Run(words, torch.device("cpu")) as made:
+        made.trainer.evaluators = []
+        blow_up(made, monkeypatch, math.nan, slice(None))
+        with pytest.raises(SamplerError, match=r"^all 4 worlds of a round diverged; no episode is left$"):
+            made.train()
+    assert checkpoint.latest(tmp_path / "run/checkpoints") is not None
+    with Run(words, torch.device("cpu")) as made:
+        made.trainer.evaluators = []
+        assert made.train() == 0
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == [0, 1, 2, 3]
+
+
+def with_a_jumping_clock(words: list[str]) -> None:
+    """Train while the clock of the machine jumps by up to a month, forth and back."""
+    import tqdm.std
+
+    from csf.io import progress
+
+    real, rng = time.time, random.Random(0)
+    cast(Any, tqdm.std).time = time.time = lambda: real() + rng.uniform(-30, 30) * 86400
+    progress.LOG_EVERY = 0.0
+    main(words)
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, reference: Path) -> None:
+    folder = tmp_path / "run"
+    for epochs in (12, 24):
+        words = [*TINY, *LENGTH, f"task.epochs={epochs}", f"exp_dir={tmp_path}", "run_name=run"]
+        child = fork(tmp_path / "log", with_a_jumping_clock, words)
+        assert child.wait() == 0, child.said
+    assert different(states(folder)[LAST], states(reference)[LAST]) == []
+    told = re.findall(r"^epoch \d+/24 \[([^,]+), ([^,]+) left\]", child.said, re.MULTILINE)
+    assert len(told) >= 5, child.said
+    assert all(re.fullmatch(r"00:\d\d|\?", each) for pair in told for each in pair), told
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    assert [event.step for event in events.Scalars("env_steps") if event.step > 12] == list(range(13, 25))
+    assert [event.step for event in events.Scalars("env_steps")][-1] == 24
+
+
+def test_memory_that_runs_out_is_one_line(tmp_path: Path, reference: Path) -> None:
+    folder = tmp_path / "run"
+    child = train(folder, *LENGTH, "task.epochs=100000", "task.save_every=1", "task.eval_every=50")
+    wait_for_epoch(child, folder, 1)
+    assert child.process.pid is not None
+    pages = int(Path(f"/proc/{child.process.pid}/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize()
+    resource.prlimit(child.process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    message = error_of(child)
+    assert re.match(r"error: out of memory after epoch \d+ \(.*\); the same command resumes the run; ", message)
+    found = read(folder)
+    assert (found.state, f"error: {found.line}") == ("failed", message)
+    again = train(folder, *LENGTH, f"task.epochs={reached(folder) + 2}")
+    assert again.wait() == 0, again.said
+
+
+@pytest.mark.long
+def test_a_hundred_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
+    """Every other one while it starts or resumes, the others while it trains, saves and deletes."""
+    folder, other = tmp_path / "run", tmp_path / "other"
+    words = ("task.epochs=200", "task.save_every=2", "task.eval_every=100")
+    done = train(other, *words)
+    assert done.wait() == 0, done.said
+    rng, hits, partial, before = random.Random(0), 0, 0, [-1]
+    while hits < 100:
+        child = train(folder, *words)
+        if hits % 2:
+            wait_for_epoch(child, folder, before[-1] + 1)
+            child.process.join(rng.uniform(0, 0.05))
+        else:
+            child.process.join(rng.uniform(0, 1))
+        child.kill(signal.SIGKILL)
+        code = child.wait()
+        assert code == -signal.SIGKILL, f"it ended after {hits} kills: {child.said}"
+        hits += 1
+        partial += bool(list(folder.rglob("*.partial")))
+        before.append(max(reached(folder), before[-1]))
+    done = train(folder, *words)
+    assert done.wait() == 0, done.said
+    print(f"{hits} kills, {partial} with a file half written, at epochs {before[::10]}")
+    found = [states(run) for run in (folder, other)]
+    for state in (state for each in found for state in each.values()):
+        del state["versions"]  # somebody may commit in these minutes
+    assert different(*found) == []
+    assert timeless(folder) == timeless(other)
+    kept = [sorted(path.name for path in files.walk(run / "checkpoints", "*")) for run in (folder, other)]
+    assert kept[0] == kept[1]

@@ -33,13 +33,16 @@ BELOW: dict[str, set[str]] = {
     "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
     "csf.sweep": LEAVES | {"csf.core"},
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
+    "csf.status": LEAVES | {"csf.io", "csf.evaluation"},
     "csf.play": LEAVES
     | {f"csf.{name}" for name in ("agents", "core", "evaluation", "hierarchy", "io", "pretrained", "worlds")},
+    "csf.doctor": set(),  # it works where a package is missing
     "csf.__main__": set(),  # it runs the entry points by name
 }
 # For entry points, and not by each other.
 MIDDLE = {"csf.config", "csf.worlds", "csf.pretrained", "csf.run"}
 ENTRIES = {"csf.train", "csf.adapt", "csf.evaluate", "csf.export", "csf.report.__main__", "csf.play.__main__"}
+ENTRIES |= {"csf.status.__main__", "csf.doctor.__main__"}
 TOP = MIDDLE | ENTRIES | {"csf.study"}
 ABOVE = {"csf.study": {"csf.adapt"}}  # entry points that this part runs; it may import everything else as well
 EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
@@ -50,6 +53,7 @@ RESERVED = {
     "omegaconf": {"csf.config.compose", "csf.config.values", "csf.sweep", "csf.train"},
     "envs": {"csf.worlds"},
     "jinja2": {"csf.report.page"},
+    "rich": {"csf.status.table", "csf.status.__main__"},
     "rliable": {"csf.report.statistics"},
     "viser": {"csf.play.server"},
     "mjviser": {"csf.play.bodies"},

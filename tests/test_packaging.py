@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("csf", "envs", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "README.md", "LICENSE"):
+    for name in ("setup.py", "README.md", "LICENSE", "requirements.txt"):
         shutil.copy(ROOT / name, source)
     flags = ["--quiet", "--no-deps", "--no-build-isolation"]
     run(sys.executable, "-m", "pip", "wheel", *flags, "--wheel-dir", out, source, cwd=out)
@@ -130,11 +130,9 @@ def test_version_needs_no_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["tran"], ["--verbose"], ["seed=1"]])
 def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
     done = csf(*words, cwd=tmp_path)
-    line = "error: no command is given; accepted: train, adapt, evaluate, play, report, export, study, --help\n"
+    line = f"error: no command is given; accepted: {', '.join(COMMANDS)}, --help\n"
     if words:
-        line = (
-            f"error: csf has no command {words[0]!r}; accepted: train, adapt, evaluate, play, report, export, study\n"
-        )
+        line = f"error: csf has no command {words[0]!r}; accepted: {', '.join(COMMANDS)}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -150,6 +148,7 @@ def test_an_unknown_command_is_told_in_one_line(words: list[str], tmp_path: Path
         ("report", ["nowhere"]),
         ("report", ["--help"]),
         ("export", ["nowhere"]),
+        ("status", ["nowhere"]),
     ],
 )
 def test_a_command_is_the_module_of_its_name(command: str, words: list[str], tmp_path: Path) -> None:
@@ -244,7 +243,9 @@ def test_each_list_pins_the_same_version() -> None:
 
 def test_dm_control_is_asked_for_only_where_labmaze_has_a_wheel(requirements: list[Requirement]) -> None:
     lines = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if "dm_control" in line]
-    for requirement in [*lines, *(r for r in requirements if canonicalize_name(r.name) == "dm-control")]:
+    images = [r for r in requirements if canonicalize_name(r.name) == "dm-control" and "images" in str(r.marker)]
+    assert images
+    for requirement in [*lines, *images]:
         assert requirement.marker is not None
         for python, asked in (("3.11", True), ("3.12", True), ("3.13", False)):
             assert requirement.marker.evaluate({"python_version": python, "extra": "images"}) is asked
@@ -257,6 +258,12 @@ def test_the_wheel_is_for_the_pythons_that_the_scripts_take(metadata: Message) -
     assert found == ["3.11", "3.12", "3.13"]
     (versions,) = re.findall(r"csf_need_base\(\) \{\n +if csf_find_base ([\d. ]+);", LIBRARY.read_text())
     assert versions.split() == found
+
+
+def test_the_wheel_names_the_tested_versions(requirements: list[Requirement]) -> None:
+    """For csf doctor, which compares them with the installed ones."""
+    named = {canonicalize_name(r.name): str(r.specifier) for r in requirements if 'extra == "tested"' in str(r.marker)}
+    assert named == {name: f"=={version}" for name, version in pins("requirements.txt").items()}
 
 
 def test_every_requirement_is_pinned(requirements: list[Requirement]) -> None:

@@ -9,7 +9,6 @@ import logging
 import platform
 import shutil
 import subprocess
-import zipfile
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
@@ -22,7 +21,7 @@ import torch
 
 from csf import __version__
 from csf.errors import CheckpointError
-from csf.io import files, segments
+from csf.io import files, segments, untrusted
 from csf.io.segments import Segment, Segments
 from csf.types import Growing, Stateful
 
@@ -52,6 +51,8 @@ def provenance() -> dict[str, str]:
             versions["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return versions
 
+
+DAMAGED = ".damaged"  # suffix of full checkpoints that could not be read
 
 Saved = MutableMapping[str, tuple[Segment, ...]]  # files with the rows of each growing part, by its name
 
@@ -105,10 +106,7 @@ def load(path: Path) -> dict[str, Any]:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))) or "none"
         raise CheckpointError(f"no checkpoint {path}; in that folder: {there}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # PyTorch does not verify checksums
-                raise zipfile.BadZipFile(f"{damaged} is damaged")
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state = untrusted.load_tensors(path)
     except Exception as error:  # arbitrary bytes can raise any error
         foreign = isinstance(error, UnpicklingError)
         reason = "it holds more than tensors and plain data" if foreign else files.reason_of(error)[:120]
@@ -119,6 +117,8 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has checkpoint format {kept}; this version reads {accepted}")
     try:
         for name, part in _growing(state).items():
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} is no name of a folder beside it")
             part["segments"] = Segments(path.parent / name, tuple(Segment(**each) for each in part["segments"]))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a whole checkpoint of this program ({error})") from error
@@ -154,6 +154,15 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if errors:
         raise CheckpointError(f"no checkpoint in {folder} can be read: {errors[0]}")
     return None
+
+
+def set_aside(restored: Path) -> list[Path]:
+    """Rename the full checkpoints newer than the one that was restored, which are damaged; returns their new paths.
+
+    Otherwise they would count as the newest ones, and an undamaged one would be deleted for them.
+    """
+    paths = list(found(restored.parent, FULL).values())
+    return [path.rename(f"{path}{DAMAGED}") for path in paths[paths.index(restored) + 1 :]]
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: torch.device) -> None:
@@ -193,12 +202,17 @@ def prune(folder: Path) -> None:
         path.unlink(missing_ok=True)
     # Checkpoints first: a process that is killed in between leaves files without a checkpoint, not the reverse.
     used = _used(path for path in full.values() if path not in old)
+    if used is None:
+        return
     for name in {path.parent.name for path in folder.glob(f"*/*{segments.SUFFIX}*")}:
         segments.prune(folder / name, used.get(name, set()))
 
 
-def _used(paths: Iterable[Path]) -> dict[str, set[str]]:
-    """Return the names of the files with rows that full checkpoints list, by part; damaged checkpoints list none."""
+def _used(paths: Iterable[Path]) -> dict[str, set[str]] | None:
+    """Return the names of the files with rows that full checkpoints list, by part; None if one cannot be read.
+
+    It may be damaged, or readable again when there is more memory: then nothing that it may list can be deleted.
+    """
     used: dict[str, set[str]] = {}
     for path in paths:
         try:
@@ -206,7 +220,7 @@ def _used(paths: Iterable[Path]) -> dict[str, set[str]]:
             listed = {name: part["segments"] for name, part in _growing(state).items()}
         except Exception as error:  # arbitrary bytes can raise any error
             log.debug("%s lists no files: %s", path, error)
-            continue
+            return None
         for name, rows in listed.items():
             used.setdefault(name, set()).update(Segment(**each).name for each in rows)
     return used

@@ -88,6 +88,8 @@ def _client(what: str) -> Any:
 
 def _check_inside(path: Path, folder: Path) -> None:
     """Refuse links out of the folder; in the hub's cache, files are links to REPOSITORY/blobs."""
+    if path.is_symlink() and not path.exists():  # a circle, or nothing
+        raise CheckpointError(f"{path} is a link that leads nowhere; it is not read")
     cached = folder.parent.name == "snapshots"
     allowed = [folder.resolve(), *([folder.parents[1].resolve() / "blobs"] if cached else [])]
     if not any(path.resolve().is_relative_to(place) for place in allowed):

@@ -68,8 +68,9 @@ def read(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any]
         about = {key: value for key, value in state.items() if key not in ("parts", "rng")}
         policy.check_origin(path, about)
         try:
-            agent = policy.rebuild(path, state)
-            agent.load_state_dict(state["parts"]["agent"]["modules"])
+            modules = state["parts"]["agent"]["modules"]
+            agent = policy.rebuild(path, state, sum(each.nbytes for each in modules.values()))
+            agent.load_state_dict(modules)
         except policy.MISFITS as error:
             raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
     return about, agent.eval().to(device)

@@ -50,6 +50,25 @@ def waiting(path: Path, tell: Callable[[], None], stopped: Callable[[], bool]) -
         os.close(file)
 
 
+def is_held(path: Path) -> bool | None:
+    """Whether a process holds the lock `path`; None if this cannot be known. Tries the lock for an instant."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return False
+
+
 def _take(file: int, path: Path) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -70,8 +70,10 @@ class TensorBoard:
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
-        # TensorBoard reads the files of a folder in alphabetical order.
-        self._file = (folder / f"events.out.tfevents.{time.time():010.0f}.{platform.node()}.{os.getpid()}").open("ab")
+        # TensorBoard reads the files of a folder in alphabetical order, also if the clock was set back in between.
+        earlier = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+        begun = max([time.time(), *(int(stamp) + 1 for stamp in earlier if stamp.isdecimal())])
+        self._file = (folder / f"events.out.tfevents.{begun:010.0f}.{platform.node()}.{os.getpid()}").open("ab")
         self._records, self._event, self._summary = RecordWriter(self._file), Event, Summary
         self._add(file_version="brain.Event:2")
 

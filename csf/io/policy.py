@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from csf.agents import OWN, Agent, EncoderConfig, objectives
 from csf.backbones import backbones
 from csf.config.schema import completed, describe_added, from_section
 from csf.errors import CheckpointError
-from csf.io import files
+from csf.io import files, untrusted
 from csf.types import EnvSpec
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,16 @@ def save(path: Path, agent: Agent, facts: Mapping[str, Any], critics: bool = Fal
         **facts,
         "format": FORMAT,  # not that of a full checkpoint, which may be among the facts
         "critics": critics,
+        "crc32": _checksum(tensors),  # safetensors has none
     }
     files.write(path, lambda file: file.write(safetensors.torch.save(tensors, metadata={HEADER: json.dumps(about)})))
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    found = 0
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)
+    return found
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -72,7 +82,8 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(safetensors.safe_open(path, framework="pt"))
-            about: Any = json.loads((file.metadata() or {})[HEADER])
+            about: Any = untrusted.parse_json((file.metadata() or {})[HEADER])
+            untrusted.check_plain(about, untrusted.SETTINGS)
         except FileNotFoundError as error:
             raise CheckpointError(f"no policy file {path}") from error
         except (safetensors.SafetensorError, LookupError, ValueError, OSError, RuntimeError) as error:
@@ -92,11 +103,15 @@ def load(path: Path) -> tuple[dict[str, Any], Agent]:
     with _opened(path) as (about, file):
         check_origin(path, about)
         try:
-            agent = rebuild(path, about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if about.get("crc32", checksum := _checksum(tensors)) != checksum:  # older files have none
+                raise CheckpointError(f"{path} is damaged: its checksum is not that of its tensors")
+            agent = rebuild(path, about, sum(each.nbytes for each in tensors.values()))
             found = agent.load_state_dict(tensors, strict=False)
+        except CheckpointError:
+            raise
         except (safetensors.SafetensorError, *MISFITS) as error:
-            raise CheckpointError(f"{path} does not fit this version: {str(error).splitlines()[0]}") from error
+            raise CheckpointError(f"{path} does not fit this version: {files.reason_of(error)}") from error
     lacking = sorted(set(agent.policy_state()) & set(found.missing_keys)) + list(found.unexpected_keys)
     if lacking:
         raise CheckpointError(f"{path} does not fit this version: {', '.join(lacking)}")
@@ -104,18 +119,21 @@ def load(path: Path) -> tuple[dict[str, Any], Agent]:
 
 
 def check_origin(path: Path, about: Mapping[str, Any]) -> None:
-    """Check that a header names the agent and the environment.
+    """Check that a header names the agent and the environment, and the epoch, which is part of names of files.
 
     Raises:
         CheckpointError: if it does not.
     """
     try:
+        untrusted.check_plain(about["config"], untrusted.SETTINGS)
         about["config"]["agent"]["name"], about["config"]["env"]["name"]
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not name its agent and environment") from error
+    if not isinstance(epoch := about.get("epoch"), int | None):
+        raise CheckpointError(f"{path} has epoch {epoch!r}; accepted: an integer")
 
 
-def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
+def rebuild(path: Path, about: Mapping[str, Any], size: int) -> Agent:
     """Build a new agent from the configuration and the environment's spec in a checkpoint.
 
     Settings that were added after the file was written have their `Before` values; a warning lists them. PyTorch's
@@ -124,6 +142,7 @@ def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
     Args:
         path: path of the checkpoint, for messages.
         about: header of a policy file, or a full checkpoint.
+        size: bytes of its tensors, to which the networks must fit.
 
     Raises:
         Exception: one of `MISFITS`; a ConfigError names settings that are missing in the file or unknown here.
@@ -140,6 +159,8 @@ def rebuild(path: Path, about: Mapping[str, Any]) -> Agent:
     spec: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in about["spec"].items()
     }
+    make = partial(Agent, objective_cfg, backbone_cfg, EnvSpec(**spec), encoder_cfg)
+    untrusted.check_networks(make, size)
     device = torch.get_default_device()  # modules are created there
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return Agent(objective_cfg, backbone_cfg, EnvSpec(**spec), encoder_cfg)
+        return make()

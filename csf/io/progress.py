@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -37,7 +38,7 @@ class Progress:
         self.counted = "epoch" if unit == "epoch" else "env_steps"  # key of what is counted
         self.file = file or sys.stderr
         self.live = self.file.isatty()
-        self.bar = tqdm(
+        self.bar = _Steady(
             total=total,
             initial=first,
             file=self.file if self.live else _Lines(self.file),
@@ -84,6 +85,15 @@ class Progress:
 
 def _digits(speed: float) -> str:
     return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
+class _Steady(tqdm):  # type: ignore[type-arg]
+    """A bar whose times do not jump with the machine's clock, which would silence it for hours."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._time = time.monotonic
+        self.start_t = self.last_print_t = self._time()
 
 
 class _Lines:

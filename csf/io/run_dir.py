@@ -6,8 +6,10 @@ import errno
 import fcntl
 import logging
 import os
+import time
+import traceback
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -15,8 +17,8 @@ from typing import Any
 import yaml
 
 from csf.config.schema import completed, describe_added
-from csf.errors import RunDirError
-from csf.io import files
+from csf.errors import CheckpointError, CsfError, RunDirError
+from csf.io import files, untrusted
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,10 @@ MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # the folder may be moved
 MAY_CHANGE |= {"task.keep_critics"}  # affects saved files only
 MAY_CHANGE |= {"task.steps", "task.expert", "task.video"}  # of csf adapt: budget, and what is made at the end
 CONFIG = "config.yaml"
+LOCK = ".lock"
+FAILURE = "error.txt"  # why the run failed: one line, and the traceback of an unexpected error
+ROOM = 1000  # bytes for it in the lock's file
+PAUSE, PATIENCE = 0.02, 0.3  # seconds; csf status tries the lock for an instant, which must not turn a run away
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}  # errors of flock on Lustre and some NFS
 
 
@@ -49,15 +55,16 @@ class RunDir:
                 self._lock = self._own()
                 undo.callback(self.close)
                 self._agree(config)
+                self._forget()
                 undo.pop_all()
         except OSError as error:
             raise RunDirError(f"cannot use the run folder {path}: {error.strerror or error}") from error
 
     def _own(self) -> int:
         """Lock the folder until the process ends, in whatever way, and return the lock's descriptor."""
-        lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(lock)
         except BlockingIOError as error:
             os.close(lock)
             message = f"{self.path} is in use by another process; wait for it or change run_name"
@@ -87,9 +94,52 @@ class RunDir:
         with files.replacing(file) as partial:
             partial.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
+    def _forget(self) -> None:
+        """Forget an earlier failure, and make room in the lock's file for the reason of one that fills the disk."""
+        (self.path / FAILURE).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.pwrite(self._lock, b" " * ROOM, 0)
+
+    def record(self, error: BaseException) -> None:
+        """Write why the run failed to error.txt, or on a full disk into the lock's file; the next start forgets it."""
+        reason = str(error) if isinstance(error, CsfError) else f"{type(error).__name__}: {error}"
+        line = " ".join(reason.split())
+        more = "" if isinstance(error, CsfError) else "\n" + "".join(traceback.format_exception(error))
+        text = f"{line}\n{more}".encode(errors="replace")
+        try:
+            files.write(self.path / FAILURE, lambda file: file.write(text))
+        except CheckpointError:
+            with suppress(OSError):
+                os.pwrite(self._lock, text[:ROOM], 0)
+
     def close(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+
+def _flock(lock: int) -> None:
+    """Take an exclusive lock.
+
+    Raises:
+        BlockingIOError: another process holds it for longer than an instant.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+
+
+def failure(folder: Path) -> str | None:
+    """Return the line that says why the run in a folder failed; None if it did not."""
+    for name in (FAILURE, LOCK):
+        with suppress(OSError):
+            if line := (folder / name).read_text(errors="replace").partition("\n")[0].strip():
+                return line
+    return None
 
 
 def check_place(path: Path) -> None:
@@ -126,10 +176,10 @@ def _read(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Return the configuration of the run in a folder, and the settings that were missing in its file."""
     file = folder / CONFIG
     try:
-        config = yaml.safe_load(file.read_text())
+        config = untrusted.read_yaml(file)
     except FileNotFoundError:
         return None, {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RunDirError(f"{file} is not valid yaml; repair it, or set another run_name") from error
     except OSError as error:
         raise RunDirError(f"cannot use the run folder {folder}: {error.strerror or error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-import yaml
 
 from csf.errors import CheckpointError, RunDirError
-from csf.io import checkpoint, files, policy
+from csf.io import checkpoint, files, policy, untrusted
 from csf.io.load import EXPORTED
 from csf.io.run_dir import flat
 
@@ -103,8 +101,8 @@ def read(path: Path) -> Run:
 
 def _config(file: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config = untrusted.read_yaml(file)
+    except ValueError as error:
         raise RunDirError(f"{file} is not valid yaml") from error
     leaves = flat(config)
     if lacking := [key for key in NAMED if key not in leaves]:
@@ -140,7 +138,9 @@ def _pictures(folder: Path) -> dict[str, dict[int, Path]]:
 
 def _evaluation(file: Path) -> dict[str, Any]:
     try:
-        return flat(json.loads(file.read_text()))
+        found = untrusted.parse_json(file.read_text())
+        untrusted.check_plain(found, untrusted.SETTINGS)
+        return flat(found)
     except ValueError as error:
         raise RunDirError(f"{file} is not valid JSON: {error}") from error
 
@@ -185,7 +185,7 @@ def _rows(file: Path, notes: list[str]) -> Iterator[tuple[int, Mapping[str, floa
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line, parse_constant=_not_finite)
+                row = untrusted.parse_json(line, parse_constant=_not_finite)
                 wrong = _invalid(row)
             except ValueError as error:  # also raised for invalid UTF-8
                 wrong = str(error)

@@ -10,7 +10,7 @@
 # CSF_REQUIREMENTS lists the files to install, CSF_MODULES the modules that PYTHON must have; scripts/test.sh adds to both.
 
 CSF_REQUIREMENTS=${CSF_REQUIREMENTS:-requirements.txt}
-CSF_MODULES="torch numpy gymnasium mujoco hydra tensorboard matplotlib cv2 safetensors tqdm${CSF_MODULES:+ $CSF_MODULES}"
+CSF_MODULES="torch numpy gymnasium mujoco hydra tensorboard matplotlib cv2 safetensors tqdm rich${CSF_MODULES:+ $CSF_MODULES}"
 CSF_IMAGES=scripts/lib/requirements-images.txt
 CSF_WARP=scripts/lib/requirements-warp.txt
 CSF_GL='libegl1 libopengl0 libgl1-mesa-dri'

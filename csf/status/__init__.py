@@ -1,0 +1,1 @@
+"""The state of the runs in a folder, read from what they leave on disk."""
