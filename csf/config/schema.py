@@ -100,6 +100,7 @@ class General(Common):
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions
     cp_path: str | None  # run, file, pattern or packaged:NAME with the skills; null: the newest run of their method
     hold: Annotated[int | None, Range(1)]  # number of environment steps per skill
+    objective: Annotated[str | None, Before(None)]  # metric that a search (hydra/sweeper=optuna) tries to raise
 
 
 @dataclass(frozen=True)

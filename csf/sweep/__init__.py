@@ -1,0 +1,5 @@
+"""Sweeps: many jobs in one of Hydra's launchers, which all stop when the sweep is signalled; failures are listed."""
+
+from csf.sweep.jobs import KILLED, each, job, run
+
+__all__ = ["KILLED", "each", "job", "run"]
