@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -257,3 +257,70 @@ def test_what_jobs_tell_their_sweep(tmp_path: Path) -> None:
     assert record.stop.exists()
     record.delete()
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- a job of Slurm without submitit
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts scripts/sweep/sbatch.sh with a command as Slurm does, with an scontrol that notes its arguments."""
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/scontrol.log\n')
+    scontrol.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{scontrol.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "42"}
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*command: str) -> subprocess.Popen[str]:
+        line = ["sh", str(ROOT / "scripts/sweep/sbatch.sh"), *command]
+        started.append(subprocess.Popen(line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+REQUEUED = "csf: USR1: job 42 goes back to the queue\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("number", "code", "said", "asked"),
+    [(signal.SIGUSR1, 0, REQUEUED, "requeue 42\n"), (signal.SIGTERM, 143, "", None)],
+    ids=["time is over", "scancel"],
+)
+def test_a_job_goes_back_to_the_queue_at_the_signal_before_its_end_alone(
+    slurm: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: int, code: int, said: str, asked: str | None
+) -> None:
+    words = [*TINY, f"exp_dir={tmp_path}", "run_name=run"]
+    job = slurm(sys.executable, "-m", "csf.train", *words, *NEVER)
+    until(lambda: reached(tmp_path / "run") >= 1, "no epoch")
+    job.send_signal(number)
+    _, heard = job.communicate(timeout=SECONDS)
+    assert job.returncode == code, heard
+    log = tmp_path / "scontrol.log"
+    assert (log.read_text() if log.exists() else None) == asked
+    assert heard.endswith(said)
+    saved = reached(tmp_path / "run")
+    assert f"{signal.Signals(number).name}: saved after epoch {saved}; the same command resumes the run" in heard
+    if asked:  # Slurm starts the same script again
+        again = slurm(sys.executable, "-m", "csf.train", *words, f"task.epochs={saved + 1}")
+        _, heard = again.communicate(timeout=SECONDS)
+        assert again.returncode == 0
+        assert f"resuming after epoch {saved}" in heard
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "queued"),
+    [("USR1", 138, True), ("USR2", 140, True), ("USR1", 0, False), ("USR1", 3, False), ("TERM", 143, False)],
+)
+def test_only_a_job_that_left_at_the_signal_is_queued_again(
+    slurm: Callable[..., subprocess.Popen[str]], tmp_path: Path, name: str, code: int, queued: bool
+) -> None:
+    job = slurm("sh", "-c", f"trap 'exit {code}' {name}; touch {tmp_path}/ready; while :; do sleep 0.05; done")
+    until((tmp_path / "ready").exists, "not started")
+    job.send_signal(signal.Signals[f"SIG{name}"])
+    assert job.wait(SECONDS) == (0 if queued else code)
+    assert (tmp_path / "scontrol.log").exists() == queued
