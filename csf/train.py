@@ -81,12 +81,13 @@ def main() -> None:
         else:
             # Hydra reports its own mistakes where another flag asks for something of it.
             if many:
+                sweep.check(words)
+                if "hydra/sweeper=optuna" in words and not any(word.startswith("objective=") for word in words):
+                    raise ConfigError("a search needs objective=METRIC, a name in metrics.jsonl such as eval/coverage")
                 points = compose.points(settings if flags <= {"-m", "--multirun"} else _places(settings))
                 first = next(points)
                 for cfg in (first, *points):
                     check_place(cfg.exp_dir / cfg.run_name)
-                if "hydra/sweeper=optuna" in words and first.objective is None:
-                    raise ConfigError("a search needs objective=METRIC, a name in metrics.jsonl such as eval/coverage")
                 sweep.run(launch, words, first.exp_dir)
             else:
                 if not flags:

@@ -25,6 +25,7 @@ from csf import sweep as sweeps
 from csf.core.device import use_threads
 from csf.core.signals import ONE_REQUEST, SIGNALS
 from csf.sweep import KILLED
+from envs.vector import usable_cores
 
 NEVER = ("task.epochs=100000", "task.save_every=100000")
 IN_TURN = ("-m", "seed=0,1,2")
@@ -346,5 +347,6 @@ def test_threads_are_divided_among_jobs(value: str, used: int, monkeypatch: pyte
         torch.set_num_threads(1)
         use_threads(0)
         assert torch.get_num_threads() == used
+        assert usable_cores() == used, "as many threads step the worlds"
     finally:
         torch.set_num_threads(before)

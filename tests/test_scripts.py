@@ -29,7 +29,7 @@ LIBRARY = ROOT / "scripts/lib/python.sh"
 LAUNCHERS = sorted(
     p.relative_to(ROOT).as_posix()
     for p in (ROOT / "scripts").rglob("*.sh")
-    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh", "package_policy.sh", "sbatch.sh")
+    if p.parent.name not in ("lib", "sweep") and p.name not in ("test.sh", "gpu_check.sh", "package_policy.sh")
 )
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]

@@ -18,7 +18,7 @@ from conftest import ROOT
 from runs import SECONDS, TINY, different, reached, rows, train
 from test_launch import NEVER, parents, until
 
-from csf.errors import MissingDependency
+from csf import train as program
 from csf.io import checkpoint
 from csf.sweep import launchers
 from csf.sweep.record import STARTS, Failure, Record
@@ -207,10 +207,17 @@ def test_a_signal_to_the_sweep_stops_jobs_elsewhere_and_the_same_command_resumes
 
 def test_a_launcher_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(launchers.PLUGINS, "ray", "hydra_absent_launcher")
-    with pytest.raises(
-        MissingDependency, match=r"^hydra-absent-launcher is not installed: pip install 'csf-skills\[sweep"
-    ):
-        launchers.settings(["-m", "hydra/launcher=ray"])
+    monkeypatch.setattr(sys, "argv", ["csf.train", "-m", "seed=0,1", "env=point", "hydra/launcher=ray"])
+    with pytest.raises(SystemExit, match=r"^error: hydra-absent-launcher is not installed: pip install 'csf-skills\["):
+        program.main()
+
+
+def test_a_search_needs_an_objective(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(launchers, "PLUGINS", {})
+    words = ["env=point", f"exp_dir={tmp_path}", "agent.lr=interval(0.1,0.2)", "hydra/sweeper=optuna", "-m"]
+    monkeypatch.setattr(sys, "argv", ["csf.train", *words])
+    with pytest.raises(SystemExit, match=r"^error: a search needs objective=METRIC"):
+        program.main()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def run(launch: Callable[[], object], words: Sequence[str], place: Path) -> None
         CsfError: the launcher is not installed, or cannot run so many jobs.
         SystemExit: the sweep was stopped by a signal (128 + signal), or a job failed (1).
     """
+    launchers.check(words)
     record = Record.new(place)
     settings = [f"+hydra.job.env_set.{FOLDER}={quoted(record.folder)}", *launchers.settings(words)]
     settings += [f"hydra.sweep.dir={quoted(place.absolute())}"]
@@ -146,7 +147,9 @@ def _fail(record: Record, number: int, failure: Failure) -> None:
     record.ended(number)
 
 
-def each(work: Callable[[int], int], count: int, folder: Path, words: Sequence[str]) -> None:
+def each(
+    work: Callable[[int], int], count: int, folder: Path, words: Sequence[str], labels: Sequence[str] | None = None
+) -> None:
     """Call work(0), ..., work(count - 1), each as one job of a sweep.
 
     Args:
@@ -154,6 +157,7 @@ def each(work: Callable[[int], int], count: int, folder: Path, words: Sequence[s
         count: number of jobs.
         folder: where Hydra keeps its file of the sweep.
         words: settings of Hydra, such as hydra/launcher=joblib; without any, the jobs run one after another.
+        labels: names of the jobs in messages; None: their numbers.
 
     Raises:
         CsfError, SystemExit: as `run`.
@@ -164,7 +168,8 @@ def each(work: Callable[[int], int], count: int, folder: Path, words: Sequence[s
     @hydra.main(version_base="1.3", config_path=None, config_name=None)
     def launch(tree: DictConfig) -> int | None:
         place = Path(HydraConfig.get().runtime.output_dir)
-        return job(lambda: _apart(work, tree.job), place, f"job {tree.job}")
+        label = labels[tree.job] if labels else f"job {tree.job}"
+        return job(lambda: _apart(work, tree.job), place, label)
 
     fixed = ["hydra.sweep.subdir=.", "hydra.output_subdir=null"]
     fixed += ["hydra/job_logging=none", "hydra/hydra_logging=none"]

@@ -35,19 +35,23 @@ def chosen(words: Sequence[str]) -> list[str]:
     return list(last.values())
 
 
-def settings(words: Sequence[str]) -> list[str]:
-    """Settings that the arguments of a command need besides.
+def check(words: Sequence[str]) -> None:
+    """Check what Hydra would report in many lines.
 
     Raises:
         ConfigError: the launcher cannot run so many jobs.
-        MissingDependency: its plugin is not installed.
+        MissingDependency: the plugin of a launcher or sweeper is not installed.
     """
     if "hydra.launcher.n_jobs=0" in words:
         raise ConfigError("hydra.launcher.n_jobs is 0; accepted: a positive number, or -1 for one job per core")
-    names = chosen(words)
-    for plugin in (PLUGINS[name] for name in names if name in PLUGINS):
+    for plugin in (PLUGINS[name] for name in chosen(words) if name in PLUGINS):
         package = plugin.replace("_", "-")
         optional(f"hydra_plugins.{plugin}", f"{package} is not installed: pip install 'csf-skills[sweep]'")
+
+
+def settings(words: Sequence[str]) -> list[str]:
+    """Settings that the arguments of a command need besides."""
+    names = chosen(words)
     found = [word for name in names for word in SETTINGS.get(name, [])]
     if "ray" in names:
         found += _of_ray(words)
