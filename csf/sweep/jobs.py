@@ -113,7 +113,8 @@ def job(work: Callable[[], int], folder: Path, label: str) -> int | None:
         folder: folder of the sweep, which Hydra has made.
         label: name of the job in messages, such as the folder of its run.
     """
-    record, number = Record.of_job(), int(HydraConfig.get().job.num)
+    hydra_cfg = HydraConfig.get()
+    record, number = Record.of_job(), int(hydra_cfg.job.num)
     signals.join_sweep(record.stop)
     try:
         with signals.listening() as stop:
@@ -122,8 +123,8 @@ def job(work: Callable[[], int], folder: Path, label: str) -> int | None:
                     os.removedirs(folder)
                 return None
             if signals.elsewhere():
-                os.chdir(HydraConfig.get().runtime.cwd)  # relative paths are meant from there
-                if record.starts(number) > STARTS:
+                os.chdir(hydra_cfg.runtime.cwd)  # relative paths are meant from there
+                if hydra_cfg.runtime.choices["hydra/launcher"] == "ray" and record.starts(number) > STARTS:
                     raise CsfError(f"was killed {STARTS} times, perhaps because memory ran out")
             code = work()
             record.ended(number)
