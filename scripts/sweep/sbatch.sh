@@ -13,13 +13,14 @@ if [ $# = 0 ]; then
     exit 1
 fi
 # Slurm signals this shell alone (B:), which passes the signal on.
-signal=''
+signal='' run=''
 for name in HUP TERM USR1 USR2; do
     # shellcheck disable=SC2064  # expanded now
-    trap "signal=$name; kill -$name \"\$run\" 2>/dev/null" "$name"
+    trap "signal=$name; [ -z \"\$run\" ] || kill -$name \"\$run\" 2>/dev/null" "$name"
 done
 "$@" &
 run=$!
+[ -z "$signal" ] || kill "-$signal" "$run" # it came before the run was known
 # A signal interrupts the wait, not the run.
 code=0
 wait "$run" || code=$?
