@@ -22,8 +22,21 @@ EXTRAS = {
     "warp": ["mujoco-warp==3.17.0", "warp-lang==1.19.0"],
     # Gymnasium's MuJoCo environments, such as Walker2d-v5, import it.
     "gym": ["imageio>=2.14.1"],
-    # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2: the bound keeps both installable.
-    "sweep": ["hydra-joblib-launcher>=1.2", "joblib>=1.3,<1.6"],
+    # joblib 1.6 needs cloudpickle 3, the Ray launcher cloudpickle 2. The sweeper needs Optuna 2, whose storage needs
+    # SQLAlchemy 1, which Alembic 1.17 no longer works with.
+    "sweep": [
+        "hydra-joblib-launcher>=1.2",
+        "joblib>=1.3,<1.6",
+        "hydra-ray-launcher>=1.2.2,<2",
+        "ray[default]>=2.60,<3",
+        "cloudpickle<3",
+        "hydra-submitit-launcher>=1.2,<2",
+        "submitit>=1.5,<2",
+        "hydra-optuna-sweeper>=1.3,<2",
+        "optuna>=2.10,<3",
+        "sqlalchemy<2",
+        "alembic<1.17",
+    ],
     # rliable needs arch below 8, which cannot be imported beside pandas 3.
     "report": ["rliable>=1.2,<2", "pandas>=2.2,<3", "jinja2>=3.1,<4"],
     # viser needs websockets below 17. mjviser is young; only its conversion of shapes is used.

@@ -287,7 +287,7 @@ class Run:
         # The policy first: a run that is killed in between repeats this epoch and then writes both files.
         policy.save(folder / checkpoint.POLICY.format(epoch), self.agent, facts, self.cfg.task.keep_critics)
         checkpoint.save(folder / checkpoint.FULL.format(epoch), self.parts, facts, self.device, self.saved)
-        checkpoint.prune(folder)
+        checkpoint.prune(folder, epoch, self.cfg.task.keep_full, self.cfg.task.keep_policy_every)
 
     def keep_evidence(self, error: NonFiniteError) -> NonFiniteError:
         """Save the agent and the evidence of a non-finite number to failure.pt; checkpoints are unchanged."""

@@ -21,7 +21,7 @@ from csf import pretrained, sweep
 from csf.config import compose, overrides
 from csf.config import help as usage
 from csf.errors import ConfigError, CsfError
-from csf.io import checkpoint
+from csf.io import checkpoint, logger
 from csf.io.run_dir import check_place
 from csf.run import run
 
@@ -31,10 +31,23 @@ FLAGS |= {"--config-name", "-cd", "--config-dir", "--experimental-rerun"}  # all
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONFIGS), config_name="train")
-def launch(tree: DictConfig) -> int:
-    """One job: called by Hydra once, or once per point of a sweep, there perhaps in another process."""
+def launch(tree: DictConfig) -> float | None:
+    """One job: called by Hydra once, or once per point of a sweep, there perhaps in another process.
+
+    Returns its exit code or, for a search, the value of `objective`; None if there is none.
+    """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return sweep.job(lambda: train(tree), Path(HydraConfig.get().runtime.output_dir))
+        compose.register_resolvers()  # this may be a process of a launcher
+        folder, found = Path(tree.exp_dir, tree.run_name), list[float]()
+
+        def work() -> int:
+            code = train(tree)
+            if not code and tree.objective is not None:
+                found.append(logger.newest(folder, tree.objective))
+            return code
+
+        code = sweep.job(work, Path(HydraConfig.get().runtime.output_dir), str(folder))
+        return code if tree.objective is None else next(iter(found), None)
     try:
         code = train(tree)
     except CsfError as error:
@@ -46,7 +59,6 @@ def launch(tree: DictConfig) -> int:
 
 def train(tree: DictConfig) -> int:
     """Train what a composed tree describes; returns the exit code."""
-    compose.register_resolvers()  # this may be a process of a launcher
     return run(*pretrained.prepared(tree, HydraConfig.get().overrides.task))
 
 
@@ -79,17 +91,26 @@ def main() -> None:
             sys.stdout.write(usage.text(compose.check(settings)) + "\n")
         else:
             # Hydra reports its own mistakes where another flag asks for something of it.
-            if not flags:
-                compose.check(settings)
-            elif flags <= {"-m", "--multirun"}:
-                for cfg in compose.points(settings):
-                    check_place(cfg.exp_dir / cfg.run_name)
             if many:
-                sweep.run(launch, words)
+                sweep.check(words)
+                if "hydra/sweeper=optuna" in words and not any(word.startswith("objective=") for word in words):
+                    raise ConfigError("a search needs objective=METRIC, a name in metrics.jsonl such as eval/coverage")
+                points = compose.points(settings if flags <= {"-m", "--multirun"} else _places(settings))
+                first = next(points)
+                for cfg in (first, *points):
+                    check_place(cfg.exp_dir / cfg.run_name)
+                sweep.run(launch, words, first.exp_dir)
             else:
+                if not flags:
+                    compose.check(settings)
                 launch()
     except CsfError as error:
         sys.exit(f"error: {error}")
+
+
+def _places(settings: list[str]) -> list[str]:
+    """The settings that say where runs are."""
+    return [word for word in settings if word.partition("=")[0] == "exp_dir"]
 
 
 if __name__ == "__main__":

@@ -202,6 +202,9 @@ def gymnasium_asset(name: str) -> str:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use: OMP_NUM_THREADS, by which launchers divide them among jobs, or all."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if chosen.isdecimal() and int(chosen):
+        return int(chosen)
     affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS and Windows
     return len(affinity(0)) if affinity else os.cpu_count() or 1

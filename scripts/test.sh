@@ -30,10 +30,13 @@ if [ -n "$lacking" ] && [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt
 fi
 
 # Image environments' model files: 200 MB, a few seconds. Another PYTHON is left as it is, and tests that need what it lacks
-# are skipped. MuJoCo Warp, 400 MB, is only for the long tests.
+# are skipped. MuJoCo Warp, 400 MB, and the launchers of sweeps, 300 MB, are only for the long tests.
 if [ "$PYTHON" = "$PWD/$csf_venv/bin/python" ]; then
     csf_need_models
-    if [ "$*" = '-m long' ]; then csf_need_packages "$CSF_WARP" "MuJoCo Warp" mujoco_warp warp; fi
+    if [ "$*" = '-m long' ]; then
+        csf_need_packages "$CSF_WARP" "MuJoCo Warp" mujoco_warp warp
+        csf_need_packages "$CSF_SWEEP" "launchers of sweeps" ray submitit optuna
+    fi
 fi
 
 # One thread for each of the two workers: more are not faster with small tensors and compete for the cores.

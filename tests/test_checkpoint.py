@@ -288,7 +288,7 @@ def test_names_that_are_not_ours_are_passed_over(tmp_path: Path) -> None:
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found[0] == good
-    checkpoint.prune(tmp_path)
+    checkpoint.prune(tmp_path, 3, 2, 1000)
     assert all(path.exists() for path in [good, *copies])
 
 
@@ -296,7 +296,7 @@ def test_two_states_are_kept_and_milestones_of_the_policy(tmp_path: Path) -> Non
     for epoch in (500, 1000, 1500, 2000, 2500):
         for kind in (checkpoint.FULL, checkpoint.POLICY):
             (tmp_path / kind.format(epoch)).touch()
-    checkpoint.prune(tmp_path)
+    checkpoint.prune(tmp_path, 2500, 2, 1000)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "epoch_002000.pt",
         "epoch_002500.pt",
@@ -308,13 +308,30 @@ def test_two_states_are_kept_and_milestones_of_the_policy(tmp_path: Path) -> Non
     ]
 
 
+def test_what_is_kept_is_the_users_choice(tmp_path: Path) -> None:
+    for epoch in range(10, 101, 10):
+        for kind in (checkpoint.FULL, checkpoint.POLICY):
+            (tmp_path / kind.format(epoch)).touch()
+    checkpoint.prune(tmp_path, 100, 3, 40)
+    assert [*checkpoint.found(tmp_path, checkpoint.FULL)] == [80, 90, 100]
+    assert [*checkpoint.found(tmp_path, checkpoint.POLICY)] == [10, 20, 30, 40, 50, 70, 80, 90, 100]
+
+
+def test_a_damaged_checkpoint_does_not_count_as_one_of_two(tmp_path: Path) -> None:
+    """A run that resumed from epoch 10, since 20 was damaged, and saves more often now."""
+    for epoch in (10, 15, 20):
+        (tmp_path / checkpoint.FULL.format(epoch)).touch()
+    checkpoint.prune(tmp_path, 15, 2, 1000)
+    assert [*checkpoint.found(tmp_path, checkpoint.FULL)] == [10, 15]
+
+
 def kept_of(folder: Path, save_every: int, epochs: int) -> list[int]:
     """The epochs whose policies a run has kept in the end, that prunes at every save."""
     folder.mkdir()
     for epoch in range(save_every, epochs + 1, save_every):
         for kind in (checkpoint.FULL, checkpoint.POLICY):
             (folder / kind.format(epoch)).touch()
-        checkpoint.prune(folder)
+        checkpoint.prune(folder, epoch, 2, 1000)
     return list(checkpoint.found(folder, checkpoint.POLICY))
 
 
@@ -330,7 +347,7 @@ def test_policies_of_log_spaced_epochs_are_kept_whatever_the_length_of_the_run(e
 
 
 def test_some_twenty_policies_of_a_long_run_are_log_spaced() -> None:
-    kept = checkpoint.milestones(range(100, 40001, 100))
+    kept = checkpoint.milestones(range(100, 40001, 100), 1000)
     assert 15 <= len({epoch for epoch in kept if epoch % 1000}) <= 25 or len(kept) < 65
     assert set(range(1000, 40001, 1000)) <= kept
 
@@ -347,7 +364,7 @@ def test_partial_files_of_processes_that_run_are_left_alone(tmp_path: Path) -> N
     for path in (mine, theirs, dead, young, old):
         path.touch()
     os.utime(old, (0, 0))
-    checkpoint.prune(tmp_path)
+    checkpoint.prune(tmp_path, 0, 2, 1000)
     other.communicate(b"\n")
     assert sorted(tmp_path.iterdir()) == sorted([theirs, young])
 

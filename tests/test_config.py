@@ -208,6 +208,8 @@ def test_csf_on_ant_has_the_papers_values() -> None:
         "coverage_skills": 48,
         "goals": 50,
         "keep_critics": False,
+        "keep_full": 2,  # ours, as all that concerns files
+        "keep_policy_every": 1000,
         "overlap": False,
     }
     agent: Any = cfg.agent
@@ -243,6 +245,8 @@ def test_controllers_have_the_papers_values() -> None:
         "coverage_skills": 48,
         "goals": 50,
         "keep_critics": False,
+        "keep_full": 2,  # ours, as all that concerns files
+        "keep_policy_every": 1000,
         "overlap": False,
     }
     assert (cfg.agent.name, cfg.hold) == ("task", 25)

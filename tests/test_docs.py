@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import sys
@@ -20,7 +21,8 @@ from csf.play import __main__ as play
 from csf.report import __main__ as report
 from csf.status import __main__ as status
 from csf.study import __main__ as study
-from csf.study import plan
+from csf.study import paper, plan
+from csf.study.arguments import split
 
 PAGES = sorted([ROOT / "README.md", ROOT / ".github/CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 TOOLS = {
@@ -31,6 +33,7 @@ TOOLS = {
     "status": (status.Settings, status.PLACES),
     "doctor": (doctor.Settings, ()),
     "study": (study.Settings, study.PLACES),
+    "study.paper": (paper.Settings, ()),
 }
 # Commands in running text, and rows of tables: `sh scripts/...`, `csf train ...`, `python -m csf.train ...`
 PROGRAMS = rf"sh scripts/|csf (?:{'|'.join(COMMANDS)}) |python (?:-m csf|tests/)|pip install "
@@ -70,6 +73,12 @@ def check_words(words: list[str], tmp_path: Path) -> None:
         check_pytest(rest[1:])
     elif program == "sh" and rest[0] == "scripts/gpu_check.sh":
         assert {word for word in rest[1:] if "=" in word} <= {"[part=tests|speed|train]", "part=pixels"}, words
+    elif program == "nohup":
+        check_words([word for word in rest if word != "&"], tmp_path)
+    elif program == "sbatch":
+        script, *command = itertools.dropwhile(lambda word: word.startswith("--"), rest)
+        assert (ROOT / script).is_file(), words
+        check_words(command, tmp_path)
     elif program == "sh":
         python = fake(tmp_path / "python", 'case $1 in -c) exit 0 ;; esac; printf "%s\\n" "$@"')
         done = sh(ROOT / rest[0], *rest[1:], PYTHON=str(python))
@@ -99,17 +108,20 @@ def check_entry(module: str, words: list[str]) -> None:
     """Parse the arguments of an entry point."""
     name = module.removeprefix("csf.")
     if name == "train":
-        settings = [word for word in words if not word.startswith("-")]
+        settings = [word for word in words if not word.startswith(("-", "hydra", "+hydra"))]
         assert list(compose.points(settings)) if "-m" in words else compose.check(settings)
     elif name == "adapt":
         compose.check_adaptation([word for word in words if word != "--help"])
     else:
         cls, places = TOOLS[name]
+        if name == "study.paper":
+            words, training, _ = split(words)
+            compose.check(training)
         if name == "study":
-            words, training, _ = study.split(words)
+            words, training, _ = split(words)
             assert words[0] in plan.studies(), words
             compose.check(["agent=slusd", *training])
-        compose.settings(cls, name, [word for word in words if word != "--help"], places)
+        compose.settings(cls, name.removeprefix("study."), [word for word in words if word != "--help"], places)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -167,7 +179,7 @@ def test_the_readme_has_one_picture() -> None:
     assert len(re.findall(r"!\[", (ROOT / "README.md").read_text())) == 1
 
 
-@pytest.mark.parametrize("name", ["train", "adapt", *TOOLS])
+@pytest.mark.parametrize("name", ["train", "adapt", *(name for name in TOOLS if "." not in name)])
 def test_help_names_the_command_and_the_module_once(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

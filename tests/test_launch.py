@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import pty
 import signal
 import subprocess
@@ -22,10 +21,11 @@ from conftest import ROOT
 from joblib.externals.loky import get_reusable_executor
 from runs import SECONDS, TINY, Child, error_of, fork, main, reached, train, wait_for_epoch
 
-from csf.core import signals
+from csf import sweep as sweeps
 from csf.core.device import use_threads
 from csf.core.signals import ONE_REQUEST, SIGNALS
-from csf.sweep import KILLED, job
+from csf.sweep import KILLED
+from envs.vector import usable_cores
 
 NEVER = ("task.epochs=100000", "task.save_every=100000")
 IN_TURN = ("-m", "seed=0,1,2")
@@ -313,16 +313,22 @@ def test_a_worker_that_is_killed_is_one_line(sweep: Sweep) -> None:
     assert child.said == KILLED + "\n"
 
 
-def test_the_traceback_of_a_bug_in_a_worker_reaches_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "_sweep", os.getppid())
+def test_a_bug_in_a_job_is_told_with_its_traceback_and_at_the_end_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
 
-    def with_a_bug() -> int:
-        return 1 // 0
+    def with_a_bug(number: int) -> int:
+        done.append(number)
+        return 1 // (number - 1)
 
-    with pytest.raises(ZeroDivisionError) as error:
-        job(with_a_bug, tmp_path)
-    (note,) = pickle.loads(pickle.dumps(error.value)).__notes__
-    assert "in with_a_bug\n    return 1 // 0" in note
+    with pytest.raises(SystemExit) as ended:
+        sweeps.each(with_a_bug, 3, tmp_path, [])
+    assert ended.value.code == 1
+    assert done == [0, 1, 2]
+    said = capsys.readouterr().err
+    assert "in with_a_bug\n    return 1 // (number - 1)" in said
+    assert said.splitlines()[-1] == "  job 1: ZeroDivisionError: integer division or modulo by zero"
 
 
 def test_a_number_of_jobs_that_cannot_be(tmp_path: Path) -> None:
@@ -341,5 +347,6 @@ def test_threads_are_divided_among_jobs(value: str, used: int, monkeypatch: pyte
         torch.set_num_threads(1)
         use_threads(0)
         assert torch.get_num_threads() == used
+        assert usable_cores() == used, "as many threads step the worlds"
     finally:
         torch.set_num_threads(before)

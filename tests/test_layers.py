@@ -49,8 +49,8 @@ EVERYTHING = {part for part in BELOW if part.startswith("csf.")} | MIDDLE
 
 # Names that these modules alone may use.
 RESERVED = {
-    "hydra": {"csf.config.compose", "csf.config.overrides", "csf.sweep", "csf.train"},
-    "omegaconf": {"csf.config.compose", "csf.config.values", "csf.sweep", "csf.train"},
+    "hydra": {"csf.config.compose", "csf.config.overrides", "csf.sweep.jobs", "csf.train"},
+    "omegaconf": {"csf.config.compose", "csf.config.values", "csf.sweep.jobs", "csf.train"},
     "envs": {"csf.worlds"},
     "jinja2": {"csf.report.page"},
     "rich": {"csf.status.table", "csf.status.__main__"},

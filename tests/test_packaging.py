@@ -24,6 +24,7 @@ from csf.__main__ import COMMANDS, search_working_directory_last
 ROOT = Path(__file__).parents[1]
 LIBRARY, IMAGES = ROOT / "scripts/lib/python.sh", "scripts/lib/requirements-images.txt"
 WARP = "scripts/lib/requirements-warp.txt"
+SWEEP = "scripts/lib/requirements-sweep.txt"
 CONFIGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "configs").rglob("*.yaml"))
 
 
@@ -71,7 +72,7 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pins(path: str) -> dict[str, str]:
     """Versions by name, whatever Python a line is for."""
-    lines = [line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in (ROOT / path).read_text().splitlines() if line and line[0] not in "#-"]
     found = [Requirement(line) for line in lines]
     return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in found}
 
@@ -224,7 +225,7 @@ def test_an_envs_of_the_users_own_that_python_finds_first_is_named(shadow: str, 
 
 
 def test_pins_satisfy_the_ranges(requirements: list[Requirement]) -> None:
-    pinned = pins("requirements.txt") | pins("tests/requirements.txt") | pins(IMAGES) | pins(WARP)
+    pinned = pins("requirements.txt") | pins("tests/requirements.txt") | pins(IMAGES) | pins(WARP) | pins(SWEEP)
     compared = [r for r in requirements if canonicalize_name(r.name) in pinned]
     assert len(compared) > 12
     for requirement in compared:
@@ -234,7 +235,7 @@ def test_pins_satisfy_the_ranges(requirements: list[Requirement]) -> None:
 
 def test_each_list_pins_the_same_version() -> None:
     """Where two lists of requirements name one package, an installation of both must be possible."""
-    lists = [pins(path) for path in ("requirements.txt", "tests/requirements.txt", IMAGES, WARP)]
+    lists = [pins(path) for path in ("requirements.txt", "tests/requirements.txt", IMAGES, WARP, SWEEP)]
     pairs = list(itertools.combinations(lists, 2))
     shared = [(one[name], other[name]) for one, other in pairs for name in set(one) & set(other)]
     assert shared, "dm_control is in two"
@@ -269,7 +270,7 @@ def test_the_wheel_names_the_tested_versions(requirements: list[Requirement]) ->
 def test_every_requirement_is_pinned(requirements: list[Requirement]) -> None:
     """All but the developer's tools: the scripts never run with a version that was not tested."""
     runtime = {canonicalize_name(r.name) for r in requirements if 'extra == "dev"' not in str(r.marker)}
-    assert runtime <= set(pins("requirements.txt") | pins(IMAGES) | pins(WARP))
+    assert runtime <= set(pins("requirements.txt") | pins(IMAGES) | pins(WARP) | pins(SWEEP))
 
 
 def test_citation_has_the_version() -> None:

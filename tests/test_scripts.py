@@ -29,7 +29,7 @@ LIBRARY = ROOT / "scripts/lib/python.sh"
 LAUNCHERS = sorted(
     p.relative_to(ROOT).as_posix()
     for p in (ROOT / "scripts").rglob("*.sh")
-    if p.parent.name != "lib" and p.name not in ("test.sh", "gpu_check.sh", "package_policy.sh")
+    if p.parent.name not in ("lib", "sweep") and p.name not in ("test.sh", "gpu_check.sh", "package_policy.sh")
 )
 
 ZERO_SHOT = [script for script in LAUNCHERS if "/zero_shot/" in script]
@@ -612,6 +612,7 @@ def test_a_pin_counts_where_its_marker_holds(house: House, lines: str, used: boo
 
 
 IMAGES, WARP = "scripts/lib/requirements-images.txt", "scripts/lib/requirements-warp.txt"
+SWEEP = "scripts/lib/requirements-sweep.txt"
 
 
 class ImageHouse(House):
@@ -665,6 +666,19 @@ def test_warp_is_installed_when_it_renders(image_house: ImageHouse) -> None:
     assert (done.returncode, done.stdout) == (0, image_house.venv_python), done.stderr
     assert f"-m pip install --disable-pip-version-check --no-input --quiet --no-deps -r {WARP}" in image_house.asked
     assert image_house.run().stderr == ""
+
+
+def test_a_launcher_is_installed_with_its_dependencies_when_a_sweep_asks_for_it(house: House) -> None:
+    house.python()
+    (house.root / SWEEP).parent.mkdir(parents=True)
+    shutil.copy(ROOT / SWEEP, house.root / SWEEP)
+    script = '. "$0"; echo "$PYTHON"'
+    for words in (["-m", "seed=0,1", "hydra/launcher=joblib"], ["-m", "seed=0,1", "hydra/launcher=ray"]):
+        assert SWEEP not in house.asked
+        command = ["/bin/sh", "-euc", script, str(LIBRARY), *words]
+        done = subprocess.run(command, cwd=house.root, env=house.environment(), capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, house.venv_python), done.stderr
+    assert f"-m pip install --disable-pip-version-check --no-input --quiet -r {SWEEP}" in house.asked
 
 
 LIBRARIES = {"none": "libc.so.6", "egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8"}
@@ -814,13 +828,13 @@ def test_where_everything_runs_on_the_newest_python_the_oldest_is_tested_as_well
     assert [line.split()[0] for line in yard.tested] == ["3.13", "3.13", "3.12"]
 
 
-def test_the_tests_install_the_model_files_and_the_long_ones_warp(yard: Yard) -> None:
+def test_the_tests_install_the_model_files_and_the_long_ones_warp_and_launchers(yard: Yard) -> None:
     yard.python("python3.11")
     yard.test()
-    lists = [word for word in yard.asked.split() if word in (IMAGES, WARP)]
+    lists = [word for word in yard.asked.split() if word in (IMAGES, WARP, SWEEP)]
     assert lists == [IMAGES]
     yard.test("-m", "long")
-    assert [word for word in yard.asked.split() if word in (IMAGES, WARP)] == [IMAGES, WARP]
+    assert [word for word in yard.asked.split() if word in (IMAGES, WARP, SWEEP)] == [IMAGES, WARP, SWEEP]
 
 
 def test_a_named_python_runs_the_tests_alone(yard: Yard) -> None:

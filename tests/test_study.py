@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -30,7 +31,8 @@ from csf.io import lock
 from csf.report import statistics
 from csf.report.figures import points, standalone
 from csf.study import __main__ as program
-from csf.study import dimensions, estimate, page, plan, runs, table
+from csf.study import dimensions, estimate, page, paper, plan, runs, table
+from csf.study.arguments import split
 from csf.study.information import held_out
 from csf.study.plan import Choice, Part, Row, Run, Study
 from csf.study.table import Line
@@ -158,7 +160,7 @@ def test_wrong_arguments(words: list[str], message: str, tmp_path: Path) -> None
 
 def command(*words: str) -> None:
     """What the program does, without its handling of errors."""
-    own, training, launcher = program.split(words)
+    own, training, launcher = split(words)
     program.run(compose.settings(program.Settings, "study", own, program.PLACES), training, launcher)
 
 
@@ -571,3 +573,50 @@ def test_a_probe_finds_what_is_linear_in_the_features() -> None:
     found = dimensions.probe((x[:250], y[:250]), (x[250:], y[250:]))
     assert found[0] > 0.99
     assert found[1] < 0.05
+
+
+# ---- the paper's table
+
+
+def test_the_table_has_every_method_on_every_environment_that_it_can_learn_from() -> None:
+    found = paper.pairs(compose.settings(paper.Settings, "paper", [], ()))
+    assert len(found) == 6 * 2 + 5 * 4
+    assert {("dads", "ant"), ("visr", "robobin")} <= set(found)
+    assert ("dads", "kitchen") not in found
+    with pytest.raises(ConfigError, match=r"methods is 'sac'; accepted: csf, metra"):
+        paper.pairs(compose.settings(paper.Settings, "paper", ["methods=sac"], ()))
+
+
+@pytest.mark.long
+def test_the_table_trains_what_is_missing_and_lists_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paper, "METHODS", ("csf", "metra"))
+    monkeypatch.setattr(paper, "ENVS", ("point",))
+    settings = paper.Settings(None, None, 2, tmp_path, False)
+    small = [
+        "agent.hidden=[8,8]",
+        "agent.backbone.hidden=[8,8]",
+        "task.epochs=1",
+        "threads=1",
+        "task.coverage_skills=2",
+    ]
+    small += ["task.goals=2", "task.batch_size=16"]
+    (blocked,) = (cell for cell in paper.cells(settings, [*small, f"exp_dir={tmp_path}"]) if cell.method == "metra")
+    folder = [run.folder for run in blocked.runs(small, 2)][1]
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file where the folder should be")
+    with pytest.raises(SystemExit):
+        paper.table(settings, small, [])
+    said = capsys.readouterr().err
+    assert said.startswith("4 runs, 4 of them to train")
+    assert said.splitlines()[-1].startswith(f"  {folder}: cannot use the run folder")
+    folder.unlink()
+    paper.table(dataclasses.replace(settings, dry_run=True), small, [])
+    out = capsys.readouterr()
+    assert out.err == "4 runs, 1 of them to train\n"
+    assert re.match(r"point +metra +1 +\d+ +0\.\d$", out.out.splitlines()[1]), out.out
+    paper.table(settings, small, [])
+    assert "finished: 1 epochs" in capsys.readouterr().err
+    paper.table(settings, small, [])
+    assert capsys.readouterr().err == "4 runs, 0 of them to train\n"

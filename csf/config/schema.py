@@ -32,6 +32,8 @@ class Budget:
     coverage_skills: Count  # episodes per evaluation of coverage
     goals: Count  # episodes per evaluation of zero-shot goal reaching
     keep_critics: Annotated[bool, Before(False)]  # whether policy files include the critics, for fine-tuning
+    keep_full: Annotated[int, Range(2), Before(2)]  # number of full checkpoints that are kept, the newest
+    keep_policy_every: Annotated[Count, Before(1000)]  # epochs between policies that are kept besides the early ones
     overlap: Annotated[bool, Before(False)]  # whether to collect while learning, from episodes of earlier epochs only
 
 
@@ -74,6 +76,8 @@ class Adaptation:
     eval_episodes: Count  # deterministic episodes per evaluation and reference
     save_every: Count  # environment steps between checkpoints; also after training
     keep_critics: bool  # whether policy files include the critics
+    keep_full: Annotated[int, Range(2), Before(2)]  # number of full checkpoints that are kept, the newest
+    keep_policy_every: Annotated[Count, Before(1000)]  # epochs between policies that are kept besides the early ones
     expert: str | None  # return of an expert, or its run or adaptation.json; null: the runs of method=expert in exp_dir
     video: bool  # whether to record videos of the skills and of the adapted agent at the end
 
@@ -100,6 +104,7 @@ class General(Common):
     skills: str | None  # method whose frozen skills are the actions; null: the environment's own actions
     cp_path: str | None  # run, file, pattern or packaged:NAME with the skills; null: the newest run of their method
     hold: Annotated[int | None, Range(1)]  # number of environment steps per skill
+    objective: Annotated[str | None, Before(None)]  # metric that a search (hydra/sweeper=optuna) tries to raise
 
 
 @dataclass(frozen=True)

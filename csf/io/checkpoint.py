@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 READABLE = (1, FORMAT)  # in format 1, the file has the replay buffer as well
 FULL, POLICY = "epoch_{:06d}.pt", "policy_{:06d}.safetensors"
-KEEP = 2  # full checkpoints; the older one is used if the newer is damaged
-KEEP_POLICY_EVERY = 1000  # epochs; other policies are kept if `milestones` has their epoch, or with a full checkpoint
 # Epochs, each about 1.4 times the previous: 1, 2, 3, 4, 6, 8, 11, 16, ... Their policies show how skills emerged.
 MARKS = sorted({round(2 ** (k / 2)) for k in range(64)})
 
@@ -191,12 +189,20 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
-def prune(folder: Path) -> None:
-    """Delete old full checkpoints, old policies except milestones, abandoned partial files, and files without use."""
+def prune(folder: Path, newest: int, keep: int, every: int) -> None:
+    """Delete old checkpoints, abandoned partial files, and files without use.
+
+    Args:
+        folder: with the checkpoints of a run.
+        newest: the epoch that was saved last. Full checkpoints of later epochs are damaged: the run has resumed from an
+            earlier one.
+        keep: number of full checkpoints to keep; an older one is used if the newest is damaged.
+        every: keeps policies as `milestones` does; those with a full checkpoint are kept as well.
+    """
     full, policies = found(folder, FULL), found(folder, POLICY)
-    kept = set(list(full)[-KEEP:])
+    kept = set([epoch for epoch in full if epoch <= newest][-keep:])
     old = [path for epoch, path in full.items() if epoch not in kept]
-    kept |= milestones(policies)
+    kept |= milestones(policies, every)
     old += [path for epoch, path in policies.items() if epoch not in kept]
     for path in [*old, *files.abandoned(folder)]:
         path.unlink(missing_ok=True)
@@ -226,15 +232,15 @@ def _used(paths: Iterable[Path]) -> dict[str, set[str]] | None:
     return used
 
 
-def milestones(epochs: Iterable[int]) -> set[int]:
+def milestones(epochs: Iterable[int], every: int) -> set[int]:
     """Return the saved epochs whose policies are never deleted.
 
-    These are every thousandth epoch and the first saved epoch at or after each of `MARKS`. Saving later epochs does
+    These are the multiples of `every` and the first saved epoch at or after each of `MARKS`. Saving later epochs does
     not change the earlier choices.
     """
     saved = sorted(epochs)
     after = (bisect_left(saved, mark) for mark in MARKS)
-    return {epoch for epoch in saved if epoch % KEEP_POLICY_EVERY == 0} | {saved[i] for i in after if i < len(saved)}
+    return {epoch for epoch in saved if epoch % every == 0} | {saved[i] for i in after if i < len(saved)}
 
 
 def found(folder: Path, kind: str) -> dict[int, Path]:

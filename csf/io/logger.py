@@ -220,6 +220,20 @@ class Logger:
         return [*self.folder.glob(ROWS), *self.folder.glob("events.out.tfevents.*")]
 
 
+def newest(folder: Path, name: str) -> float:
+    """Return the last value of a metric of a run.
+
+    Raises:
+        ConfigError: the run has no such metric.
+    """
+    rows = [json.loads(line) for line in (folder / ROWS).read_text().splitlines()]
+    values = [row[name] for row in rows if name in row]
+    if not values:
+        known = ", ".join(sorted({key for row in rows for key in row}))
+        raise ConfigError(f"{folder} has no metric {name!r}; accepted: {known}")
+    return float(values[-1])
+
+
 def _whole_rows(path: Path, size: int) -> int:
     """Return the length of the complete rows in the first `size` bytes of metrics.jsonl; only the last is parsed."""
     with path.open("rb") as file:

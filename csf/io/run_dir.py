@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 # Settings that may change when a run is resumed: budget, intervals, device, graphs, threads and logging.
 MAY_CHANGE = {"task.epochs", "task.eval_every", "task.save_every", "device", "graphs", "threads"}
-MAY_CHANGE |= {"env.threads", "wandb"}
+MAY_CHANGE |= {"env.threads", "wandb", "objective"}
 MAY_CHANGE |= {"exp_dir", "run_name", "variant"}  # the folder may be moved
-MAY_CHANGE |= {"task.keep_critics"}  # affects saved files only
+MAY_CHANGE |= {"task.keep_critics", "task.keep_full", "task.keep_policy_every"}  # affect saved files only
 MAY_CHANGE |= {"task.steps", "task.expert", "task.video"}  # of csf adapt: budget, and what is made at the end
 CONFIG = "config.yaml"
 LOCK = ".lock"

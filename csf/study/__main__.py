@@ -16,12 +16,12 @@ from typing import Annotated, Literal
 
 from csf.config import compose
 from csf.config import help as usage
-from csf.config.compose import GROUPS
 from csf.config.ranges import Natural, Range
 from csf.core.device import usable_cores
 from csf.errors import ConfigError, CsfError, StudyError
 from csf.run import say
 from csf.study import estimate, page, plan, runs, table
+from csf.study.arguments import split
 
 HEAD = """\
 Run a study: many runs that differ in one choice, measured alike and compared with a control.
@@ -56,24 +56,6 @@ class Settings:
     seeds: Annotated[int | None, Range(1)]  # number of seeds; null: that of the profile
     jobs: Natural  # number of processes; 0: one per usable core
     start: bool  # whether to start profile=paper, which otherwise only says what it would take
-
-
-def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Split arguments into those of the study, of every pretraining run, and of Hydra's launcher."""
-    own: list[str] = []
-    training: list[str] = []
-    launcher: list[str] = []
-    for word in words:
-        key, sign, _ = word.partition("=")
-        if key.startswith(("hydra/", "hydra.")):
-            launcher.append(word)
-        elif sign and not word.startswith("-") and ("." in key or "/" in key):
-            training.append(word)
-        elif key in GROUPS:
-            raise ConfigError(f"{word} is not understood; accepted: envs=NAME, settings such as agent.skill_dim=5")
-        else:
-            own.append(word)
-    return own, training, launcher
 
 
 def run(settings: Settings, training: Sequence[str], launcher: Sequence[str]) -> None:

@@ -12,13 +12,17 @@ from csf.agents import Agent
 from csf.config import compose
 from csf.config.schema import AdaptConfig, Config
 from csf.core.device import use_threads
+from csf.io import checkpoint
 from csf.learners import EpochBudget, learners
+from csf.learners.cost import update_cost
 from csf.pretrained import worlds_of
 from csf.sampler import RolloutSampler
 from csf.study.plan import ADAPTATION, Study, digest
+from csf.types import Growing
 from csf.worlds import describe
 
 STEPS, UPDATES = 50, 20  # of an episode and of an epoch that are timed
+ADAM = 3  # a parameter and its two moments
 
 
 class Rates(NamedTuple):
@@ -73,8 +77,10 @@ def _needed(study: Study) -> Iterator[tuple[Config | AdaptConfig, int]]:
 def rates(cfg: Config | AdaptConfig) -> Rates:
     """Measure the rates of a configuration in two short epochs, of which the second one is timed."""
     whole = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
-    length = whole.max_steps
+    length, images = whole.max_steps, describe(whole, str(cfg.env["name"])).has_image
     whole.close()
+    if images:
+        return _image_rates(cfg, length)
     count = cfg.task.episodes_per_epoch
     env = {**cfg.tree["env"], "max_steps": min(STEPS, length)}
     worlds = worlds_of({**cfg.tree, "env": env}, count, None, torch.device("cpu"))
@@ -92,3 +98,35 @@ def rates(cfg: Config | AdaptConfig) -> Rates:
         marks.append(time.perf_counter())
     sampler.close()
     return Rates((marks[1] - marks[0]) / episodes.env_steps(), (marks[2] - marks[1]) / UPDATES, length)
+
+
+def _image_rates(cfg: Config | AdaptConfig, length: int) -> Rates:
+    """Measure the rates of a configuration with images, of whose slow gradient steps a part of one is timed."""
+    worlds = worlds_of({**cfg.tree, "env": {**cfg.tree["env"], "max_steps": STEPS}}, 1, None, torch.device("cpu"))
+    spec = describe(worlds, str(cfg.env["name"]))
+    agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
+    sampler = RolloutSampler(worlds, spec, 0, "cpu")
+    seconds = 0.0
+    for _ in range(2):  # the first images take longer, because the renderer is created
+        start = time.perf_counter()
+        episodes = sampler.collect(agent.act, agent.objective.sample_skills(1))
+        seconds = time.perf_counter() - start
+    sampler.close()
+    return Rates(seconds / episodes.env_steps(), update_cost(agent, cfg.task.batch_size).seconds, length)
+
+
+def disk(cfg: Config) -> float:
+    """Return the bytes that a run of csf train takes in the end, without logs and pictures."""
+    worlds = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
+    spec = describe(worlds, str(cfg.env["name"]))
+    worlds.close()
+    agent, task = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder), cfg.task
+    learner = learners[agent.backbone.learner](agent, EpochBudget.of(task), "cpu")
+    steps = task.epochs * task.episodes_per_epoch * spec.max_steps
+    growing = sum(part.nbytes for part in learner.parts().values() if isinstance(part, Growing))
+    kept = agent.state_dict() if task.keep_critics else agent.policy_state()
+    policy, whole = (sum(each.nbytes for each in state.values()) for state in (kept, agent.state_dict()))
+    saved = {*range(task.save_every, task.epochs, task.save_every), task.epochs}
+    policies = len(checkpoint.milestones(saved, task.keep_policy_every)) + task.keep_full
+    full = min(task.keep_full, len(saved)) * ADAM * whole
+    return growing * min(1.0, steps / task.replay_size) + policies * policy + full

@@ -273,9 +273,9 @@ class Expansion:
         last, count = run.epochs, self.profile["points"]
         if not self.about.get("over_training") or not last:
             return [last]
-        every = self.configs[run.folder].task.save_every
-        saved = {*range(every, last, every), last}
-        kept = sorted(checkpoint.milestones(saved) | {last})  # those that a run does not delete
+        task = self.configs[run.folder].task
+        saved = {*range(task.save_every, last, task.save_every), last}
+        kept = sorted(checkpoint.milestones(saved, task.keep_policy_every) | {last})  # those that a run does not delete
         return sorted({kept[round(i * (len(kept) - 1) / (count - 1))] for i in range(count)})
 
 

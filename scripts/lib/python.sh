@@ -13,6 +13,7 @@ CSF_REQUIREMENTS=${CSF_REQUIREMENTS:-requirements.txt}
 CSF_MODULES="torch numpy gymnasium mujoco hydra tensorboard matplotlib cv2 safetensors tqdm rich${CSF_MODULES:+ $CSF_MODULES}"
 CSF_IMAGES=scripts/lib/requirements-images.txt
 CSF_WARP=scripts/lib/requirements-warp.txt
+CSF_SWEEP=scripts/lib/requirements-sweep.txt
 CSF_GL='libegl1 libopengl0 libgl1-mesa-dri'
 
 csf_venv=.venv csf_base='' csf_no_venv=''
@@ -238,20 +239,30 @@ csf_need_models() {
     csf_need_packages "$CSF_IMAGES" "the model files of image environments" dm_control gymnasium_robotics metaworld
 }
 
-# [requirements file, its description, modules] -> installs the file without dependencies into the environment of this
-# script; for any other PYTHON, which the user manages, fails if it lacks one of the modules.
+# [arguments of the program] -> installs the launcher of sweeps or the sweeper that they ask for.
+csf_need_launchers() {
+    case " $* " in
+        *' hydra/launcher=ray '* | *' hydra/launcher=submitit_'* | *' hydra/sweeper=optuna '*)
+            csf_need_packages "$CSF_SWEEP" "launchers of sweeps" ray submitit optuna
+            ;;
+    esac
+}
+
+# [requirements file, its description, modules] -> installs the file into the environment of this script: launchers with
+# their dependencies, others without; for any other PYTHON, which the user manages, fails if it lacks one of the modules.
 csf_need_packages() {
-    csf_list=$1 csf_kind=$2
+    csf_list=$1 csf_kind=$2 csf_how=--no-deps
     shift 2
+    [ "$csf_list" != "$CSF_SWEEP" ] || csf_how=''
     if [ "$PYTHON" != "$PWD/$csf_venv/bin/python" ]; then
-        csf_has_modules "$@" || csf_fail "PYTHON=$PYTHON lacks $csf_kind: $PYTHON -m pip install --no-deps -r" \
+        csf_has_modules "$@" || csf_fail "PYTHON=$PYTHON lacks $csf_kind: $PYTHON -m pip install${csf_how:+ $csf_how} -r" \
             "$PWD/$csf_list"
         return
     fi
     if csf_has_stamp "$csf_list"; then return; fi
     csf_lock
     csf_say "installing $csf_list into $PWD/$csf_venv"
-    csf_pip "$csf_list" --quiet --no-deps -r "$csf_list"
+    csf_pip "$csf_list" --quiet ${csf_how:+"$csf_how"} -r "$csf_list"
     csf_stamp "$csf_list"
     cp "$csf_list" "$csf_copy"
     csf_unlock
@@ -328,4 +339,5 @@ csf_choose_python() {
 }
 
 csf_choose_python
+csf_need_launchers "$@"
 export PYTHON
