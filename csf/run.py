@@ -265,8 +265,6 @@ class Run:
             if isinstance(error, CsfError) or lacks_memory(error):
                 raise
             raise CheckpointError(f"{path} does not fit this version: {files.reason_of(error)}") from error
-        for damaged in checkpoint.set_aside(path):
-            say(f"{damaged.with_suffix('')} is damaged and now called {damaged.name}")
         self.trainer.begun = True
         schedule, counters = self.plan.schedule, self.counters
         of = f"of {schedule.length}" if schedule.unit == "epoch" else f"({counters.env_steps:,} environment steps)"

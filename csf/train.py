@@ -38,7 +38,7 @@ def launch(tree: DictConfig) -> float | None:
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         compose.register_resolvers()  # this may be a process of a launcher
-        folder, found = Path(tree.exp_dir, tree.run_name), list[float]()
+        folder, found = Path(str(tree.exp_dir), str(tree.run_name)), list[float]()
 
         def work() -> int:
             code = train(tree)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -225,7 +226,9 @@ def test_a_sweep_goes_on_behind_a_job_that_fails(tmp_path: Path) -> None:
     child = train(tmp_path / names, "-m", "task.replay_size=100,10,200", "task.min_replay_size=10", "task.epochs=1")
     assert child.wait() == 1
     said = child.said
-    assert "error: task.replay_size is 10; accepted: at least the 20 transitions of an epoch" in said.splitlines()
+    reason = f"{tmp_path}/10: task.replay_size is 10; accepted: at least the 20 transitions of an epoch"
+    assert f"error: {reason}" in said.splitlines(), "at once"
+    assert said.splitlines()[-1] == f"  {reason}", "and in the list at the end"
     assert "Traceback" not in said
     assert (tmp_path / "100" / "checkpoints" / "epoch_000001.pt").exists()
     assert (tmp_path / "200" / "checkpoints" / "epoch_000001.pt").exists()
@@ -596,9 +599,14 @@ def test_a_read_only_disk_is_one_line_and_nothing_is_lost(disk: Path, begun: Pat
 
 
 def flip(path: Path) -> None:
-    """Flip one bit in the middle of a file, which is among the numbers of a tensor."""
+    """Flip one bit among the numbers of a file: of a checkpoint, in the middle of its largest tensor."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    place = len(content) // 2
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+            place = content.index(archive.read(largest)) + largest.file_size // 2
+    content[place] ^= 1
     path.write_bytes(content)
 
 
@@ -615,7 +623,7 @@ def cut(path: Path) -> None:
         ("replay/*.segment", cut),
     ],
 )
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_is_kept_aside(
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     kind: str, damage: Callable[[Path], None], begun: Path, reference: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -624,9 +632,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_is_kept_aside(
     damage(max(inside.glob(kind)))  # of several files of rows, the one that only the newest checkpoint has
     said = continued(folder, reference)
     assert "trying the previous checkpoint" in said
-    assert f"{inside}/epoch_000016.pt is damaged and now called epoch_000016.pt.damaged" in said
     assert f"resuming after epoch 12 of 24 from {inside}/epoch_000012.pt" in said
-    assert (inside / "epoch_000016.pt.damaged").exists()
 
 
 def test_two_good_checkpoints_are_kept_beside_a_damaged_one(begun: Path, tmp_path: Path) -> None:

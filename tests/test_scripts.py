@@ -767,7 +767,7 @@ class Yard(House):
 
     def __init__(self, root: Path, tools: Path) -> None:
         super().__init__(root, tools)
-        for name in ("scripts/test.sh", "scripts/lib/python.sh", "tests/requirements.txt", IMAGES, WARP):
+        for name in ("scripts/test.sh", "scripts/lib/python.sh", "tests/requirements.txt", IMAGES, WARP, SWEEP):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
         for tool in ("dirname", "grep", "id"):

@@ -50,8 +50,6 @@ def provenance() -> dict[str, str]:
     return versions
 
 
-DAMAGED = ".damaged"  # suffix of full checkpoints that could not be read
-
 Saved = MutableMapping[str, tuple[Segment, ...]]  # files with the rows of each growing part, by its name
 
 
@@ -152,15 +150,6 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if errors:
         raise CheckpointError(f"no checkpoint in {folder} can be read: {errors[0]}")
     return None
-
-
-def set_aside(restored: Path) -> list[Path]:
-    """Rename the full checkpoints newer than the one that was restored, which are damaged; returns their new paths.
-
-    Otherwise they would count as the newest ones, and an undamaged one would be deleted for them.
-    """
-    paths = list(found(restored.parent, FULL).values())
-    return [path.rename(f"{path}{DAMAGED}") for path in paths[paths.index(restored) + 1 :]]
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Stateful], device: torch.device) -> None:
