@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ def csf(*words: str, cwd: Path, path: Path = ROOT, **environment: str) -> subpro
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_this_machine_is_described_in_one_line_for_each_thing(tmp_path: Path) -> None:
     done = csf("json=true", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
@@ -69,6 +70,7 @@ def versions(monkeypatch: pytest.MonkeyPatch, changed: dict[str, str | None]) ->
 
 
 def test_versions_are_compared_with_the_tested_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     pins = doctor.pins()
     assert {"torch", "numpy", "mujoco"} <= set(pins)
     versions(monkeypatch, {**pins, "numpy": "2.0.1"})
@@ -77,10 +79,21 @@ def test_versions_are_compared_with_the_tested_ones(monkeypatch: pytest.MonkeyPa
     assert found.found == (
         f"{len(pins) - 1} of {len(pins)} have the tested version; others: numpy 2.0.1 (tested: {pins['numpy']})"
     )
-    assert found.mend == "results are only tested with: pip install -r requirements.txt"
+    assert found.mend == f"results are only tested with: {doctor.pip('-r requirements.txt')}"
     monkeypatch.setattr(doctor, "requirements", lambda extra="": iter(["torch>=2.6", "numpy>=2"]))
     versions(monkeypatch, {"numpy": None})
     assert doctor.packages()[:3] == ("packages", "broken", "not installed: numpy")
+    monkeypatch.setattr(doctor, "requirements", lambda extra="": iter([]))
+    assert doctor.packages()[1] == "note", "a checkout that is not installed"
+    assert "numpy" in doctor.packages().found
+
+
+def test_pip_is_that_of_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/env/bin/python")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/env/bin/{name}")
+    assert doctor.pip("csf") == "pip install csf"
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert doctor.pip("csf") == "/env/bin/python -m pip install csf"
 
 
 def test_without_a_checkout_the_tested_versions_are_those_of_the_package(
@@ -179,5 +192,12 @@ def test_a_disk_that_cannot_be_written_is_broken(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(doctor, "WRITTEN", 1000)
     monkeypatch.setattr(os, "fsync", slow)
     assert doctor.disk(tmp_path).mend.startswith("saving is slow")
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", full)
+        found = doctor.disk(tmp_path)
+        assert "no locks (No space left on device)" in found.found
+        assert found.state == "note"
+    assert doctor.disk(tmp_path / ("x" * 300)).state == "broken"
     monkeypatch.setattr(os, "fsync", full)
     assert doctor.disk(tmp_path)[1:3] == ("broken", f"{tmp_path} cannot be used: No space left on device")

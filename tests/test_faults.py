@@ -348,7 +348,7 @@ def no_space(*_: object) -> None:
 # ---- disks that fail
 
 
-@pytest.mark.parametrize("epoch", [1, 5])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.long), 5])
 def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_it_can_go_on(epoch: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     budget = ("task.epochs=300", "task.save_every=4")
@@ -664,6 +664,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(begun: Path, tmp_path: Path) -> No
     assert refused > 30
 
 
+@pytest.mark.long
 def test_of_two_processes_that_start_at_once_one_trains(tmp_path: Path, reference: Path) -> None:
     folder = tmp_path / "run"
     words = [*TINY, *LENGTH, f"exp_dir={tmp_path}", "run_name=run"]
@@ -729,6 +730,7 @@ def with_a_jumping_clock(words: list[str]) -> None:
     main(words)
 
 
+@pytest.mark.long
 def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, reference: Path) -> None:
     folder = tmp_path / "run"
     for epochs in (12, 24):
@@ -745,6 +747,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, reference: Path) -> 
     assert [event.step for event in events.Scalars("env_steps")][-1] == 24
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_is_one_line(tmp_path: Path, reference: Path) -> None:
     folder = tmp_path / "run"
     child = train(folder, *LENGTH, "task.epochs=100000", "task.save_every=1", "task.eval_every=50")

@@ -141,13 +141,16 @@ def test_a_damaged_folder_is_one_line_and_hides_no_other(finished: Path, tmp_pat
         ("a", "config.yaml", "{"),
         ("b", "metrics.jsonl", "hello\nworld\n"),
         ("c", "config.yaml", "3"),
+        ("d", "metrics.jsonl", '{"epoch": Infinity, "env_steps": 0}\n'),
+        ("e", "metrics.jsonl", 3 * '{"epoch": 1, "env_steps": 0, "time/collect": 1, "time/learn": 1}\n'),
+        ("f", "metrics.jsonl", f'{{"epoch": 1, "env_steps": 0, "x": 1{400 * "0"}}}\n'),
     ):
         folder = tmp_path / name
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "config.yaml").write_bytes((finished / "config.yaml").read_bytes())
         (folder / file).write_text(text)
     found = entry.look(tmp_path)
-    assert [each.state for each in found] == ["unreadable"] * 3
+    assert [each.state for each in found] == ["unreadable"] * 6
     assert all(str(each.path) in each.line and "\n" not in each.line for each in found)
 
 
@@ -174,23 +177,25 @@ def test_looking_turns_no_run_away(tmp_path: Path) -> None:
             RunDir(tmp_path, {})
 
 
-def status(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "csf", "status", str(folder), *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+def test_the_command_prints_once_where_there_is_no_terminal(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["csf.status", *map(str, words)])
+        entry.main()
+        return capsys.readouterr().out
 
-
-def test_the_command_prints_once_where_there_is_no_terminal(finished: Path) -> None:
-    done = status(finished.parent)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("1 run: 1 finished\n")
-    assert "30 of 30 epochs" in done.stdout
-    (found,) = json.loads(status(finished.parent, "json=true").stdout)
+    link = tmp_path / "exp"
+    link.symlink_to(finished.parent)
+    for folder in (finished.parent, link):
+        said = status(folder)
+        assert said.startswith("1 run: 1 finished\n")
+        assert "\nrun  finished  30 of 30 epochs" in said
+    (found,) = json.loads(status(finished, "json=true"))
     assert (found["run"], found["state"], found["done"]) == (str(finished), "finished", 30)
     assert found["evaluation"]["eval/coverage"] > 0
-    done = status(finished / "plots")
-    assert done.stderr == f"error: {finished}/plots has no runs; accepted: a folder of runs, such as exp\n"
-    assert done.returncode == 1
+    with pytest.raises(SystemExit, match=f"^error: {finished}/plots has no runs; accepted: a folder of runs, such as"):
+        status(finished / "plots")
 
 
 def test_on_a_terminal_it_is_refreshed_until_an_interrupt(finished: Path) -> None:
@@ -210,7 +215,8 @@ def test_on_a_terminal_it_is_refreshed_until_an_interrupt(finished: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(12.0, "12 s"), (90.0, "2 min"), (7_800.0, "2 h 10 min"), (360_000.0, "4 d 4 h"), (None, "")]
+    ("seconds", "text"),
+    [(12.0, "12 s"), (59.0, "59 s"), (90.0, "2 min"), (7_800.0, "2 h 10 min"), (360_000.0, "4 d 4 h"), (None, "")],
 )
 def test_times_are_told_in_two_units(seconds: float | None, text: str) -> None:
     assert table.duration(seconds) == text
@@ -220,7 +226,24 @@ def test_the_most_urgent_come_first() -> None:
     found: list[Any] = [Status(Path(f"exp/{state}"), state, "why") for state in reversed(read.STATES)]
     screen = table.console(force_terminal=False)
     with screen.capture() as text:
-        screen.print(table.table(found, Path("exp")))
+        screen.print(table.table(found, Path("exp"), screen))
     rows = [line.split() for line in text.get().splitlines()]
     assert [row[1] for row in rows if len(row) == 2 and row[0] == row[1]] == [*read.STATES]
-    assert "failed: why" in text.get()
+    assert "failed: why" in text.get().partition("state")[0], "above the table, whose end may be cut off"
+
+
+def test_a_narrow_terminal_shows_whole_words_of_fewer_columns() -> None:
+    metrics = {"eval/coverage": 1070.0, "eval/return": -151.9}
+    path = Path("exp/fast/half_cheetah/csf/sd000")
+    found = Status(path, "running", "", "epochs", 1257, 2000, 1250, 2.1, 1560.3, metrics=metrics)
+    said = {}
+    for width in (80, 200):
+        screen = table.console(force_terminal=True, color_system=None, width=width)
+        with screen.capture() as text:
+            screen.print(table.table([found], Path("exp"), screen))
+        said[width] = text.get()
+        assert max(map(len, said[width].splitlines())) <= width
+        assert "…" not in said[width]
+        assert "running  1,257 of 2,000 epochs  26 min" in said[width]
+    assert "coverage 1070, return -151.9" in said[200]
+    assert said[80].splitlines()[-1] == "a wider terminal also shows: latest evaluation"

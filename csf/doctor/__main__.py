@@ -55,6 +55,7 @@ def main() -> None:
     except Exception as error:  # a package that csf needs is missing or broken: say all the same what can be said
         sys.stderr.write(f"csf cannot be imported ({type(error).__name__}: {error}); arguments are ignored\n")
         run(Settings(json="json=true" in sys.argv))
+        sys.exit(1)
     else:
         usage.run_command(Settings, "doctor", (), HEAD, run)
 

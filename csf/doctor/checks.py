@@ -6,6 +6,7 @@ import fcntl
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,7 @@ CUDA += (
     "assert (x @ x).sum().item() == 64 ** 3; print(torch.cuda.get_device_name(), torch.cuda.get_device_capability())"
 )
 RENDER = "from envs import gl; print(gl.renderer())"
+DRIVER = Path("/dev/nvidiactl")  # exists where a driver is loaded
 CUDA_MEND = "install a PyTorch with CUDA that fits the driver, or update the driver (pytorch.org, Get Started)"
 
 
@@ -88,14 +90,20 @@ def installed(name: str) -> str | None:
         return None
 
 
+def pip(what: str) -> str:
+    """Return the command that installs something for this interpreter, whose environment may not be active."""
+    own = shutil.which("pip") == str(Path(sys.executable).with_name("pip"))
+    return f"pip install {what}" if own else f"{shlex.quote(sys.executable)} -m pip install {what}"
+
+
 def packages() -> Line:
     """The versions of packages, compared with those that the tests run on."""
     needed = [NAME.match(line)[0] for line in requirements()]  # type: ignore[index]
-    missing = [name for name in needed if installed(name) is None]
-    install = "pip install -r requirements.txt" if (ROOT / "requirements.txt").is_file() else ""
-    install = install or f"pip install '{DISTRIBUTION}[{TESTED}]'"
-    if missing:
-        return Line("packages", "broken", f"not installed: {', '.join(missing)}", install)
+    missing = [name for name in needed or pins() if installed(name) is None]
+    file = ROOT / "requirements.txt"
+    install = pip(f"-r {shlex.quote(os.path.relpath(file))}" if file.is_file() else f"'{DISTRIBUTION}[{TESTED}]'")
+    if missing:  # in a checkout that is not installed, it is not known which of those the tests run on are needed
+        return Line("packages", "broken" if needed else "note", f"not installed: {', '.join(missing)}", install)
     known = {name: (found, pin) for name, pin in pins().items() if (found := installed(name)) is not None}
     other = [f"{name} {found} (tested: {pin})" for name, (found, pin) in known.items() if found != pin]
     text = f"{len(known) - len(other)} of {len(known)} have the tested version"
@@ -112,7 +120,7 @@ def extras() -> Line:
             has[all(installed(name) is not None for name in names)].append(extra)
     texts = {"installed": has[True], "not installed": has[False]}
     found = "; ".join(f"{text}: {', '.join(names)}" for text, names in texts.items() if names)
-    mend = f"if needed: pip install '{DISTRIBUTION}[{has[False][0]}]'" if has[False] else ""
+    mend = "if needed: " + pip(f"'{DISTRIBUTION}[{has[False][0]}]'") if has[False] else ""
     return Line("extras", "ok", found or "unknown, since the package is not installed", mend)
 
 
@@ -162,16 +170,19 @@ def torch() -> Line:
 def mujoco() -> Line:
     """Whether MuJoCo simulates."""
     done, text = attempt(MUJOCO)
-    return Line("MuJoCo", "ok" if done else "broken", text, "" if done else "install it again: pip install mujoco")
+    tested = pins().get("mujoco")
+    package = f"mujoco=={tested}" if tested else "mujoco"
+    again = f"install it again: {pip(f'--force-reinstall --no-deps {package}')}"
+    return Line("MuJoCo", "ok" if done else "broken", text, "" if done else again)
 
 
 def gpu() -> Line:
     """The GPU, its driver, and whether PyTorch computes on it."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     done, listed = attempt(command=query) if shutil.which(query[0]) else (False, "")
-    if not done:
+    if not done and not DRIVER.exists():
         return Line("GPU", "ok", f"no NVIDIA GPU{f' ({listed})' if listed else ''}; runs use the CPU")
-    name = "; ".join(listed.splitlines())
+    name = "; ".join(listed.splitlines()) if done else "an NVIDIA driver, but nvidia-smi does not work"
     done, text = attempt(CUDA)
     cuda, *rest = text.splitlines() if done else ("", text)
     if done:
@@ -197,13 +208,16 @@ def rendering() -> Line:
 
 def disk(exp_dir: Path) -> Line:
     """The disk of the runs: whether it can be written and locked, its speed and its free space."""
-    place = exp_dir.expanduser().absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    place, unlocked = exp_dir.absolute(), ""
     try:
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
         with tempfile.TemporaryFile(dir=place) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                unlocked = f", no locks ({error.strerror or error})"
             content, start = os.urandom(min(WRITTEN, free // 2)), time.perf_counter()
             file.write(content)
             file.flush()
@@ -213,16 +227,18 @@ def disk(exp_dir: Path) -> Line:
         return Line(
             "disk", "broken", f"{place} cannot be used: {error.strerror or error}", "exp_dir=DIR on another disk"
         )
-    found = f"{place}: {speed / 1e6:,.0f} MB/s written, {free / 1e9:,.1f} GB free"
+    found = f"{place}: {speed / 1e6:,.0f} MB/s written, {free / 1e9:,.1f} GB free{unlocked}"
     slow, full = speed < SLOW, free < LITTLE
     mend = (
         "saving is slow; a larger task.save_every saves less often"
         if slow
         else "replay buffers may not fit"
         if full
+        else "two processes can write to one run: start each only once"
+        if unlocked
         else ""
     )
-    return Line("disk", "note" if slow or full else "ok", found, mend)
+    return Line("disk", "note" if slow or full or unlocked else "ok", found, mend)
 
 
 def attempt(program: str = "", command: list[str] | None = None, **environment: str) -> tuple[bool, str]:

@@ -23,7 +23,7 @@ Show the state of the runs in a folder.
 usage: csf status [EXP_DIR] [KEY=VALUE ...]   (or python -m csf.status)
 
 Lists every run below EXP_DIR: whether it is running, failed, interrupted or finished, its progress, the time that is
-left, its speed, its latest evaluation, and the metrics that are outside their expected bands. Below the table is why
+left, its speed, its latest evaluation, and the metrics that are outside their expected bands. Above the table is why
 runs failed. The same command that started an interrupted or a failed run resumes it.
 
 On a terminal, the table is refreshed until Ctrl-C; elsewhere it is printed once. EXP_DIR is the value of exp_dir.
@@ -57,13 +57,14 @@ def run(settings: Settings) -> None:
     screen = table.console()
     if not screen.is_terminal or not settings.every:
         with screen.capture() as text:
-            screen.print(table.table(found, folder))
+            screen.print(table.table(found, folder, screen))
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.get().splitlines()))
         return
-    with suppress(KeyboardInterrupt), Live(table.table(found, folder), console=screen, auto_refresh=False) as live:
+    shown = table.table(found, folder, screen)
+    with suppress(KeyboardInterrupt), Live(shown, console=screen, auto_refresh=False) as live:
         while True:
             time.sleep(settings.every)
-            live.update(table.table(look(folder), folder), refresh=True)
+            live.update(table.table(look(folder), folder, screen), refresh=True)
 
 
 def look(folder: Path) -> list[read.Status]:

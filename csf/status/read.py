@@ -23,11 +23,12 @@ CHUNK = 2**16  # bytes at both ends of metrics.jsonl that are read; a file of up
 FARTHEST = 2**24  # bytes from its end within which the latest evaluation is searched
 EVALUATION = b'"eval/return"'  # in the row of every evaluation
 RECENT = 40  # last rows that are read of a large file
-LAST = 10  # epochs whose mean time is the speed
+LAST = 10  # epochs whose median time is the speed; one of them may hold a pause of the machine
 SILENT = 300.0  # seconds without a row, at least, after which a running run is said to be silent
 SLOW = 10  # epochs and evaluations that a row may take before it is
 RESULT = "adaptation.json"  # which csf adapt writes last
 NUMBERS = checkpoint.FULL, checkpoint.POLICY
+MISFITS = (*policy.MISFITS, ArithmeticError)  # errors when files are of another version, or made to harm
 
 Row = Mapping[str, float]
 
@@ -72,7 +73,7 @@ def read(path: Path) -> Status:
         return Status(path, "unreadable", str(error))
     except OSError as error:
         return Status(path, "unreadable", f"cannot read {path}: {error.strerror or error}")
-    except (KeyError, TypeError, ValueError) as error:
+    except MISFITS as error:
         return Status(path, "unreadable", f"{path} is not a run of this version: {error!r}")
 
 
@@ -134,7 +135,7 @@ def _speed(found: Metrics, config: Mapping[str, Any]) -> tuple[float | None, flo
     evaluation = float(found.series.get("time/eval", np.zeros(1))[-1])
     counted = "epoch" if task.get("epochs") is not None else "env_steps"
     per_epoch = (timed[-1][counted] - first[counted]) / (timed[-1]["epoch"] - first["epoch"])
-    seconds = float(np.mean(each)) + evaluation * per_epoch / task["eval_every"]
+    seconds = float(np.median(each)) + evaluation * per_epoch / task["eval_every"]
     speeds = {}
     for name in ("env_steps", "gradient_steps"):
         rate = (timed[-1].get(name, 0) - first.get(name, 0)) / (timed[-1]["epoch"] - first["epoch"])
@@ -149,7 +150,7 @@ def _health(config: Mapping[str, Any], found: Metrics, policies: list[Path]) -> 
     spec: Any = _spec(policies[-1]) if policies else {}
     try:
         judged = judge({**config, "spec": spec}, found.series, int(found.recent[-1].get("gradient_steps", 0)))
-    except (KeyError, TypeError, ValueError):  # of another version
+    except MISFITS:
         return None
     return [each for each in judged if found.whole or not each.diagnostic.least]
 

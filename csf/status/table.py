@@ -21,6 +21,10 @@ SHOWN = {  # metrics in the table, if a run has them
     "eval/directions": "directions",
     "eval/return": "return",
 }
+NUMBERS = ("progress", "left", "speed")
+OPTIONAL = ("latest evaluation", "speed", "left")  # columns, the least important first
+FOLDED = {"run": 20, "health": 12}  # columns of several lines on a narrow screen, and the characters they need there
+GAP = 2  # characters between columns
 COLORS = {"running": "green", "failed": "red", "unreadable": "red", "interrupted": "yellow", "finished": "default"}
 
 
@@ -30,21 +34,47 @@ def console(**options: Any) -> Console:
     return made if made.is_terminal else Console(markup=False, highlight=False, emoji=False, width=10_000, **options)
 
 
-def table(found: Sequence[Status], folder: Path) -> Group:
-    """Return the table, the most urgent runs first, with a line for every run that has something to tell."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    grid.add_column("run", overflow="fold")
-    for name in ("state", "progress", "left", "speed"):
-        grid.add_column(name, no_wrap=True, justify="left" if name == "state" else "right")
-    grid.add_column("latest evaluation")
-    grid.add_column("health")
+def table(found: Sequence[Status], folder: Path, screen: Console) -> Group:
+    """Return the table, the most urgent runs first, with a line for every run that has something to tell.
+
+    Why runs failed comes first, since the end of a long table is cut off while it is refreshed. Columns that a narrow
+    screen has no room for are left out, the least important first.
+    """
     ordered = sorted(found, key=lambda each: (STATES.index(each.state), each.path))
+    columns: dict[str, list[str]] = {
+        "run": [named(each.path, folder) for each in ordered],
+        "state": [each.state for each in ordered],
+        "progress": [progress(each) for each in ordered],
+        "left": [duration(each.seconds_left) for each in ordered],
+        "speed": [speed(each) for each in ordered],
+        "latest evaluation": [latest(each) for each in ordered],
+        "health": [health(each.health) for each in ordered],
+    }
+    columns = {name: texts for name, texts in columns.items() if any(texts)}
+    widths = {
+        name: min(max(map(len, [name, *texts])), FOLDED.get(name, screen.width)) + GAP
+        for name, texts in columns.items()
+    }
+    left_out = []
+    for name in OPTIONAL:
+        if name in columns and sum(widths[each] for each in columns) > screen.width:
+            del columns[name]
+            left_out.append(name)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        number = name in NUMBERS
+        grid.add_column(name, no_wrap=name not in FOLDED, overflow="fold", justify="right" if number else "left")
+    for each, texts in zip(ordered, zip(*columns.values(), strict=True), strict=True):
+        grid.add_row(*(Text(text, COLORS[text]) if text == each.state else text for text in texts))
+    urgent: list[Text] = []
+    others: list[Text] = []
     for each in ordered:
-        state = Text(each.state, COLORS[each.state])
-        values = (progress(each), duration(each.seconds_left), speed(each), latest(each), health(each.health))
-        grid.add_row(named(each.path, folder), state, *values)
-    told = [Text(f"{named(each.path, folder)}: {each.line}", COLORS[each.state]) for each in ordered if each.line]
-    return Group(Text(summary(found)), grid, *told)
+        if each.line:
+            line = Text(f"{named(each.path, folder)}: {each.line}", COLORS[each.state])
+            (others if each.state == "interrupted" else urgent).append(line)
+    if left_out:
+        others.append(Text(f"a wider terminal also shows: {', '.join(left_out)}"))
+    return Group(Text(summary(found)), *urgent, Text(), grid, *([Text(), *others] if others else []))
 
 
 def summary(found: Sequence[Status]) -> str:
@@ -77,12 +107,14 @@ def duration(seconds: float | None) -> str:
     """Return a time as text: "3 d 4 h", "2 h 10 min", "40 s"."""
     if seconds is None:
         return ""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if hours >= 48:
         return f"{hours // 24} d {hours % 24} h"
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return f"{minutes} min"
 
 
 def latest(each: Status) -> str:
