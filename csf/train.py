@@ -20,9 +20,10 @@ import csf
 from csf import pretrained, sweep
 from csf.config import compose, overrides
 from csf.config import help as usage
+from csf.config.schema import Config
 from csf.errors import ConfigError, CsfError
 from csf.io import checkpoint, logger
-from csf.io.run_dir import check_place
+from csf.io.run_dir import check_place, differing
 from csf.run import run
 
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package", "-r", "--run", "--resolve", "-h"}
@@ -70,6 +71,14 @@ def check_flags(flags: set[str]) -> None:
         raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
 
 
+def check_apart(one: Config, other: Config) -> None:
+    """Refuse two points of a sweep that would write to the same folder, of which the second would fail."""
+    if one.run_name == other.run_name and one.exp_dir == other.exp_dir and (found := differing(one.tree, other.tree)):
+        key = min(found, key=len)  # of a group its name
+        same = f"run_name is {one.run_name!r} whatever {key} is, so runs would share a folder"
+        raise ConfigError(f"{same}; accepted: one with ${{{key}}}, in single quotes, or none")
+
+
 def main() -> None:
     """Check the arguments, report a mistake in one line, and otherwise start Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -97,11 +106,15 @@ def main() -> None:
                     raise ConfigError("a search needs objective=METRIC, a name in metrics.jsonl such as eval/coverage")
                 points = compose.points(settings if flags <= {"-m", "--multirun"} else _places(settings))
                 first = next(points)
-                for cfg in (first, *points):
+                check_place(first.exp_dir / first.run_name)
+                for cfg in points:
                     check_place(cfg.exp_dir / cfg.run_name)
+                    check_apart(first, cfg)
                 sweep.run(launch, words, first.exp_dir)
             else:
                 if not flags:
+                    if launcher := sweep.launcher(words):
+                        raise ConfigError(f"{launcher} is for the jobs of a sweep: add -m")
                     compose.check(settings)
                 launch()
     except CsfError as error:

@@ -19,6 +19,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from csf.config.compose import explain
 from csf.core import signals
 from csf.errors import CsfError
 from csf.sweep import launchers
@@ -56,7 +57,8 @@ def run(launch: Callable[[], object], words: Sequence[str], place: Path) -> None
             launch()
         except CompactHydraException as failed:
             cause = failed.__cause__
-            error = f"{failed}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(failed)
+            said = f"{failed}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(failed)
+            error = f"error: {explain(said, words)}"
         except BrokenProcessPool:
             error = KILLED
         except Exception as failed:
