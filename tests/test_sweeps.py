@@ -213,6 +213,28 @@ def test_a_launcher_that_is_not_installed_is_one_line(monkeypatch: pytest.Monkey
         program.main()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "seed=0,1", "run_name=same"], r"run_name is 'same' whatever seed is.*; accepted: one with \$\{seed\}"),
+        (["-m", "seed=0,x"], "seed: Value 'x' "),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib is for the jobs of a sweep: add -m"),
+        (
+            ["-m", "hydra/launcher=foo"],
+            r"In 'hydra/config': Could not find 'hydra/launcher/foo' Available options in .*: basic joblib[^\n]*$",
+        ),
+        (["-m", "hydra/launcher=joblib", "hydra.launcher.n_job=2"], r".* is not known; .* \(did you mean 'n_jobs'\?\)"),
+    ],
+)
+def test_a_mistake_in_a_sweep_is_one_line_before_the_first_job(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["csf.train", "env=point", f"exp_dir={tmp_path}", *words])
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
+        program.main()
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_search_needs_an_objective(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launchers, "PLUGINS", {})
     words = ["env=point", f"exp_dir={tmp_path}", "agent.lr=interval(0.1,0.2)", "hydra/sweeper=optuna", "-m"]
