@@ -108,7 +108,8 @@ def main() -> None:
                 first = next(points)
                 check_place(first.exp_dir / first.run_name)
                 for cfg in points:
-                    check_place(cfg.exp_dir / cfg.run_name)
+                    if cfg.seed == first.seed:  # a seed whose folder cannot be used fails alone
+                        check_place(cfg.exp_dir / cfg.run_name)
                     check_apart(first, cfg)
                 sweep.run(launch, words, first.exp_dir)
             else:

@@ -20,7 +20,7 @@ from test_launch import NEVER, parents, until
 
 from csf import train as program
 from csf.io import checkpoint
-from csf.sweep import launchers
+from csf.sweep import launchers, run
 from csf.sweep.record import STARTS, Failure, Record
 
 SEEDS = range(8)
@@ -211,6 +211,23 @@ def test_a_launcher_that_is_not_installed_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["csf.train", "-m", "seed=0,1", "env=point", "hydra/launcher=ray"])
     with pytest.raises(SystemExit, match=r"^error: hydra-absent-launcher is not installed: pip install 'csf-skills\["):
         program.main()
+
+
+def test_a_search_whose_trials_all_failed_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def launch() -> None:
+        raise ValueError("No trials are completed yet.")  # of Optuna, at the end
+
+    monkeypatch.setattr(launchers, "PLUGINS", {})
+    with pytest.raises(ValueError, match="No trials"):
+        run(launch, ["hydra/sweeper=optuna"], tmp_path)
+    monkeypatch.setattr(Record, "failures", lambda _: [Failure("exp/a", "a full disk")])
+    with pytest.raises(SystemExit):
+        run(launch, ["hydra/sweeper=optuna"], tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: the search has no best values, since every trial failed"
+    assert said[-1] == "  exp/a: a full disk"
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ def run(launch: Callable[[], object], words: Sequence[str], place: Path) -> None
             error = f"error: {explain(said, words)}"
         except BrokenProcessPool:
             error = KILLED
+        except ValueError:
+            if "optuna" not in launchers.chosen(words) or not record.failures():
+                raise
+            error = "error: the search has no best values, since every trial failed"
         except Exception as failed:
             if type(failed).__module__.partition(".")[0] not in FOREIGN:
                 raise
