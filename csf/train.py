@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before imports that take seconds
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -20,9 +21,10 @@ import csf
 from csf import pretrained, sweep
 from csf.config import compose, overrides
 from csf.config import help as usage
+from csf.config.schema import Config
 from csf.errors import ConfigError, CsfError
 from csf.io import checkpoint, logger
-from csf.io.run_dir import check_place
+from csf.io.run_dir import check_place, differing
 from csf.run import run
 
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package", "-r", "--run", "--resolve", "-h"}
@@ -70,6 +72,28 @@ def check_flags(flags: set[str]) -> None:
         raise ConfigError("-m runs every point of a sweep, --cfg shows one configuration; accepted: one of them")
 
 
+def checked_place(words: Sequence[str], settings: Sequence[str], flags: set[str]) -> Path:
+    """Check the points of a sweep before its first job; returns the folder of its runs."""
+    if "hydra/sweeper=optuna" in words and not any(word.startswith("objective=") for word in words):
+        raise ConfigError("a search needs objective=METRIC, a name in metrics.jsonl such as eval/coverage")
+    points = compose.points(settings if flags <= {"-m", "--multirun"} else _places(settings))
+    first = next(points)
+    check_place(first.exp_dir / first.run_name)
+    for cfg in points:
+        if cfg.seed == first.seed:  # a seed whose folder cannot be used fails alone
+            check_place(cfg.exp_dir / cfg.run_name)
+        check_apart(first, cfg)
+    return first.exp_dir
+
+
+def check_apart(one: Config, other: Config) -> None:
+    """Refuse two points of a sweep that would write to the same folder, of which the second would fail."""
+    if one.run_name == other.run_name and one.exp_dir == other.exp_dir and (found := differing(one.tree, other.tree)):
+        key = min(found, key=len)  # of a group its name
+        same = f"run_name is {one.run_name!r} whatever {key} is, so runs would share a folder"
+        raise ConfigError(f"{same}; accepted: one with ${{{key}}}, in single quotes, or none")
+
+
 def main() -> None:
     """Check the arguments, report a mistake in one line, and otherwise start Hydra."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -93,22 +117,18 @@ def main() -> None:
             # Hydra reports its own mistakes where another flag asks for something of it.
             if many:
                 sweep.check(words)
-                if "hydra/sweeper=optuna" in words and not any(word.startswith("objective=") for word in words):
-                    raise ConfigError("a search needs objective=METRIC, a name in metrics.jsonl such as eval/coverage")
-                points = compose.points(settings if flags <= {"-m", "--multirun"} else _places(settings))
-                first = next(points)
-                for cfg in (first, *points):
-                    check_place(cfg.exp_dir / cfg.run_name)
-                sweep.run(launch, words, first.exp_dir)
+                sweep.run(launch, words, checked_place(words, settings, flags))
             else:
                 if not flags:
+                    if launcher := sweep.launcher(words):
+                        raise ConfigError(f"{launcher} is for the jobs of a sweep: add -m")
                     compose.check(settings)
                 launch()
     except CsfError as error:
         sys.exit(f"error: {error}")
 
 
-def _places(settings: list[str]) -> list[str]:
+def _places(settings: Sequence[str]) -> list[str]:
     """The settings that say where runs are."""
     return [word for word in settings if word.partition("=")[0] == "exp_dir"]
 

@@ -653,9 +653,9 @@ def test_a_sweep_tells_a_mistake_as_a_single_run_does(
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 
-def test_every_value_of_a_sweep_is_checked_once() -> None:
+def test_every_value_of_a_sweep_is_checked_once_and_two_seeds() -> None:
     found = [(cfg.seed, cfg.agent.lr, cfg.task.goals) for cfg in points(["env=point", "seed=range(0,50)", *SWEEP])]
-    assert found == [(0, 0.1, 1), (0, 0.2, 1), (0, 0.1, 2), (0, 0.1, 3)]
+    assert found == [(0, 0.1, 1), (1, 0.1, 1), (0, 0.2, 1), (0, 0.1, 2), (0, 0.1, 3)]
 
 
 SWEEP = ["agent.lr=0.1,0.2", "task.goals=choice(1,2,3)"]

@@ -28,6 +28,8 @@ from csf.config import compose
 from csf.core import signals
 from csf.errors import ConfigError, NonFiniteError
 from csf.io import lock
+from csf.pretrained import worlds_of
+from csf.replay import ReplayBuffer
 from csf.report import statistics
 from csf.report.figures import points, standalone
 from csf.study import __main__ as program
@@ -36,6 +38,7 @@ from csf.study.arguments import split
 from csf.study.information import held_out
 from csf.study.plan import Choice, Part, Row, Run, Study
 from csf.study.table import Line
+from csf.worlds import describe
 
 STUDIES = plan.studies()
 
@@ -162,6 +165,11 @@ def command(*words: str) -> None:
     """What the program does, without its handling of errors."""
     own, training, launcher = split(words)
     program.run(compose.settings(program.Settings, "study", own, program.PLACES), training, launcher)
+
+
+def test_settings_of_a_launcher_may_be_added() -> None:
+    words = ["bounds", "+hydra.launcher.ray.init.num_cpus=2", "agent.lr=1", "+env.max_steps=5", "hydra/launcher=ray"]
+    assert split(words) == ([words[0]], words[2:4], [words[1], words[4]])
 
 
 def test_launchers_are_a_choice() -> None:
@@ -585,6 +593,19 @@ def test_the_table_has_every_method_on_every_environment_that_it_can_learn_from(
     assert ("dads", "kitchen") not in found
     with pytest.raises(ConfigError, match=r"methods is 'sac'; accepted: csf, metra"):
         paper.pairs(compose.settings(paper.Settings, "paper", ["methods=sac"], ()))
+    with pytest.raises(ConfigError, match=r"envs is 'kitchen'; accepted with methods=dads, .*: ant, half_cheetah$"):
+        paper.pairs(compose.settings(paper.Settings, "paper", ["methods=dads", "envs=kitchen"], ()))
+    twice = compose.settings(paper.Settings, "paper", ["methods=csf,csf", "envs=ant,ant"], ())
+    assert paper.pairs(twice) == [("csf", "ant")]
+
+
+def test_the_disk_of_a_run_is_that_of_its_whole_replay_buffer() -> None:
+    words = ["env=point", "agent.hidden=[8,8]", "agent.backbone.hidden=[8,8]", "task.epochs=100000"]
+    one, two = (estimate.disk(compose.check([*words, f"task.replay_size={size}"])) for size in (1_000_000, 2_000_000))
+    spec = describe(worlds_of(compose.check(words).tree, 1, None, torch.device("cpu")), "point")
+    skills = compose.check(words).agent.skill_dim
+    whole = [ReplayBuffer(size, spec, skills, "meta").nbytes for size in (1_000_000, 2_000_000)]
+    assert two - one == pytest.approx(whole[1] - whole[0], rel=0.02)
 
 
 @pytest.mark.long
@@ -614,7 +635,7 @@ def test_the_table_trains_what_is_missing_and_lists_what_failed(
     folder.unlink()
     paper.table(dataclasses.replace(settings, dry_run=True), small, [])
     out = capsys.readouterr()
-    assert out.err == "4 runs, 1 of them to train\n"
+    assert out.err.startswith("4 runs, 1 of them to train\n")
     assert re.match(r"point +metra +1 +\d+ +0\.\d$", out.out.splitlines()[1]), out.out
     paper.table(settings, small, [])
     assert "finished: 1 epochs" in capsys.readouterr().err

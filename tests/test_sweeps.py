@@ -20,7 +20,7 @@ from test_launch import NEVER, parents, until
 
 from csf import train as program
 from csf.io import checkpoint
-from csf.sweep import launchers
+from csf.sweep import launchers, run
 from csf.sweep.record import STARTS, Failure, Record
 
 SEEDS = range(8)
@@ -211,6 +211,45 @@ def test_a_launcher_that_is_not_installed_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["csf.train", "-m", "seed=0,1", "env=point", "hydra/launcher=ray"])
     with pytest.raises(SystemExit, match=r"^error: hydra-absent-launcher is not installed: pip install 'csf-skills\["):
         program.main()
+
+
+def test_a_search_whose_trials_all_failed_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def launch() -> None:
+        raise ValueError("No trials are completed yet.")  # of Optuna, at the end
+
+    monkeypatch.setattr(launchers, "PLUGINS", {})
+    with pytest.raises(ValueError, match="No trials"):
+        run(launch, ["hydra/sweeper=optuna"], tmp_path)
+    monkeypatch.setattr(Record, "failures", lambda _: [Failure("exp/a", "a full disk")])
+    with pytest.raises(SystemExit):
+        run(launch, ["hydra/sweeper=optuna"], tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: the search has no best values, since every trial failed"
+    assert said[-1] == "  exp/a: a full disk"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "seed=0,1", "run_name=same"], r"run_name is 'same' whatever seed is.*; accepted: one with \$\{seed\}"),
+        (["-m", "seed=0,x"], "seed: Value 'x' "),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib is for the jobs of a sweep: add -m"),
+        (
+            ["-m", "hydra/launcher=foo"],
+            r"In 'hydra/config': Could not find 'hydra/launcher/foo' Available options in .*: basic joblib[^\n]*$",
+        ),
+        (["-m", "hydra/launcher=joblib", "hydra.launcher.n_job=2"], r".* is not known; .* \(did you mean 'n_jobs'\?\)"),
+    ],
+)
+def test_a_mistake_in_a_sweep_is_one_line_before_the_first_job(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["csf.train", "env=point", f"exp_dir={tmp_path}", *words])
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
+        program.main()
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_search_needs_an_objective(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,9 +53,13 @@ NOT_NAMED = MAY_CHANGE | {"seed", "cp_path", "env.id"}
 
 def register_resolvers() -> None:
     """Register the resolvers that the yaml files use."""
-    OmegaConf.register_new_resolver("pad", lambda number: f"{int(number):03d}", replace=True)
+    OmegaConf.register_new_resolver("pad", _pad, replace=True)
     OmegaConf.register_new_resolver("variant", _variant, replace=True)
     OmegaConf.register_new_resolver("folder", names.folder, replace=True)
+
+
+def _pad(number: Any) -> str:
+    return f"{number:03d}" if isinstance(number, int) else str(number)  # refused later, with what is accepted
 
 
 def _variant(words: Sequence[str], *, _root_: DictConfig) -> str:
@@ -171,13 +175,13 @@ def composed(overrides: Sequence[str], primary: str = "train") -> dict[str, Any]
     except OverrideParseException as error:
         raise ConfigError(not_understood(error.override)) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(str(error), overrides, primary)) from error
+        raise ConfigError(explain(str(error), overrides, primary)) from error
     plain.pop("hydra")
     return dict(plain)
 
 
 def points(words: Sequence[str]) -> Iterator[Config]:
-    """Yield validated configurations of a sweep: each value of each setting except the seed, the others at their first.
+    """Yield validated configurations of a sweep: each value (two of seeds) of each setting, the others at their first.
 
     Raises:
         ConfigError: if a key, type or value is not accepted; one line names the key and the accepted values.
@@ -197,8 +201,8 @@ def recompose(overrides: Sequence[str], chosen: Sequence[str], primary: str = "t
         return compose(primary, [*literal(overrides), *chosen])
 
 
-def _explain(message: str, overrides: Sequence[str] = (), primary: str = "train") -> str:
-    """Shorten a message of Hydra to one line, without its advice to add a misspelt key."""
+def explain(message: str, overrides: Sequence[str] = (), primary: str = "train") -> str:
+    """Shorten a message of Hydra to one line, without where it searched and its advice to add a misspelt key."""
     if (unknown := re.search(r"Could not find '(.+)/([^/']+)'", message)) and choices(unknown[1]):
         group, name = unknown.groups()
         return not_accepted(f"{group}={name}", name, choices(group))
@@ -208,8 +212,8 @@ def _explain(message: str, overrides: Sequence[str] = (), primary: str = "train"
             return not_accepted(misspelt[1], key, known)
         return not_accepted(misspelt[1], section, keys("", overrides, primary))
     lines = (line.strip() for line in message.splitlines())
-    advice = ("See http", "full_key", "object_type")
-    return " ".join(line for line in lines if not line.startswith(advice))
+    advice = ("See http", "full_key", "object_type", "Config search path", "provider=")
+    return " ".join(line for line in lines if line and not line.startswith(advice))
 
 
 def _check_choices(overrides: Sequence[str]) -> None:
@@ -229,9 +233,10 @@ def choices(group: str) -> list[str]:
 
 def keys(section: str, overrides: Sequence[str], primary: str = "train") -> list[str]:
     """Return the keys of a section of the configuration, for the groups that the overrides choose."""
-    groups = [word for word in overrides if word.partition("=")[0] in GROUPS]
+    hydra = section.partition(".")[0] == "hydra"
+    groups = [word for word in overrides if word.partition("=")[0] in GROUPS or (hydra and word.startswith("hydra/"))]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        tree = compose(primary, groups)
+        tree = compose(primary, groups, return_hydra_config=hydra)
     node = OmegaConf.select(tree, section) if section else tree
     return [str(key) for key in node] if isinstance(node, DictConfig) else []
 
@@ -266,7 +271,7 @@ def _resolved(tree: DictConfig | dict[str, Any]) -> dict[str, Any]:
     try:
         plain: Any = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(_explain(str(error))) from error
+        raise ConfigError(explain(str(error))) from error
     plain.pop("hydra", None)
     return dict(plain)
 

@@ -58,7 +58,7 @@ def key_of(override: Override) -> str:
 
 
 def values(word: str, choices: Callable[[str], Sequence[str]]) -> list[str]:
-    """Expand an override of a sweep to single overrides; empty for syntax that only other sweepers expand.
+    """Expand an override of a sweep to single overrides, of seeds to two; empty for syntax of other sweepers alone.
 
     Args:
         word: an override.
@@ -77,7 +77,7 @@ def values(word: str, choices: Callable[[str], Sequence[str]]) -> list[str]:
     if isinstance(value, Glob):
         return [f"{key}={name}" for name in value.filter([*choices(key)])]
     found = [f"{key}={each}" for each in override.sweep_string_iterator()] if override.is_discrete_sweep() else []
-    return found[:1] if key_of(override) == "seed" else found
+    return found[:2] if key_of(override) == "seed" else found
 
 
 def not_understood(word: str) -> str:

@@ -202,8 +202,12 @@ def differences(kept: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     Settings that are null and missing settings are equal.
     """
     old, new = flat(kept), flat(config)
-    found = []
-    for key in dict.fromkeys([*new, *old]):
-        if old.get(key) != new.get(key) and key not in MAY_CHANGE:
-            found.append(f"{key} is {old.get(key, 'absent')} there, {new.get(key, 'absent')} here")
-    return "; ".join(found)
+    return "; ".join(
+        f"{key} is {old.get(key, 'absent')} there, {new.get(key, 'absent')} here" for key in differing(kept, config)
+    )
+
+
+def differing(kept: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The settings that differ between two plain configurations and may not when a run is resumed."""
+    old, new = flat(kept), flat(config)
+    return [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key) and key not in MAY_CHANGE]

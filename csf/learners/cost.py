@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,21 +30,22 @@ class Rendering(NamedTuple):
     seconds: float  # per image
 
 
-def update_cost(agent: Agent, batch_size: int) -> Cost:
+def update_cost(agent: Agent, batch_size: int, clock: Callable[[], float] = time.perf_counter) -> Cost:
     """Count and time one gradient step on random transitions; the agent is changed, the random state is not.
 
     Args:
         agent: agent on the CPU that is not used for anything else.
         batch_size: transitions per gradient step.
+        clock: returns seconds.
     """
     with torch.random.fork_rng([]):
         rows = min(batch_size, max(ROWS, agent.objective.least_batch, agent.backbone.least_batch))
         batch = _random_batch(agent, rows)
         with FlopCounterMode(display=False) as counter:
             agent.update(batch)
-        start = time.perf_counter()
+        start = clock()
         agent.update(batch)
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
     scale = batch_size / rows
     return Cost(counter.get_total_flops() * scale, seconds * scale)
 

@@ -15,7 +15,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     launcher: list[str] = []
     for word in words:
         key, sign, _ = word.partition("=")
-        if key.startswith(("hydra/", "hydra.")):
+        if key.lstrip("+~").startswith(("hydra/", "hydra.")):
             launcher.append(word)
         elif sign and not word.startswith("-") and ("." in key or "/" in key):
             training.append(word)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,18 +19,19 @@ from csf.learners.cost import update_cost
 from csf.pretrained import worlds_of
 from csf.sampler import RolloutSampler
 from csf.study.plan import ADAPTATION, Study, digest
-from csf.types import Growing
+from csf.types import EnvSpec, Growing
 from csf.worlds import describe
 
-STEPS, UPDATES = 50, 20  # of an episode and of an epoch that are timed
+STEPS, UPDATES = 50, 5  # of an episode and of an epoch that are timed
+IMAGE_STEPS = 10  # of an episode with images, each of which is rendered
 ADAM = 3  # a parameter and its two moments
 
 
 class Rates(NamedTuple):
-    """How fast this machine is with one configuration."""
+    """How fast a core of this machine is with one configuration, whatever else it runs."""
 
-    per_step: float  # seconds per environment step
-    per_update: float  # seconds per gradient step
+    per_step: float  # seconds of the core per environment step
+    per_update: float  # the same per gradient step
     length: int  # environment steps of an episode
 
 
@@ -76,10 +78,9 @@ def _needed(study: Study) -> Iterator[tuple[Config | AdaptConfig, int]]:
 
 def rates(cfg: Config | AdaptConfig) -> Rates:
     """Measure the rates of a configuration in two short epochs, of which the second one is timed."""
-    whole = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
-    length, images = whole.max_steps, describe(whole, str(cfg.env["name"])).has_image
-    whole.close()
-    if images:
+    whole = _spec(cfg)
+    length = whole.max_steps
+    if whole.has_image:
         return _image_rates(cfg, length)
     count = cfg.task.episodes_per_epoch
     env = {**cfg.tree["env"], "max_steps": min(STEPS, length)}
@@ -91,42 +92,54 @@ def rates(cfg: Config | AdaptConfig) -> Rates:
     marks: list[float] = []
     for _ in range(2):
         skills = agent.objective.sample_skills(count)
-        marks = [time.perf_counter()]
+        marks = [time.process_time()]
         episodes = learner.collect(sampler, skills)
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
         learner.learn(episodes)
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
     sampler.close()
     return Rates((marks[1] - marks[0]) / episodes.env_steps(), (marks[2] - marks[1]) / UPDATES, length)
 
 
 def _image_rates(cfg: Config | AdaptConfig, length: int) -> Rates:
     """Measure the rates of a configuration with images, of whose slow gradient steps a part of one is timed."""
-    worlds = worlds_of({**cfg.tree, "env": {**cfg.tree["env"], "max_steps": STEPS}}, 1, None, torch.device("cpu"))
+    worlds = worlds_of({**cfg.tree, "env": {**cfg.tree["env"], "max_steps": IMAGE_STEPS}}, 1, None, torch.device("cpu"))
     spec = describe(worlds, str(cfg.env["name"]))
     agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
     sampler = RolloutSampler(worlds, spec, 0, "cpu")
     seconds = 0.0
     for _ in range(2):  # the first images take longer, because the renderer is created
-        start = time.perf_counter()
+        start = time.process_time()
         episodes = sampler.collect(agent.act, agent.objective.sample_skills(1))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     sampler.close()
-    return Rates(seconds / episodes.env_steps(), update_cost(agent, cfg.task.batch_size).seconds, length)
+    return Rates(
+        seconds / episodes.env_steps(), update_cost(agent, cfg.task.batch_size, time.process_time).seconds, length
+    )
 
 
 def disk(cfg: Config) -> float:
     """Return the bytes that a run of csf train takes in the end, without logs and pictures."""
-    worlds = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
-    spec = describe(worlds, str(cfg.env["name"]))
-    worlds.close()
-    agent, task = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder), cfg.task
-    learner = learners[agent.backbone.learner](agent, EpochBudget.of(task), "cpu")
-    steps = task.epochs * task.episodes_per_epoch * spec.max_steps
-    growing = sum(part.nbytes for part in learner.parts().values() if isinstance(part, Growing))
+    spec, task = _spec(cfg), cfg.task
+    agent = Agent(cfg.agent, cfg.backbone, spec, cfg.encoder)
+    epoch = task.episodes_per_epoch * spec.max_steps
+    # A replay buffer of this size can take gigabytes: one of an epoch is made instead.
+    small = replace(EpochBudget.of(task), replay_size=min(epoch, task.replay_size))
+    parts = learners[agent.backbone.learner](agent, small, "cpu").parts().values()
+    share = min(task.replay_size, task.epochs * epoch) / small.replay_size
+    growing = share * sum(part.nbytes for part in parts if isinstance(part, Growing))
     kept = agent.state_dict() if task.keep_critics else agent.policy_state()
     policy, whole = (sum(each.nbytes for each in state.values()) for state in (kept, agent.state_dict()))
     saved = {*range(task.save_every, task.epochs, task.save_every), task.epochs}
     policies = len(checkpoint.milestones(saved, task.keep_policy_every)) + task.keep_full
     full = min(task.keep_full, len(saved)) * ADAM * whole
-    return growing * min(1.0, steps / task.replay_size) + policies * policy + full
+    return growing + policies * policy + full
+
+
+def _spec(cfg: Config | AdaptConfig) -> EnvSpec:
+    """Describe the environment of a configuration."""
+    worlds = worlds_of(cfg.tree, 1, None, torch.device("cpu"))
+    try:
+        return describe(worlds, str(cfg.env["name"]))
+    finally:
+        worlds.close()

@@ -21,7 +21,7 @@ from csf.config.ranges import Range
 from csf.config.schema import Config
 from csf.config.values import one_of
 from csf.core.device import use_threads
-from csf.errors import CsfError
+from csf.errors import ConfigError, CsfError
 from csf.run import run, say
 from csf.study import estimate
 from csf.study.arguments import split
@@ -36,7 +36,8 @@ Pretrain the CSF paper's table: every method on every environment with every see
 usage: sh scripts/sweep/paper.sh [KEY=VALUE ...]   (or python -m csf.study.paper)
 
 Runs have the folders of scripts/pretrain. The same command resumes what was interrupted, skips what is finished and
-tries again what has failed. dry_run=true prints the jobs that remain, their hours and disk, and starts none.
+tries again what has failed. dry_run=true prints the jobs that remain, their hours and disk, and starts none; it times a
+few steps and updates of each method on each environment, which takes seconds for each line of the table.
 
 Other arguments with a dot or a slash are settings of every run (task.epochs=1000) or of Hydra's launcher
 (hydra/launcher=joblib hydra.launcher.n_jobs=2).
@@ -81,7 +82,7 @@ def _chosen(key: str, given: str | None, known: Sequence[str]) -> list[str]:
     names = list(filter(None, (given or "").split(",")))
     for name in names:
         one_of(key, name, list(known))
-    return names or list(known)
+    return list(dict.fromkeys(names)) or list(known)
 
 
 def pairs(settings: Settings) -> list[tuple[str, str]]:
@@ -91,7 +92,11 @@ def pairs(settings: Settings) -> list[tuple[str, str]]:
         ConfigError: a method or an environment is not accepted.
     """
     methods, envs = _chosen("methods", settings.methods, METHODS), _chosen("envs", settings.envs, ENVS)
-    return [(method, env) for env in envs for method in methods if env in ON_VECTORS.get(method, ENVS)]
+    found = [(method, env) for env in envs for method in methods if env in ON_VECTORS.get(method, ENVS)]
+    if not found:  # then only one method is chosen
+        method, vectors = methods[0], ", ".join(ON_VECTORS[methods[0]])
+        raise ConfigError(f"envs is {settings.envs!r}; accepted with methods={method}, which needs vectors: {vectors}")
+    return found
 
 
 def cells(settings: Settings, words: Sequence[str]) -> list[Cell]:
@@ -115,7 +120,8 @@ def table(settings: Settings, training: Sequence[str], launcher: Sequence[str]) 
     runs = [run for _, each in found for run in each]
     say(f"{len(found) * settings.seeds} runs, {len(runs)} of them to train")
     if settings.dry_run:
-        foresee([(cell, len(each)) for cell, each in found if each])
+        if runs:
+            foresee([(cell, len(each)) for cell, each in found if each])
         return
     labels = [str(run.folder) for run in runs]
     sweep.each(partial(train, runs), len(runs), settings.exp_dir, launcher, labels)
@@ -129,12 +135,13 @@ def train(runs: Sequence[Run], number: int) -> int:
 def foresee(found: Sequence[tuple[Cell, int]]) -> None:
     """Print the jobs of each cell with their hours of one core and disk, at rates that are measured now."""
     use_threads(1)
+    say("timing a few steps and updates on one core: seconds for each line")
     jobs, hours, disk = 0, 0.0, 0.0
     write = sys.stdout.write
     write("environment   method   jobs  hours of one core  disk, GB\n")
     for cell, count in found:
         write(f"{cell.env:<14}{cell.method:<7}{count:>6}")
-        sys.stdout.flush()  # measuring takes seconds
+        sys.stdout.flush()  # what is measured now
         try:
             taken, size = count * _hours(cell.cfg), count * estimate.disk(cell.cfg) / 1e9
         except (CsfError, OSError, RuntimeError) as error:

@@ -19,6 +19,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from csf.config.compose import explain
 from csf.core import signals
 from csf.errors import CsfError
 from csf.sweep import launchers
@@ -50,19 +51,8 @@ def run(launch: Callable[[], object], words: Sequence[str], place: Path) -> None
     if "joblib" in launchers.chosen(words):
         _start_trackers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
-    error = ""
     with signals.relaying(record.tell_to_stop) as stop, _arguments([*settings, *words]):
-        try:
-            launch()
-        except CompactHydraException as failed:
-            cause = failed.__cause__
-            error = f"{failed}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(failed)
-        except BrokenProcessPool:
-            error = KILLED
-        except Exception as failed:
-            if type(failed).__module__.partition(".")[0] not in FOREIGN:
-                raise
-            error = f"error: a job ended without a result: {str(failed).strip().splitlines()[0]}; {RESUMES}"
+        error = _launched(launch, words, record)
     failures = record.failures()
     if failures:
         lines = [f"{len(failures)} of the sweep's jobs failed; {RESUMES}:"]
@@ -76,6 +66,27 @@ def run(launch: Callable[[], object], words: Sequence[str], place: Path) -> None
         sys.exit(128 + stop.signal)
     if error:
         sys.exit(1)
+
+
+def _launched(launch: Callable[[], object], words: Sequence[str], record: Record) -> str:
+    """Call `launch`; returns what ended it early, if it is not the program's mistake, and otherwise nothing."""
+    try:
+        launch()
+    except CompactHydraException as failed:
+        cause = failed.__cause__
+        said = f"{failed}\n{cause}" if isinstance(cause, OmegaConfBaseException) else str(failed)
+        return f"error: {explain(said, words)}"
+    except BrokenProcessPool:
+        return KILLED
+    except ValueError:
+        if "optuna" not in launchers.chosen(words) or not record.failures():
+            raise
+        return "error: the search has no best values, since every trial failed"
+    except Exception as failed:
+        if type(failed).__module__.partition(".")[0] not in FOREIGN:
+            raise
+        return f"error: a job ended without a result: {str(failed).strip().splitlines()[0]}; {RESUMES}"
+    return ""
 
 
 def quoted(path: Path) -> str:

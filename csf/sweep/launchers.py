@@ -35,6 +35,11 @@ def chosen(words: Sequence[str]) -> list[str]:
     return list(last.values())
 
 
+def launcher(words: Sequence[str]) -> str | None:
+    """The first argument of a command that chooses a launcher or a sweeper; None if there is none."""
+    return next((word for word in words if word.partition("=")[0] in GROUPS), None)
+
+
 def check(words: Sequence[str]) -> None:
     """Check what Hydra would report in many lines.
 
