@@ -297,7 +297,7 @@ def test_a_job_that_fails_leaves_the_others_and_a_signal_to_one_worker_stops_all
     assert child.wait() == 143, child.said
     check_saved(tmp_path / "100", child.said, "SIGUSR2")
     lines = child.said.splitlines()
-    assert "error: task.replay_size is 10; accepted: at least the 20 transitions of an epoch" in lines
+    assert f"error: {tmp_path}/10: task.replay_size is 10; accepted: at least the 20 transitions of an epoch" in lines
     assert lines[-1] == "SIGTERM: the sweep is stopped; the same command resumes it"
     assert "Traceback" not in child.said
 

@@ -53,6 +53,8 @@ def run(launch: Callable[[], object], words: Sequence[str], place: Path) -> None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises errors instead of printing them
     with signals.relaying(record.tell_to_stop) as stop, _arguments([*settings, *words]):
         error = _launched(launch, words, record)
+    if "joblib" in launchers.chosen(words):
+        _end_workers()
     failures = record.failures()
     if failures:
         lines = [f"{len(failures)} of the sweep's jobs failed; {RESUMES}:"]
@@ -100,6 +102,12 @@ def _start_trackers() -> None:
     os.environ["PYTHONWARNINGS"] = ",".join(ignored)
     for name in TRACKERS:
         importlib.import_module(name).ensure_running()
+
+
+def _end_workers() -> None:
+    """End joblib's idle workers, which would wait for further work for five minutes and hold their memory."""
+    loky = importlib.import_module("joblib.externals.loky")
+    loky.get_reusable_executor().shutdown(wait=True)
 
 
 @contextmanager

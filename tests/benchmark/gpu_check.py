@@ -63,7 +63,7 @@ def tests(job: Check, seconds: float) -> None:
     """The tests with the marker gpu, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/test_gpu.py", "-rs", "--tb=short", "--durations=8"]
     command += ["-p", "no:cacheprovider", "-v"]
-    if importlib.util.find_spec("xdist"):  # recording graphs is work of the CPU, one core for each test
+    if job.device.type == "cuda" and importlib.util.find_spec("xdist"):  # recording graphs is work of the CPU
         command += ["-n", str(min(8, len(os.sched_getaffinity(0))))]
     log, start = job.out / "tests.txt", time.monotonic()
     with log.open("w") as file:
