@@ -347,6 +347,7 @@ def test_a_controller_is_evaluated_on_its_skills(
     assert "return" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_film_of_a_controller_shows_every_step_below(tmp_path: Path) -> None:
     pretrained(tmp_path)
     folder = run(tmp_path, "task.epochs=1")
@@ -461,7 +462,7 @@ def test_a_mistake_is_one_line_on_the_command_line(tmp_path: Path) -> None:
     assert error_of(child).startswith(f"error: no run of agent=csf on env=point under {tmp_path}/ has a policy file")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_over_methods_resolves_each_of_its_jobs(tmp_path: Path) -> None:
     pretrained(tmp_path)
     pretrained(tmp_path, "diayn")

@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "csf.config.schema": LEAVES | {"csf.agents", "csf.backbones", "csf.core.precision"},
     "csf.io": LEAVES | {"csf.agents", "csf.backbones", "csf.config.schema"},  # files have settings of all three
     "csf.trainer": LEAVES | {"csf.agents", "csf.core", "csf.learners", "csf.io"},
-    "csf.sweep": LEAVES | {"csf.core"},
+    "csf.sweep": LEAVES | {"csf.core", "csf.config.compose"},  # whose words it uses for mistakes in arguments
     "csf.report": LEAVES | {"csf.io", "csf.evaluation"},  # needs neither configurations nor worlds
     "csf.status": LEAVES | {"csf.io", "csf.evaluation"},
     "csf.play": LEAVES

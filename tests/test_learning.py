@@ -73,6 +73,7 @@ def test_a_controller_over_its_skills_solves_the_task_of_two_goals(folder: Path)
     assert found[-1]["eval/return"] > SOLVED
 
 
+@pytest.mark.long
 def test_a_controller_over_untrained_skills_does_not(folder: Path) -> None:
     """By the same training, on the policy of a run that collected and never learned."""
     method = method_of(folder)

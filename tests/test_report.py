@@ -454,6 +454,7 @@ def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=cwd, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.long
 def test_command_says_what_it_wrote_and_errors_in_one_line(tmp_path: Path) -> None:
     fake(tmp_path / "sd000")
     fake(tmp_path / "sd001", "env=ant")

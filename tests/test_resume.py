@@ -112,7 +112,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_the_same(whole: Path, tmp_path:
     assert not list(folder.rglob("*.partial"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_it_does_on_two_threads(tmp_path: Path) -> None:
     folder, reference = tmp_path / "run", tmp_path / "reference"
     done = train(reference, *BUDGET, *THREADED)
