@@ -770,7 +770,7 @@ def test_memory_that_runs_out_is_one_line(tmp_path: Path, reference: Path) -> No
 def test_a_hundred_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
     """Every other one while it starts or resumes, the others while it trains, saves and deletes."""
     folder, other = tmp_path / "run", tmp_path / "other"
-    words = ("task.epochs=200", "task.save_every=2", "task.eval_every=100")
+    words = ("task.epochs=2000", "task.save_every=2", "task.eval_every=1000")
     done = train(other, *words)
     assert done.wait() == 0, done.said
     rng, hits, partial, before = random.Random(0), 0, 0, [-1]
