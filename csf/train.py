@@ -113,17 +113,15 @@ def main() -> None:
             sys.stdout.write("".join(f"{name} {value}\n" for name, value in versions.items()))
         elif "--help" in words or "-h" in words:
             sys.stdout.write(usage.text(compose.check(settings)) + "\n")
+        elif many:
+            sweep.check(words)
+            sweep.run(launch, words, checked_place(words, settings, flags))
         else:
-            # Hydra reports its own mistakes where another flag asks for something of it.
-            if many:
-                sweep.check(words)
-                sweep.run(launch, words, checked_place(words, settings, flags))
-            else:
-                if not flags:
-                    if launcher := sweep.launcher(words):
-                        raise ConfigError(f"{launcher} is for the jobs of a sweep: add -m")
-                    compose.check(settings)
-                launch()
+            if not flags:  # Hydra reports its own mistakes where another flag asks for something of it
+                if launcher := sweep.launcher(words):
+                    raise ConfigError(f"{launcher} is for the jobs of a sweep: add -m")
+                compose.check(settings)
+            launch()
     except CsfError as error:
         sys.exit(f"error: {error}")
 

@@ -35,7 +35,7 @@ if [ "$PYTHON" = "$PWD/$csf_venv/bin/python" ]; then
     csf_need_models
     if [ "$*" = '-m long' ]; then
         csf_need_packages "$CSF_WARP" "MuJoCo Warp" mujoco_warp warp
-        csf_need_packages "$CSF_SWEEP" "launchers of sweeps" ray submitit optuna
+        csf_need_launchers hydra/launcher=ray
     fi
 fi
 

@@ -221,6 +221,11 @@ def _used(paths: Iterable[Path]) -> dict[str, set[str]] | None:
     return used
 
 
+def saved_epochs(last: int, every: int) -> set[int]:
+    """Return the epochs at which a run of `last` epochs saves: the multiples of `every`, and the last."""
+    return {*range(every, last, every), last}
+
+
 def milestones(epochs: Iterable[int], every: int) -> set[int]:
     """Return the saved epochs whose policies are never deleted.
 

@@ -85,13 +85,13 @@ def _status(path: Path, config: Mapping[str, Any], found: Metrics) -> Status:
     last = found.recent[-1] if found.recent else {"epoch": 0, "env_steps": 0}
     done = int(last[counted])
     full, policies = (checkpoint.found(path / "checkpoints", kind) for kind in NUMBERS)
-    seconds, per_epoch, speeds = _speed(found, config)
+    seconds, per_epoch, speeds = _speed(found, task, counted)
     age = time.time() - (path / (ROWS if found.recent else CONFIG)).stat().st_mtime
     alive, line = lock.is_held(path / LOCK), failure(path)
     if alive is None:  # a file system without locks
         alive = age < max(SLOW * (seconds or 0), SILENT)
     over = done >= length and int(last["epoch"]) in (full or policies)
-    if over and config["task"].get("steps") is not None:
+    if over and unit == "steps":  # of csf adapt
         over = (path / RESULT).is_file()
     state: State = "running" if alive else "failed" if line is not None else "finished" if over else "interrupted"
     left = None if seconds is None or per_epoch is None else max(length - done, 0) / per_epoch * seconds
@@ -123,17 +123,17 @@ def _silence(age: float, seconds: float | None, metrics: Row) -> str:
     return f"no row for {age / 60:.0f} minutes" if age > max(usual, SILENT) else ""
 
 
-def _speed(found: Metrics, config: Mapping[str, Any]) -> tuple[float | None, float | None, dict[str, float]]:
+def _speed(
+    found: Metrics, task: Mapping[str, Any], counted: str
+) -> tuple[float | None, float | None, dict[str, float]]:
     """Return seconds of an epoch, with its share of an evaluation, how much it counts, and steps per second."""
     recent = [row for row in found.recent if "time/learn" in row]
     if len(recent) < 2:
         return None, None, {}
     first, *timed = recent
-    task = config["task"]
     both = max if task.get("overlap") else sum
     each = [float(both((row["time/collect"], row["time/learn"]))) for row in timed]
     evaluation = float(found.series.get("time/eval", np.zeros(1))[-1])
-    counted = "epoch" if task.get("epochs") is not None else "env_steps"
     per_epoch = (timed[-1][counted] - first[counted]) / (timed[-1]["epoch"] - first["epoch"])
     seconds = float(np.median(each)) + evaluation * per_epoch / task["eval_every"]
     speeds = {}

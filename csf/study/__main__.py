@@ -7,21 +7,16 @@ if __name__ == "__main__":  # before imports that take seconds
 
     signals.guard()
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from csf.config import compose
-from csf.config import help as usage
 from csf.config.ranges import Natural, Range
 from csf.core.device import usable_cores
-from csf.errors import ConfigError, CsfError, StudyError
+from csf.errors import ConfigError, StudyError
 from csf.run import say
-from csf.study import estimate, page, plan, runs, table
-from csf.study.arguments import split
+from csf.study import arguments, estimate, page, plan, runs, table
 
 HEAD = """\
 Run a study: many runs that differ in one choice, measured alike and compared with a control.
@@ -66,7 +61,7 @@ def run(settings: Settings, training: Sequence[str], launcher: Sequence[str]) ->
     """
     if settings.name is None:
         raise ConfigError(f"no study is given; accepted: {', '.join(plan.studies())}")
-    envs, arms = (tuple(filter(None, (words or "").split(","))) for words in (settings.envs, settings.arms))
+    envs, arms = arguments.listed(settings.envs), arguments.listed(settings.arms)
     choice = plan.Choice(settings.name, settings.profile, settings.exp_dir, envs, arms, settings.seeds, tuple(training))
     study = plan.make(choice)
     if study.needs_start and not settings.start:
@@ -103,14 +98,7 @@ def launcher_words(settings: Settings, given: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command; user errors print one line."""
-    compose.register_resolvers()
-    try:
-        own, training, launcher = split(sys.argv[1:])
-    except CsfError as error:
-        sys.exit(f"error: {error}")
-    sys.argv[1:] = own
-    head = HEAD.format(studies=", ".join(plan.studies()))
-    usage.run_command(Settings, "study", PLACES, head, partial(run, training=training, launcher=launcher))
+    arguments.run_command(Settings, "study", PLACES, HEAD.format(studies=", ".join(plan.studies())), run)
 
 
 if __name__ == "__main__":

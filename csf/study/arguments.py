@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from csf.config import compose
+from csf.config import help as usage
 from csf.config.compose import GROUPS
-from csf.errors import ConfigError
+from csf.errors import ConfigError, CsfError
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -24,3 +28,19 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         else:
             own.append(word)
     return own, training, launcher
+
+
+def listed(text: str | None) -> tuple[str, ...]:
+    """Names that are separated by commas; none for null."""
+    return tuple(filter(None, (text or "").split(",")))
+
+
+def run_command(cls: type, name: str, places: Sequence[str], head: str, run: Callable[..., object]) -> None:
+    """Run a command as `csf.config.help.run_command` does; `run` also takes settings of runs and of the launcher."""
+    compose.register_resolvers()
+    try:
+        own, training, launcher = split(sys.argv[1:])
+    except CsfError as error:
+        sys.exit(f"error: {error}")
+    sys.argv[1:] = own
+    usage.run_command(cls, name, places, head, partial(run, training=training, launcher=launcher))

@@ -55,14 +55,18 @@ def cost(study: Study) -> list[Cost]:
         key = digest([str({**cfg.tree, "seed": 0, "run_name": "", "variant": ""})])
         if key not in measured:
             measured[key] = rates(cfg)
-        per_step, per_update, length = measured[key]
-        if isinstance(cfg, AdaptConfig):
-            steps, updates = float(cfg.task.steps), cfg.task.steps * cfg.task.updates_per_step
-        else:
-            steps = float(epochs * cfg.task.episodes_per_epoch * length)
-            updates = float(epochs * cfg.task.updates_per_epoch)
-        found.append(Cost(steps, updates, (steps * per_step + updates * per_update) / 3600))
+        found.append(cost_of(cfg, epochs, measured[key]))
     return found
+
+
+def cost_of(cfg: Config | AdaptConfig, epochs: int, measured: Rates) -> Cost:
+    """The cost of one run or adaptation at known rates."""
+    if isinstance(cfg, AdaptConfig):
+        steps, updates = float(cfg.task.steps), cfg.task.steps * cfg.task.updates_per_step
+    else:
+        steps = float(epochs * cfg.task.episodes_per_epoch * measured.length)
+        updates = float(epochs * cfg.task.updates_per_epoch)
+    return Cost(steps, updates, (steps * measured.per_step + updates * measured.per_update) / 3600)
 
 
 def _needed(study: Study) -> Iterator[tuple[Config | AdaptConfig, int]]:
@@ -130,7 +134,7 @@ def disk(cfg: Config) -> float:
     growing = share * sum(part.nbytes for part in parts if isinstance(part, Growing))
     kept = agent.state_dict() if task.keep_critics else agent.policy_state()
     policy, whole = (sum(each.nbytes for each in state.values()) for state in (kept, agent.state_dict()))
-    saved = {*range(task.save_every, task.epochs, task.save_every), task.epochs}
+    saved = checkpoint.saved_epochs(task.epochs, task.save_every)
     policies = len(checkpoint.milestones(saved, task.keep_policy_every)) + task.keep_full
     full = min(task.keep_full, len(saved)) * ADAM * whole
     return growing + policies * policy + full

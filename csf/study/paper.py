@@ -16,15 +16,13 @@ from typing import Annotated
 
 from csf import sweep
 from csf.config import compose
-from csf.config import help as usage
 from csf.config.ranges import Range
 from csf.config.schema import Config
 from csf.config.values import one_of
 from csf.core.device import use_threads
 from csf.errors import ConfigError, CsfError
 from csf.run import run, say
-from csf.study import estimate
-from csf.study.arguments import split
+from csf.study import arguments, estimate
 from csf.study.plan import Run
 
 METHODS = ("csf", "metra", "diayn", "dads", "cic", "visr")
@@ -79,7 +77,7 @@ def _words(method: str, env: str, words: Sequence[str]) -> list[str]:
 
 
 def _chosen(key: str, given: str | None, known: Sequence[str]) -> list[str]:
-    names = list(filter(None, (given or "").split(",")))
+    names = arguments.listed(given)
     for name in names:
         one_of(key, name, list(known))
     return list(dict.fromkeys(names)) or list(known)
@@ -143,7 +141,8 @@ def foresee(found: Sequence[tuple[Cell, int]]) -> None:
         write(f"{cell.env:<14}{cell.method:<7}{count:>6}")
         sys.stdout.flush()  # what is measured now
         try:
-            taken, size = count * _hours(cell.cfg), count * estimate.disk(cell.cfg) / 1e9
+            needed = estimate.cost_of(cell.cfg, cell.cfg.task.epochs, estimate.rates(cell.cfg))
+            taken, size = count * needed.hours, count * estimate.disk(cell.cfg) / 1e9
         except (CsfError, OSError, RuntimeError) as error:
             write(f"  not measured: {str(error).splitlines()[0]}\n")
             continue
@@ -155,21 +154,9 @@ def foresee(found: Sequence[tuple[Cell, int]]) -> None:
         write(f"{rest} jobs more could not be measured\n")
 
 
-def _hours(cfg: Config) -> float:
-    rates = estimate.rates(cfg)
-    steps, updates = cfg.task.episodes_per_epoch * rates.length, cfg.task.updates_per_epoch
-    return cfg.task.epochs * (steps * rates.per_step + updates * rates.per_update) / 3600
-
-
 def main() -> None:
     """Run the command; user errors print one line."""
-    compose.register_resolvers()
-    try:
-        own, training, launcher = split(sys.argv[1:])
-    except CsfError as error:
-        sys.exit(f"error: {error}")
-    sys.argv[1:] = own
-    usage.run_command(Settings, "paper", (), HEAD, partial(table, training=training, launcher=launcher))
+    arguments.run_command(Settings, "paper", (), HEAD, table)
 
 
 if __name__ == "__main__":

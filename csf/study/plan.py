@@ -274,7 +274,7 @@ class Expansion:
         if not self.about.get("over_training") or not last:
             return [last]
         task = self.configs[run.folder].task
-        saved = {*range(task.save_every, last, task.save_every), last}
+        saved = checkpoint.saved_epochs(last, task.save_every)
         kept = sorted(checkpoint.milestones(saved, task.keep_policy_every) | {last})  # those that a run does not delete
         return sorted({kept[round(i * (len(kept) - 1) / (count - 1))] for i in range(count)})
 
